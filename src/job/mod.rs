@@ -1,0 +1,11 @@
+//! Layer 1: the job file. YAML as written → [`Plan`] as run, or every problem at once.
+
+mod plan;
+mod problem;
+
+pub use plan::{
+    AnthropicApi, Backend, BackendKind, EchoFailure, EchoScript, EchoUsage, InputPlan, Limits,
+    LlamaCppApi, MaxFailures, MessageTemplate, OpenAiApi, OutputFormat, OutputPlan, Plan,
+    RetryPolicy, Server, Take, VllmApi,
+};
+pub use problem::{Place, Problem, Problems};

@@ -1,0 +1,298 @@
+//! The plan: the job as it will run. Nothing is optional that the engine would have to interpret.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Place;
+use crate::template::Template;
+use crate::words::{Columns, ErrorClass, Price, Role, Sampling};
+
+/// A job that can run: every name resolved, every default filled in.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The job's name.
+    pub name: String,
+    /// The inputs, in the order of the job file.
+    pub inputs: Vec<InputPlan>,
+    /// The header that all inputs share.
+    pub columns: Arc<Columns>,
+    /// The prompt's messages, system messages first.
+    pub prompt: Vec<MessageTemplate>,
+    /// The backends, in the order of the job file.
+    pub backends: Vec<Backend>,
+    /// The order in which backends are tried: positions in `backends`, not empty, each once.
+    pub route: Vec<usize>,
+    /// How often and how patiently a backend is tried.
+    pub retry: RetryPolicy,
+    /// The most rows in flight over all backends, at least 1.
+    pub concurrency: usize,
+    /// How many rows may end without an answer.
+    pub max_failures: MaxFailures,
+    /// Where and how results are written.
+    pub output: OutputPlan,
+}
+
+/// An input as the job names it; the input layer finds the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputPlan {
+    /// The path or glob pattern, joined to the job file's directory.
+    pub path: PathBuf,
+    /// The path or pattern as it stands in the job file.
+    pub written: String,
+    /// Where it stands in the job file.
+    pub place: Option<Place>,
+    /// The column that names a row, and where the job file says so.
+    pub id: Option<(String, Option<Place>)>,
+    /// Which of its rows are used.
+    pub take: Take,
+}
+
+/// Which rows of an input are used. Their order stays that of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// Every row.
+    All,
+    /// The first so many.
+    First(u64),
+    /// So many rows, drawn without replacement; the same seed draws the same rows.
+    Sample {
+        /// How many.
+        rows: u64,
+        /// What the draw depends on.
+        seed: u64,
+    },
+}
+
+/// A message whose content is rendered for each row.
+#[derive(Debug, Clone)]
+pub struct MessageTemplate {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: Template,
+}
+
+/// A backend as data. `worker::build` makes it live.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Its name in the job.
+    pub name: Arc<str>,
+    /// What it speaks, and everything that belongs to that.
+    pub kind: BackendKind,
+    /// The ceilings on its use.
+    pub limits: Limits,
+    /// What it costs; `None` where no price is known.
+    pub price: Option<Price>,
+}
+
+impl Backend {
+    /// The model it asks for, where it names one.
+    pub fn model(&self) -> Option<&str> {
+        match &self.kind {
+            BackendKind::Echo(script) => Some(&script.model),
+            BackendKind::OpenAi(_, server)
+            | BackendKind::Anthropic(_, server)
+            | BackendKind::LlamaCpp(_, server)
+            | BackendKind::Vllm(_, server) => server.model.as_deref(),
+            BackendKind::Custom => None,
+        }
+    }
+
+    /// The most output tokens of one request, where there is a cap.
+    pub fn max_tokens(&self) -> Option<u32> {
+        match &self.kind {
+            BackendKind::OpenAi(_, server)
+            | BackendKind::Anthropic(_, server)
+            | BackendKind::LlamaCpp(_, server)
+            | BackendKind::Vllm(_, server) => Some(server.sampling.max_tokens),
+            BackendKind::Echo(_) | BackendKind::Custom => None,
+        }
+    }
+}
+
+/// What a backend speaks.
+#[derive(Debug, Clone)]
+pub enum BackendKind {
+    /// No network: answers by itself.
+    Echo(EchoScript),
+    /// OpenAI's API.
+    OpenAi(OpenAiApi, Server),
+    /// Anthropic's API.
+    Anthropic(AnthropicApi, Server),
+    /// llama.cpp's server.
+    LlamaCpp(LlamaCppApi, Server),
+    /// vLLM's server.
+    Vllm(VllmApi, Server),
+    /// A worker that the program using the library supplies.
+    Custom,
+}
+
+/// OpenAI's endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OpenAiApi {
+    /// `/v1/chat/completions`
+    Chat,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/responses`
+    Responses,
+}
+
+/// Anthropic's endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnthropicApi {
+    /// `/v1/messages`
+    Messages,
+    /// `/v1/complete`, with the `\n\nHuman:` … `\n\nAssistant:` wrapper
+    Complete,
+}
+
+/// llama.cpp's endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LlamaCppApi {
+    /// `/v1/chat/completions`, with the model's chat template
+    Chat,
+    /// `/completion`, the prompt as it is
+    Completion,
+}
+
+/// vLLM's endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VllmApi {
+    /// `/v1/chat/completions`
+    Chat,
+    /// `/v1/completions`
+    Completions,
+    /// `/generate` of the legacy api_server
+    Generate,
+}
+
+/// A server and how it is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// The base URL without a trailing slash: for openai with its `/v1`, for the others the root.
+    pub url: String,
+    /// The model asked for; `None` only for llama.cpp and vLLM's `generate`, which serve one.
+    pub model: Option<String>,
+    /// The *name* of the environment variable that holds the key.
+    pub api_key_env: Option<String>,
+    /// How the model samples.
+    pub sampling: Sampling,
+    /// From sending to the last byte of the reply.
+    pub timeout: Duration,
+    /// The proxy that requests go through; the environment's proxies are never used.
+    pub proxy: Option<String>,
+}
+
+/// What an echo backend does.
+#[derive(Debug, Clone)]
+pub struct EchoScript {
+    /// How long an answer takes.
+    pub delay: Duration,
+    /// The answer, rendered over the row (and `prompt`); `None` gives the prompt back.
+    pub reply: Option<Template>,
+    /// The usage it reports; `None` counts white-space separated words.
+    pub usage: Option<EchoUsage>,
+    /// The model it says that it is.
+    pub model: String,
+    /// The share of attempts that fail, and how.
+    pub failures: Vec<EchoFailure>,
+    /// What the failures are drawn from, together with the row and the attempt.
+    pub seed: u64,
+}
+
+/// The usage that an echo backend reports for each answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EchoUsage {
+    /// Input tokens.
+    pub input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+}
+
+/// A share of failures of one class.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EchoFailure {
+    /// The class that the attempt fails with.
+    pub class: ErrorClass,
+    /// The share of attempts, in millionths.
+    pub per_million: u32,
+}
+
+/// The ceilings on the use of one backend. `None` is no ceiling.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in any 60 seconds.
+    pub requests_per_minute: Option<u32>,
+    /// Input and output tokens in any 60 seconds.
+    pub tokens_per_minute: Option<u64>,
+    /// Input tokens in any 60 seconds.
+    pub input_tokens_per_minute: Option<u64>,
+    /// Output tokens in any 60 seconds.
+    pub output_tokens_per_minute: Option<u64>,
+    /// Requests in flight.
+    pub concurrency: Option<usize>,
+}
+
+/// How often a backend is tried, and how long between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts on each backend, the first included; at least 1.
+    pub attempts: u32,
+    /// The longest first wait; the actual one is drawn between 0 and it.
+    pub initial: Duration,
+    /// The longest wait.
+    pub max: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            initial: Duration::from_millis(500),
+            max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How many rows may end without an answer before the run counts as failed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MaxFailures {
+    /// This many rows.
+    Rows(u64),
+    /// This share of all rows, in millionths.
+    PerMillion(u32),
+}
+
+impl MaxFailures {
+    /// Whether this many rows without an answer, of this many, are too many.
+    pub fn exceeded(self, failures: u64, rows: u64) -> bool {
+        match self {
+            MaxFailures::Rows(most) => failures > most,
+            MaxFailures::PerMillion(share) => {
+                u128::from(failures) * 1_000_000 > u128::from(rows) * u128::from(share)
+            }
+        }
+    }
+}
+
+/// Where and how results are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputPlan {
+    /// The directory, relative to the working directory.
+    pub dir: PathBuf,
+    /// The results files to write.
+    pub formats: Vec<OutputFormat>,
+    /// What stands before the name of each column that the runner adds; empty by default.
+    pub prefix: String,
+}
+
+/// A form of the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutputFormat {
+    /// `results.csv`
+    Csv,
+    /// `results.jsonl`
+    Jsonl,
+}

@@ -1,0 +1,270 @@
+//! Layer 1: prompt templates over the cells of a row.
+//!
+//! What this module promises: a template sees the row's columns (by name, and as `row["any name"]`)
+//! and nothing else: no environment, no files, no other templates, no functions. A name that is not
+//! a column is an error, never empty text. What a row holds is data: it is put in byte for byte and
+//! never read as a template again. Time and memory of one rendering are bounded.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Enumerator, Object, Value};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
+
+use crate::words::{Columns, Row};
+
+/// Bounds the instructions and the memory (about 64 bytes each) of one rendering.
+const FUEL: u64 = 1_000_000;
+/// The largest rendered text, in bytes.
+const MAX_RENDERED: usize = 16 << 20;
+/// The name under which the whole row can be read, for columns whose name is no identifier.
+const ROW: &str = "row";
+const NAME: &str = "template";
+
+/// A compiled template.
+#[derive(Clone)]
+pub struct Template {
+    environment: Arc<Environment<'static>>,
+}
+
+/// Why a template cannot be compiled or rendered. The message never holds row text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TemplateError {
+    /// What is wrong, a lowercase fragment.
+    pub message: String,
+    /// The line in the template, counted from 1, where it is known.
+    pub line: Option<usize>,
+}
+
+impl Template {
+    /// Compiles a template. Its text is kept as written, a final line break included.
+    pub fn compile(source: &str) -> Result<Self, TemplateError> {
+        let mut environment = Environment::new();
+        let globals: Vec<String> = environment
+            .globals()
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        for name in globals {
+            environment.remove_global(&name);
+        }
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_fuel(Some(FUEL));
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        environment.set_syntax(syntax.map_err(|error| describe(&error))?);
+        environment
+            .add_template_owned(NAME, source.to_owned())
+            .map_err(|error| describe(&error))?;
+        Ok(Self {
+            environment: Arc::new(environment),
+        })
+    }
+
+    /// The names that it reads and that are neither columns nor among `also`, sorted.
+    pub fn unknown_names(&self, columns: &Columns, also: &[&str]) -> Vec<String> {
+        let used: BTreeSet<String> = self
+            .compiled()
+            .undeclared_variables(false)
+            .into_iter()
+            .collect();
+        used.into_iter()
+            .filter(|name| {
+                name != ROW && columns.position(name).is_none() && !also.contains(&name.as_str())
+            })
+            .collect()
+    }
+
+    /// Renders it over a row.
+    pub fn render(&self, row: &Arc<Row>) -> Result<String, TemplateError> {
+        self.render_with(Scope {
+            row: Arc::clone(row),
+            prompt: None,
+        })
+    }
+
+    /// Renders it over a row, with `prompt` as a further name (unless it is a column).
+    pub fn render_reply(&self, row: &Arc<Row>, prompt: String) -> Result<String, TemplateError> {
+        self.render_with(Scope {
+            row: Arc::clone(row),
+            prompt: Some(prompt),
+        })
+    }
+
+    fn render_with(&self, scope: Scope) -> Result<String, TemplateError> {
+        let text = self
+            .compiled()
+            .render(Value::from_object(scope))
+            .map_err(|error| describe(&error))?;
+        if text.len() > MAX_RENDERED {
+            return Err(TemplateError {
+                message: format!(
+                    "the rendered text is larger than {} MiB",
+                    MAX_RENDERED >> 20
+                ),
+                line: None,
+            });
+        }
+        Ok(text)
+    }
+
+    fn compiled(&self) -> minijinja::Template<'_, '_> {
+        self.environment
+            .get_template(NAME)
+            .expect("the template was added when it was compiled")
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Template")
+            .field(&self.compiled().source())
+            .finish()
+    }
+}
+
+fn describe(error: &minijinja::Error) -> TemplateError {
+    let message = match (error.kind(), error.detail()) {
+        (ErrorKind::OutOfFuel, _) => "the template does too much work for one row".to_owned(),
+        (ErrorKind::SyntaxError, Some(detail)) => detail.to_owned(),
+        (kind, Some(detail)) => format!("{kind}: {detail}"),
+        (kind, None) => kind.to_string(),
+    };
+    TemplateError {
+        message,
+        line: error.line(),
+    }
+}
+
+/// What a template can see.
+#[derive(Debug)]
+struct Scope {
+    row: Arc<Row>,
+    prompt: Option<String>,
+}
+
+impl Object for Scope {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, name: &str) -> Option<Value> {
+        if let Some(cell) = self.row.get(name) {
+            return Some(Value::from(cell));
+        }
+        match name {
+            ROW => Some(Value::from_object(Cells(Arc::clone(&self.row)))),
+            "prompt" => self.prompt.as_deref().map(Value::from),
+            _ => None,
+        }
+    }
+}
+
+/// The row as a map from column to cell.
+#[derive(Debug)]
+struct Cells(Arc<Row>);
+
+impl Object for Cells {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.0.get(key.as_str()?).map(Value::from)
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let names = self.0.columns.names().iter();
+        Enumerator::Values(names.map(|name| Value::from(name.as_str())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(cells: &[(&str, &str)]) -> Arc<Row> {
+        let names = cells.iter().map(|(name, _)| (*name).to_owned()).collect();
+        Arc::new(Row {
+            index: 0,
+            id: "t:1".to_owned(),
+            columns: Arc::new(Columns::new(names)),
+            cells: cells.iter().map(|(_, cell)| (*cell).to_owned()).collect(),
+        })
+    }
+
+    #[track_caller]
+    fn check(source: &str, cells: &[(&str, &str)], expected: Result<&str, &str>) {
+        let rendered = Template::compile(source).and_then(|template| template.render(&row(cells)));
+        match (rendered, expected) {
+            (Ok(text), Ok(expected)) => assert_eq!(text, expected),
+            (Err(error), Err(part)) => assert!(error.message.contains(part), "{error}"),
+            (got, expected) => panic!("{got:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn cells_are_put_in_byte_for_byte_and_never_rendered_again() {
+        for cell in [
+            "{{7*7}}",
+            "{% endraw %}",
+            "<b>&amp;",
+            "a\r\nb\0",
+            "\u{202e}é😀",
+            "{% include 'x' %}",
+        ] {
+            check(
+                "[{{ body }}]\n",
+                &[("body", cell)],
+                Ok(&format!("[{cell}]\n")),
+            );
+        }
+        let braces = "{{".repeat(1_000_000);
+        check("{{ body }}", &[("body", &braces)], Ok(&braces));
+    }
+
+    #[test]
+    fn a_column_whose_name_is_no_identifier_is_read_through_row() {
+        check(
+            "{{ row['Customer Name'] }}",
+            &[("Customer Name", "Ada")],
+            Ok("Ada"),
+        );
+        check(
+            "{{ row['Customer name'] }}",
+            &[("Customer Name", "Ada")],
+            Err("undefined"),
+        );
+    }
+
+    #[test]
+    fn a_missing_name_is_an_error_even_in_a_condition() {
+        check("{{ missing }}", &[("body", "x")], Err("undefined"));
+        check(
+            "{% if missing %}a{% endif %}",
+            &[("body", "x")],
+            Err("undefined"),
+        );
+    }
+
+    #[test]
+    fn nothing_but_the_row_can_be_reached() {
+        check("{% include 'x' %}", &[], Err("unknown statement"));
+        check("{{ range(3) }}", &[], Err("unknown function"));
+        check("{{ env.PATH }}", &[], Err("undefined"));
+    }
+
+    #[test]
+    fn endless_work_is_cut_off() {
+        let nested = "{% for a in body %}{% for b in body %}{% for c in body %}x{% endfor %}{% endfor %}{% endfor %}";
+        check(nested, &[("body", &"y".repeat(1000))], Err("too much work"));
+    }
+
+    #[test]
+    fn unknown_names_are_found_without_rendering() {
+        let columns = Columns::new(vec!["body".to_owned(), "label".to_owned()]);
+        let template = Template::compile(
+            "{{ bdy }}{% set x = 1 %}{{ x }}{{ label|upper }}{{ env.PATH }}{{ row.a }}",
+        )
+        .unwrap();
+        assert_eq!(template.unknown_names(&columns, &[]), ["bdy", "env"]);
+    }
+}

@@ -1,0 +1,23 @@
+//! Layer 0: the words of the program. Plain data, no I/O, no clock, no channel.
+//!
+//! The path of a row is told in these types: [`Row`] → [`Request`] → [`Attempt`]s → [`Outcome`].
+//! Whatever a provider says is turned into [`Completion`] or [`OrchestratorError`] by its worker,
+//! once; whatever it costs is exact integer money ([`Usd`]); whatever happens is an [`Event`].
+
+mod completion;
+mod error;
+mod event;
+mod money;
+mod outcome;
+mod request;
+mod row;
+mod sampling;
+
+pub use completion::{Completion, FinishReason, Usage};
+pub use error::{CallError, ErrorClass, OrchestratorError};
+pub use event::Event;
+pub use money::{Cost, Price, Rate, Rates, Usd};
+pub use outcome::{Answer, Attempt, AttemptKind, Outcome, Status};
+pub use request::{Message, Request, Role};
+pub use row::{Columns, Row};
+pub use sampling::{Provider, Sampling, refuses_sampling};

@@ -1,0 +1,238 @@
+//! How a row ended: its attempts, and the status that follows from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Completion, Cost, ErrorClass, FinishReason, Row, Usage, Usd};
+
+/// How a row ended. Nothing is ever silently empty: each ending has its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Status {
+    /// A whole answer.
+    Answered,
+    /// The output cap or the context window cut the answer.
+    Truncated,
+    /// The model declined.
+    Refused,
+    /// The provider's filter cut or withheld the answer.
+    Filtered,
+    /// An answer came, but it is not what the job says an answer must be.
+    Invalid,
+    /// The model answered with nothing but white space.
+    Empty,
+    /// No backend gave an answer; the error says why.
+    Failed,
+    /// Not asked: the budget had no room for it.
+    SkippedBudget,
+    /// Not asked: the run ended first.
+    NotRun,
+}
+
+impl Status {
+    /// Every status, in the order of reports.
+    pub const ALL: [Status; 9] = [
+        Status::Answered,
+        Status::Truncated,
+        Status::Refused,
+        Status::Filtered,
+        Status::Invalid,
+        Status::Empty,
+        Status::Failed,
+        Status::SkippedBudget,
+        Status::NotRun,
+    ];
+
+    /// The name in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Answered => "answered",
+            Status::Truncated => "truncated",
+            Status::Refused => "refused",
+            Status::Filtered => "filtered",
+            Status::Invalid => "invalid",
+            Status::Empty => "empty",
+            Status::Failed => "failed",
+            Status::SkippedBudget => "skipped_budget",
+            Status::NotRun => "not_run",
+        }
+    }
+
+    /// The reverse of [`Status::as_str`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+
+    /// What a reply that was understood means for its row.
+    pub fn of(completion: &Completion) -> Status {
+        match &completion.finish_reason {
+            Some(FinishReason::Refusal) => Status::Refused,
+            Some(FinishReason::ContentFilter) => Status::Filtered,
+            _ if completion.refusal.is_some() => Status::Refused,
+            Some(FinishReason::Length) => Status::Truncated,
+            _ if completion.text.trim().is_empty() => Status::Empty,
+            _ => Status::Answered,
+        }
+    }
+
+    /// The class of an attempt that ended so; `None` for a clean answer.
+    pub fn class(self) -> Option<ErrorClass> {
+        match self {
+            Status::Answered => None,
+            Status::Truncated | Status::Refused | Status::Filtered => Some(ErrorClass::Flagged),
+            Status::Invalid | Status::Empty => Some(ErrorClass::Invalid),
+            Status::Failed => Some(ErrorClass::Server),
+            Status::SkippedBudget | Status::NotRun => Some(ErrorClass::Cancelled),
+        }
+    }
+}
+
+/// Why an attempt was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AttemptKind {
+    /// The row's first.
+    First,
+    /// The same backend again.
+    Retry,
+    /// The first on a later backend of the route.
+    Fallback,
+}
+
+impl AttemptKind {
+    /// Every kind, in the order of reports.
+    pub const ALL: [AttemptKind; 3] = [
+        AttemptKind::First,
+        AttemptKind::Retry,
+        AttemptKind::Fallback,
+    ];
+
+    /// The name in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AttemptKind::First => "first",
+            AttemptKind::Retry => "retry",
+            AttemptKind::Fallback => "fallback",
+        }
+    }
+
+    /// The reverse of [`AttemptKind::as_str`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// One request that was made for a row: a line of the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// The backend's name in the job.
+    pub backend: Arc<str>,
+    /// The model that answered, else the one that was asked for, where either is known.
+    pub model: Option<String>,
+    /// Why it was made.
+    pub kind: AttemptKind,
+    /// What went wrong; `None` for a clean answer.
+    pub class: Option<ErrorClass>,
+    /// What went wrong, for a person.
+    pub error: Option<String>,
+    /// The HTTP status of a failure.
+    pub http_status: Option<u16>,
+    /// The provider's id of the request.
+    pub request_id: Option<String>,
+    /// What was used; `None` where nobody said.
+    pub usage: Option<Usage>,
+    /// What it cost.
+    pub cost: Cost,
+    /// From sending to the end of the reply, or to the failure.
+    pub latency: Duration,
+}
+
+/// What the model said, for the row's result line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The text; for a refusal without text, the words of the refusal.
+    pub text: String,
+    /// Why the model stopped.
+    pub finish_reason: Option<FinishReason>,
+}
+
+/// The end of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The row.
+    pub row: Arc<Row>,
+    /// How it ended.
+    pub status: Status,
+    /// What the model said, where a reply came.
+    pub answer: Option<Answer>,
+    /// Why there is no answer although no attempt says so: the request could not be made.
+    pub error: Option<String>,
+    /// Every attempt, in order.
+    pub attempts: Vec<Attempt>,
+}
+
+impl Outcome {
+    /// The end of a row that was never asked.
+    pub fn not_run(row: Arc<Row>) -> Self {
+        Self {
+            row,
+            status: Status::NotRun,
+            answer: None,
+            error: None,
+            attempts: Vec::new(),
+        }
+    }
+
+    /// The end of a row whose request could not be made; nothing was sent.
+    pub fn unsendable(row: Arc<Row>, error: impl Into<String>) -> Self {
+        Self {
+            row,
+            status: Status::Failed,
+            answer: None,
+            error: Some(error.into()),
+            attempts: Vec::new(),
+        }
+    }
+
+    /// The attempt that decided, where there was one.
+    pub fn last(&self) -> Option<&Attempt> {
+        self.attempts.last()
+    }
+
+    /// The class and the text of the error that the row ended in; `None` for an answered row.
+    pub fn failure(&self) -> Option<(&'static str, &str)> {
+        if let Some(error) = &self.error {
+            return Some((ErrorClass::RowFatal.as_str(), error));
+        }
+        let last = self.last()?;
+        let class = last.class?;
+        Some((
+            class.as_str(),
+            last.error
+                .as_deref()
+                .unwrap_or_else(|| self.status.as_str()),
+        ))
+    }
+
+    /// What is known to have been paid for the row, over all attempts; `None` if a part of it has no
+    /// price.
+    pub fn paid(&self) -> Option<Usd> {
+        self.attempts
+            .iter()
+            .map(|attempt| match attempt.cost {
+                Cost::Known(amount) => Some(amount),
+                Cost::Unknown { .. } => Some(Usd::ZERO),
+                Cost::Unpriced => None,
+            })
+            .sum()
+    }
+
+    /// Tokens over all attempts; `None` if no attempt reported any.
+    pub fn usage(&self) -> Option<Usage> {
+        self.attempts
+            .iter()
+            .filter_map(|attempt| attempt.usage)
+            .reduce(|mut total, usage| {
+                total.add(&usage);
+                total
+            })
+    }
+}

@@ -1,0 +1,54 @@
+//! One input record and the names of its cells.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The header of the input: column names in file order, unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    names: Vec<String>,
+    positions: HashMap<String, usize>,
+}
+
+impl Columns {
+    /// Columns with these names. If a name occurs twice the first one is found by
+    /// [`Columns::position`]; the input layer refuses such a header.
+    pub fn new(names: Vec<String>) -> Self {
+        let mut positions = HashMap::with_capacity(names.len());
+        for (position, name) in names.iter().enumerate() {
+            positions.entry(name.clone()).or_insert(position);
+        }
+        Self { names, positions }
+    }
+
+    /// The names, in file order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Where the column of this name stands, counted from 0.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.positions.get(name).copied()
+    }
+}
+
+/// One input record: where it came from, and its cells as text, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its place in the job, counted from 0 over all inputs after `limit` and `sample`.
+    pub index: u64,
+    /// What names it: the declared id column's cell, else `file:record` with the record counted from 1.
+    pub id: String,
+    /// The header that names the cells.
+    pub columns: Arc<Columns>,
+    /// As many as there are columns.
+    pub cells: Vec<String>,
+}
+
+impl Row {
+    /// The cell of this column.
+    pub fn get(&self, column: &str) -> Option<&str> {
+        let position = self.columns.position(column)?;
+        self.cells.get(position).map(String::as_str)
+    }
+}
