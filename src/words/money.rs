@@ -12,7 +12,6 @@ use super::Usage;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Usd(i128);
 
-const UNITS_PER_USD: i128 = 1_000_000_000_000_000;
 const UNIT_DIGITS: usize = 15;
 
 impl Usd {
@@ -54,6 +53,32 @@ impl fmt::Display for Usd {
         let exact = self.rounded(UNIT_DIGITS);
         let (dollars, fraction) = exact.split_once('.').unwrap_or((&exact, ""));
         write!(f, "{dollars}.{:0<2}", fraction.trim_end_matches('0'))
+    }
+}
+
+impl FromStr for Usd {
+    type Err = &'static str;
+
+    /// Reads a decimal with at most 15 places, as [`Usd`] prints it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected US dollars as a decimal with at most 15 places";
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty()
+            || !all_digits(whole)
+            || !all_digits(fraction)
+            || fraction.len() > UNIT_DIGITS
+        {
+            return Err(EXPECTED);
+        }
+        let units: i128 = format!("{whole}{fraction:0<UNIT_DIGITS$}")
+            .parse()
+            .map_err(|_| EXPECTED)?;
+        Ok(Self(if negative { -units } else { units }))
     }
 }
 
@@ -215,6 +240,8 @@ pub enum Cost {
 mod tests {
     use super::*;
 
+    const UNITS_PER_USD: i128 = 1_000_000_000_000_000;
+
     #[test]
     fn a_rate_is_read_exactly_or_refused() {
         let units = |text: &str| text.parse::<Rate>().map(|rate| rate.times(1).units());
@@ -245,6 +272,25 @@ mod tests {
         assert_eq!(half_cent(125), "0.12");
         assert_eq!(half_cent(135), "0.14");
         assert_eq!(half_cent(126), "0.13");
+    }
+
+    #[test]
+    fn money_reads_back_what_it_prints() {
+        for units in [
+            0,
+            1,
+            -1,
+            13_500_000_000,
+            UNITS_PER_USD,
+            1234 * UNITS_PER_USD + 500,
+            i128::MAX / 10,
+        ] {
+            let amount = Usd::from_units(units);
+            assert_eq!(amount.to_string().parse(), Ok(amount));
+        }
+        for bad in ["", "-", ".5", "1e3", "0.0000000000000001", "1 "] {
+            assert!(bad.parse::<Usd>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,43 @@
+//! `runner check JOB`: every problem, nothing sent.
+
+use tokio_prompt_orchestrator::{ExitCode, Runner};
+
+use super::{JobArgs, terminal};
+
+/// Prints every problem, or that there is none.
+pub fn check(args: &JobArgs) -> ExitCode {
+    match load(args, &args.options()) {
+        Ok(runner) => {
+            let plan = runner.plan();
+            let route = plan.route.iter().map(|position| &*plan.backends[*position].name);
+            let route: Vec<&str> = route.collect();
+            terminal::out(&format!(
+                "{}: no problems; {} rows for {}",
+                args.job.display(),
+                runner.rows(),
+                route.join(", then ")
+            ));
+            ExitCode::Success
+        }
+        Err(code) => code,
+    }
+}
+
+/// Loads a job for this program; prints why it cannot be.
+pub fn load(
+    args: &JobArgs,
+    options: &tokio_prompt_orchestrator::Options,
+) -> Result<Runner, ExitCode> {
+    let runner = Runner::load(&args.job, options).map_err(|problems| {
+        terminal::problems(&problems);
+        ExitCode::Usage
+    })?;
+    if let Some(name) = runner.missing_worker() {
+        terminal::err(&format!(
+            "error: backend `{name}` is of type custom, which needs a program of your own that \
+             supplies its worker (see examples/custom_worker.rs)"
+        ));
+        return Err(ExitCode::Usage);
+    }
+    Ok(runner)
+}

@@ -1,0 +1,113 @@
+//! Layer 5: the command line. One file a subcommand; the only place that prints.
+//!
+//! What this folder promises: results and summaries go to stdout, everything else to stderr; a closed
+//! stdout or stderr never ends a run; text that came from a model or a server is escaped before it
+//! reaches the terminal; the process ends with an [`ExitCode`] and nothing else.
+
+mod check;
+mod progress;
+mod run;
+mod signals;
+mod summary;
+mod terminal;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tokio_prompt_orchestrator::{ExitCode, Options};
+
+/// Runs batch jobs on language models: a YAML job in, results and a cost report out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "runner",
+    version,
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = EXIT_CODES
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    every row answered (but for max_failures)
+  1    unexpected error
+  2    wrong usage, or a problem in the job file or its inputs
+  3    more rows than max_failures ended without an answer
+  5    every backend is exhausted or down
+  6    the output directory failed
+  75   another runner holds the output directory
+  130  interrupted (143: terminated); what was answered is in the results
+
+RUNNER_LOG=info (or debug) writes what happens to stderr.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find every problem of a job; send nothing
+    Check(JobArgs),
+}
+
+#[derive(Debug, Args)]
+struct JobArgs {
+    /// The job file
+    #[arg(value_name = "JOB")]
+    job: PathBuf,
+    /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Write to this directory instead of the job's
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Run only the first N rows
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// The whole command: parses the arguments, does what they say, picks the exit code.
+pub fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are printed by the same door; both are success.
+            let _ = error.print();
+            let failed = error.use_stderr();
+            return exit(if failed { ExitCode::Usage } else { ExitCode::Success });
+        }
+    };
+    start_log();
+    exit(match cli.command {
+        Some(Command::Check(args)) => check::check(&args),
+        None => run::run(&cli.run),
+    })
+}
+
+fn exit(code: ExitCode) -> std::process::ExitCode {
+    code.code().into()
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RUNNER_LOG");
+    if let Ok(filter) = filter {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}
+
+impl JobArgs {
+    fn options(&self) -> Options {
+        Options { set: self.set.clone(), ..Options::default() }
+    }
+}

@@ -1,0 +1,73 @@
+//! Printing that never fails and never lets foreign text command the terminal.
+
+use std::io::{IsTerminal, Write};
+
+use tokio_prompt_orchestrator::job::Problems;
+
+/// Prints a line to stdout; a closed stdout is not an error.
+pub fn out(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints a line to stderr; a closed stderr is not an error.
+pub fn err(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Whether stderr is a terminal that takes colors.
+pub fn stderr_is_colorful() -> bool {
+    let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
+    std::io::stderr().is_terminal()
+        && unset("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// An error with all its sources, on one line.
+pub fn error(error: &dyn std::error::Error) {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    err(&format!("error: {}", escape(&text)));
+}
+
+/// Every problem, then how many.
+pub fn problems(problems: &Problems) {
+    for problem in &problems.0 {
+        err(&problem.render(stderr_is_colorful()));
+        err("");
+    }
+    let count = problems.0.len();
+    let noun = if count == 1 { "problem" } else { "problems" };
+    err(&format!("{count} {noun} found; nothing was sent"));
+}
+
+/// Makes text from outside harmless: control characters, and those that change the direction of
+/// writing, are shown as escapes.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        let commands = character.is_control()
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        match commands {
+            true => escaped.extend(character.escape_unicode()),
+            false => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_cannot_command_the_terminal() {
+        let hostile = "\x1b]8;;http://x\x07a\r\n\u{202e}b\u{9b}31m é😀";
+        let escaped = escape(hostile);
+        assert!(escaped.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{escaped}");
+        assert!(escaped.ends_with("é😀"));
+    }
+}

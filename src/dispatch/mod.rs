@@ -1,0 +1,238 @@
+//! Layer 3: one row's way through the backends, under their limits.
+//!
+//! What this folder promises: attempts are made in the order of the route, each counted and kept;
+//! the class of a failure alone decides whether to wait and retry, to go on to the next backend, or
+//! to give up; there is no other retry layer. A throttled backend pauses for all its rows, a backend
+//! whose key, model or money is at fault is not asked again. Every wait ends when the run is stopped.
+//! All time is tokio's, so a test can pause it.
+
+mod backoff;
+mod bucket;
+mod charge;
+mod health;
+mod lane;
+mod limiter;
+mod stop;
+mod tries;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+pub use lane::Lane;
+pub use stop::{Interrupt, Stop};
+
+use backoff::Backoff;
+use lane::Sent;
+use tries::{Next, Tries};
+
+use crate::job::RetryPolicy;
+use crate::words::{
+    Answer, Attempt, AttemptKind, CallError, Completion, ErrorClass, Event, Outcome, Request, Row,
+    Status,
+};
+
+/// What is told of every event; called from many tasks at once.
+pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// The backends of a run, live, in the order of the route.
+pub struct Dispatcher {
+    route: Vec<Lane>,
+    retry: RetryPolicy,
+    stop: Stop,
+    on_event: OnEvent,
+}
+
+/// How asking one backend ended.
+enum Asked {
+    /// A reply came.
+    Replied(Completion),
+    /// The backend has no answer for this row; the next one may.
+    NoAnswer(String),
+    /// No backend would answer this request.
+    Refused,
+    /// The run was stopped.
+    Stopped,
+}
+
+impl Dispatcher {
+    /// A dispatcher over these backends, tried in this order.
+    pub fn new(route: Vec<Lane>, retry: RetryPolicy, stop: Stop, on_event: OnEvent) -> Self {
+        Self {
+            route,
+            retry,
+            stop,
+            on_event,
+        }
+    }
+
+    /// Whether any backend is left that can be asked.
+    pub fn usable(&self) -> bool {
+        self.route
+            .iter()
+            .any(|lane| lane.health().stopped().is_none())
+    }
+
+    /// Whether every backend is stopped or has not been reached lately.
+    pub fn down(&self) -> bool {
+        self.route.iter().all(|lane| lane.health().down())
+    }
+
+    /// Asks the backends in order until one replies. Always ends in an outcome.
+    pub async fn call(&self, row: Arc<Row>, mut request: Request) -> Outcome {
+        let mut attempts = Vec::new();
+        let mut asked_before: Option<(&Lane, String)> = None;
+        for (position, lane) in self.route.iter().enumerate() {
+            if lane.health().stopped().is_some() {
+                continue;
+            }
+            if let Some((from, error)) = asked_before.take() {
+                (self.on_event)(Event::RowFellBack {
+                    row: row.id.clone(),
+                    from: Arc::clone(lane_name(from)),
+                    to: Arc::clone(lane_name(lane)),
+                    error,
+                });
+            }
+            match self.ask(position, &row, &mut request, &mut attempts).await {
+                Asked::Replied(completion) => return replied(row, completion, attempts),
+                Asked::NoAnswer(error) => asked_before = Some((lane, error)),
+                Asked::Refused | Asked::Stopped => break,
+            }
+        }
+        Outcome {
+            row,
+            status: if attempts.is_empty() {
+                Status::NotRun
+            } else {
+                Status::Failed
+            },
+            answer: None,
+            error: None,
+            attempts,
+        }
+    }
+
+    /// Asks one backend until it replies or there is no use in asking it again.
+    async fn ask(
+        &self,
+        position: usize,
+        row: &Row,
+        request: &mut Request,
+        attempts: &mut Vec<Attempt>,
+    ) -> Asked {
+        let lane = &self.route[position];
+        let mut backoff = Backoff::new(self.retry, row.index, position);
+        let mut tries = Tries::new(self.retry, self.has_usable_after(position));
+        request.attempt = 0;
+        loop {
+            let permit = tokio::select! {
+                biased;
+                () = self.stop.draining() => return Asked::Stopped,
+                permit = lane.limiter().acquire(request) => permit,
+            };
+            let permit = match permit {
+                Ok(permit) => permit,
+                Err(too_large) => {
+                    let kind = kind_of(position, request.attempt);
+                    attempts.push(lane.never_sent(kind, ErrorClass::RowFatal, too_large));
+                    return Asked::Refused;
+                }
+            };
+            if let Some(stopped) = lane.health().stopped() {
+                return Asked::NoAnswer(stopped.message.clone());
+            }
+            request.attempt += 1;
+            let kind = kind_of(position, request.attempt);
+            let Sent { attempt, result } = lane.send(request, kind, &self.stop).await;
+            permit.settle(attempt.usage);
+            attempts.push(attempt);
+            let error = match result {
+                Ok(completion) => return Asked::Replied(completion),
+                Err(error) => error,
+            };
+            let wait = match tries.after(&error, &mut backoff) {
+                Next::Retry(wait) => wait,
+                Next::OtherBackend => return Asked::NoAnswer(error.message),
+                Next::StopBackend => {
+                    self.stop_backend(lane, &error);
+                    return Asked::NoAnswer(error.message);
+                }
+                Next::GiveUp => return Asked::Refused,
+            };
+            if lane.health().lost() {
+                self.stop_backend(lane, &error);
+                return Asked::NoAnswer(error.message);
+            }
+            (self.on_event)(Event::AttemptFailedWillRetry {
+                row: row.id.clone(),
+                backend: Arc::clone(lane_name(lane)),
+                class: error.class,
+                error: error.message.clone(),
+                wait,
+            });
+            if error.class == ErrorClass::Throttled {
+                // The limit is the backend's, not the row's: everybody waits, in the limiter's queue.
+                lane.limiter().pause_until(Instant::now() + wait);
+            } else if !self.slept(wait).await {
+                return Asked::Stopped;
+            }
+        }
+    }
+
+    fn stop_backend(&self, lane: &Lane, error: &CallError) {
+        if lane.health().stop(error) {
+            (self.on_event)(Event::BackendStopped {
+                backend: Arc::clone(lane_name(lane)),
+                class: error.class,
+                error: error.message.clone(),
+            });
+        }
+    }
+
+    fn has_usable_after(&self, position: usize) -> bool {
+        self.route[position + 1..]
+            .iter()
+            .any(|lane| lane.health().stopped().is_none())
+    }
+
+    /// Waits; `false` if the run was stopped first.
+    async fn slept(&self, wait: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stop.draining() => false,
+            () = sleep(wait) => true,
+        }
+    }
+}
+
+fn lane_name(lane: &Lane) -> &Arc<str> {
+    &lane.backend().name
+}
+
+fn kind_of(position: usize, attempt: u32) -> AttemptKind {
+    match (position, attempt) {
+        (_, 2..) => AttemptKind::Retry,
+        (0, _) => AttemptKind::First,
+        _ => AttemptKind::Fallback,
+    }
+}
+
+fn replied(row: Arc<Row>, completion: Completion, attempts: Vec<Attempt>) -> Outcome {
+    let status = Status::of(&completion);
+    let text = match completion.refusal {
+        Some(refusal) if completion.text.is_empty() => refusal,
+        _ => completion.text,
+    };
+    Outcome {
+        row,
+        status,
+        answer: Some(Answer {
+            text,
+            finish_reason: completion.finish_reason,
+        }),
+        error: None,
+        attempts,
+    }
+}

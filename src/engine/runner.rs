@@ -1,0 +1,145 @@
+//! A job that is ready to run: the library's way in.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::run;
+use super::summary::{RunError, Summary};
+use crate::dispatch::{Lane, Stop};
+use crate::input::Inputs;
+use crate::job::{Backend, BackendKind, Job, Plan, Problem, Problems, Surroundings};
+use crate::words::Event;
+use crate::worker::{self, Http, ModelWorker};
+
+/// What may differ from the job file.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Overrides of the form `key=value`, where the key is a dotted path such as `retry.attempts`.
+    pub set: Vec<String>,
+    /// The output directory.
+    pub out: Option<PathBuf>,
+    /// At most the first so many rows.
+    pub limit: Option<u64>,
+}
+
+/// A job whose every problem was looked for and none found.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use tokio_prompt_orchestrator::{EchoWorker, Options, Runner, Stop};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let summary = Runner::load("jobs/eval.yaml", &Options::default())?
+///     .with_worker("mine", Arc::new(EchoWorker::new())) // a backend `mine: { type: custom }`
+///     .run(Stop::new(), |event| println!("{event:?}"))
+///     .await?;
+/// println!("{} rows without an answer", summary.report.unanswered());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Runner {
+    plan: Plan,
+    inputs: Inputs,
+    workers: HashMap<String, Arc<dyn ModelWorker>>,
+}
+
+impl Runner {
+    /// Reads a job file and scans its inputs. Nothing is sent. An error holds every problem.
+    pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Self, Problems> {
+        let job = Job::read(path.as_ref(), &options.set)?;
+        let mut found = Vec::new();
+        let (inputs, columns) = Inputs::scan(&job.inputs(), &mut found);
+        let surroundings = Surroundings {
+            columns: columns.as_ref(),
+            env: &|name| std::env::var(name).ok(),
+            today: jiff::Zoned::now().date(),
+        };
+        let mut plan = job.resolve(&surroundings, found)?;
+        let mut inputs = inputs.expect("a scan without a problem yields inputs");
+        try_first_row(&plan, &inputs)?;
+        if let Some(out) = &options.out {
+            plan.output.dir.clone_from(out);
+        }
+        if let Some(limit) = options.limit {
+            inputs.truncate(limit);
+        }
+        Ok(Self {
+            plan,
+            inputs,
+            workers: HashMap::new(),
+        })
+    }
+
+    /// Answers for the backend of this name, which the job declares as `type: custom`.
+    pub fn with_worker(mut self, backend: &str, worker: Arc<dyn ModelWorker>) -> Self {
+        self.workers.insert(backend.to_owned(), worker);
+        self
+    }
+
+    /// The job as it will run.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> u64 {
+        self.inputs.len()
+    }
+
+    /// The first backend of the route that this program has no worker for.
+    pub fn missing_worker(&self) -> Option<&str> {
+        let mut route = self.plan.route.iter().map(|position| &self.plan.backends[*position]);
+        let missing = route.find(|backend| {
+            matches!(backend.kind, BackendKind::Custom) && !self.workers.contains_key(&*backend.name)
+        });
+        missing.map(|backend| &*backend.name)
+    }
+
+    /// Runs the job to its end, or until `stop` says so. `on_event` is called from several threads.
+    pub async fn run(
+        self,
+        stop: Stop,
+        on_event: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<Summary, RunError> {
+        let lanes = self.lanes()?;
+        run::run(self.plan, self.inputs, lanes, stop, Arc::new(on_event)).await
+    }
+
+    fn lanes(&self) -> Result<Vec<Lane>, RunError> {
+        if let Some(name) = self.missing_worker() {
+            return Err(RunError::NoWorker { name: name.to_owned() });
+        }
+        let http = Http::new(self.plan.concurrency);
+        let route = self.plan.route.iter().map(|position| self.plan.backends[*position].clone());
+        let lane = |backend: Backend| {
+            let supplied = self.workers.get(&*backend.name).cloned();
+            let worker = supplied.or_else(|| worker::build(&backend, &http));
+            match worker {
+                Some(worker) => Ok(Lane::new(backend, worker)),
+                None => Err(RunError::NoWorker { name: backend.name.to_string() }),
+            }
+        };
+        route.map(lane).collect()
+    }
+}
+
+/// Renders the prompt for the first row: finds what no look at the template alone can, such as a
+/// column read as `row["name"]` that does not exist.
+fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
+    let Some(row) = inputs.first() else {
+        return Ok(());
+    };
+    for message in &plan.prompt {
+        if let Err(error) = message.content.render(row) {
+            let role = message.role.as_str();
+            let problem = Problem::new(format!(
+                "the {role} message cannot be rendered for the first row, {}: {error}",
+                row.id
+            ));
+            let help = format!("the input's columns are {}", row.columns.names().join(", "));
+            return Err(problem.help(help).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! How a run ended, and the exit code that follows.
+
+use std::path::PathBuf;
+
+use crate::dispatch::Interrupt;
+use crate::input::InputError;
+use crate::job::MaxFailures;
+use crate::output::{OutputError, Report};
+use crate::store::StoreError;
+
+/// The exit codes of the `runner` command: the one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitCode {
+    /// Every row answered (but for `max_failures`).
+    Success = 0,
+    /// Something unexpected.
+    Unexpected = 1,
+    /// Wrong usage, or a problem in the job file or its inputs.
+    Usage = 2,
+    /// More rows than `max_failures` ended without an answer.
+    Failures = 3,
+    /// Every backend is exhausted or down.
+    Backends = 5,
+    /// The run store or the output directory failed.
+    Storage = 6,
+    /// Another runner holds the output directory.
+    Locked = 75,
+    /// Interrupted by Ctrl-C.
+    Interrupted = 130,
+    /// Terminated by SIGTERM.
+    Terminated = 143,
+}
+
+impl ExitCode {
+    /// The number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Why no more rows were asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// There were no more.
+    Complete,
+    /// No backend was left.
+    BackendsDown,
+    /// The run was stopped.
+    Stopped,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Summary {
+    /// Rows, tokens, cost, latency.
+    pub report: Report,
+    /// Why it ended.
+    pub ended: Ended,
+    /// The exit code that follows.
+    pub exit_code: ExitCode,
+    /// The files that were written.
+    pub files: Vec<PathBuf>,
+}
+
+/// Why a run could not be made or not be finished.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A backend of type `custom` that the program supplied no worker for.
+    #[error("backend `{name}` is of type custom: the program that runs this job must supply its worker")]
+    NoWorker {
+        /// The backend.
+        name: String,
+    },
+    /// The input cannot be read on.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The run store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Results or reports cannot be written; the answers are in the store.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+impl RunError {
+    /// The exit code that says so.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            RunError::NoWorker { .. } => ExitCode::Usage,
+            RunError::Input(_) => ExitCode::Unexpected,
+            RunError::Store(StoreError::Locked { .. }) => ExitCode::Locked,
+            RunError::Store(_) | RunError::Output(_) => ExitCode::Storage,
+        }
+    }
+}
+
+/// The exit code of a run that could be finished: the one function.
+pub(super) fn exit_code(
+    ended: Ended,
+    interrupt: Option<Interrupt>,
+    report: &Report,
+    most: MaxFailures,
+    backends_down: bool,
+) -> ExitCode {
+    let too_many = most.exceeded(report.unanswered(), report.rows());
+    match (ended, interrupt) {
+        (Ended::Stopped, Some(Interrupt::Terminated)) => ExitCode::Terminated,
+        (Ended::Stopped, _) => ExitCode::Interrupted,
+        (Ended::BackendsDown, _) => ExitCode::Backends,
+        (Ended::Complete, _) if too_many && backends_down => ExitCode::Backends,
+        (Ended::Complete, _) if too_many => ExitCode::Failures,
+        (Ended::Complete, _) => ExitCode::Success,
+    }
+}

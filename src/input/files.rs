@@ -1,0 +1,94 @@
+//! Paths and glob patterns → files.
+
+use std::path::{Path, PathBuf};
+
+use crate::job::{InputPlan, Problem};
+
+/// A file of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// What it is called in messages and row ids: the path as the job file would write it.
+    pub(super) name: String,
+}
+
+/// The files that a path or a pattern means, sorted by name; at least one.
+pub(super) fn find(plan: &InputPlan) -> Result<Vec<Found>, Problem> {
+    let problem = |message: String| match &plan.place {
+        Some(place) => Problem::new(message).at(place.clone()),
+        None => Problem::new(message),
+    };
+    let metadata = std::fs::metadata(&plan.path);
+    match metadata {
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(
+                problem(format!("input {} is a directory", plan.written)).help(format!(
+                    "name the files in it: `{}/*.csv`",
+                    plan.written.trim_end_matches('/')
+                )),
+            );
+        }
+        Ok(_) => {
+            return Ok(vec![Found {
+                path: plan.path.clone(),
+                name: plan.written.clone(),
+            }]);
+        }
+        Err(_) if plan.written.contains(['*', '?', '[']) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let missing = problem(format!("input {} does not exist", plan.written));
+            return Err(match closest(&plan.path) {
+                Some(name) => missing.help(format!("did you mean `{name}`?")),
+                None => missing.help(format!(
+                    "paths are relative to the job file; looked for {}",
+                    plan.path.display()
+                )),
+            });
+        }
+        Err(error) => {
+            return Err(problem(format!(
+                "cannot read input {}: {error}",
+                plan.written
+            )));
+        }
+    }
+    let pattern = plan.path.to_string_lossy();
+    let base = pattern.strip_suffix(plan.written.as_str()).unwrap_or("");
+    let matches = glob::glob(&pattern).map_err(|error| {
+        problem(format!(
+            "input {} is not a pattern: {}",
+            plan.written, error.msg
+        ))
+    })?;
+    let mut found = Vec::new();
+    for path in matches {
+        let path = path.map_err(|error| {
+            let source = error.error();
+            problem(format!("cannot read {}: {source}", error.path().display()))
+        })?;
+        if path.is_file() {
+            let name = path.to_string_lossy();
+            let name = name.strip_prefix(base).unwrap_or(&name).to_owned();
+            found.push(Found { path, name });
+        }
+    }
+    if found.is_empty() {
+        return Err(problem(format!("no file matches input {}", plan.written))
+            .help("patterns are relative to the job file"));
+    }
+    Ok(found)
+}
+
+/// The file beside a missing one whose name is most like it.
+fn closest(path: &Path) -> Option<String> {
+    let wanted = path.file_name()?.to_string_lossy().into_owned();
+    std::fs::read_dir(path.parent()?)
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .map(|name| (strsim::jaro_winkler(&wanted, &name), name))
+        .filter(|(likeness, _)| *likeness > 0.85)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,90 @@
+//! Declared ids: a column that names each row, unique over the job.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::job::{Place, Problem};
+use crate::words::Columns;
+
+use super::csv_file::{CsvFile, MAX_PROBLEMS};
+
+/// The ids seen so far, as 8 bytes each; freed when the scan ends.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    hashes: Vec<u64>,
+    files: Vec<(CsvFile, usize)>,
+}
+
+impl Ids {
+    /// Takes note of an id.
+    pub(super) fn add(&mut self, id: &str) {
+        self.hashes.push(hash(id));
+    }
+
+    /// Takes note of a file whose ids were added, and of the column they stand in.
+    pub(super) fn add_file(&mut self, file: CsvFile, column: usize) {
+        self.files.push((file, column));
+    }
+
+    /// A problem for each id that occurs twice, naming both places. Reads the files again, and only
+    /// if two hashes are equal.
+    pub(super) fn problems(mut self, problems: &mut Vec<Problem>) {
+        self.hashes.sort_unstable();
+        let repeated: HashSet<u64> = self
+            .hashes
+            .windows(2)
+            .filter(|pair| pair[0] == pair[1])
+            .map(|pair| pair[0])
+            .collect();
+        if repeated.is_empty() {
+            return;
+        }
+        let mut first: HashMap<String, String> = HashMap::new();
+        let mut more = 0;
+        for (file, column) in &self.files {
+            for (position, id) in file.column(*column) {
+                if !repeated.contains(&hash(&id)) {
+                    continue;
+                }
+                let place = file.place(&position);
+                let Some(earlier) = first.get(&id) else {
+                    first.insert(id, format!("{}:{}", place.path, place.line));
+                    continue;
+                };
+                more += 1;
+                if more <= MAX_PROBLEMS {
+                    problems.push(
+                        Problem::new(format!("the id `{}` occurs twice", id.escape_debug()))
+                            .at(place)
+                            .labelled("again here")
+                            .help(format!(
+                                "it names the row at {earlier} too; an id must be unique over the job"
+                            )),
+                    );
+                }
+            }
+        }
+        if more > MAX_PROBLEMS {
+            problems.push(Problem::new(format!(
+                "{} more ids occur twice",
+                more - MAX_PROBLEMS
+            )));
+        }
+    }
+}
+
+/// The problem of an id column that does not exist.
+pub(super) fn unknown(name: &str, place: Option<Place>, columns: &Columns) -> Problem {
+    let problem = Problem::new(format!("the input has no column `{name}`"))
+        .help(format!("its columns are {}", columns.names().join(", ")));
+    match place {
+        Some(place) => problem.at(place),
+        None => problem,
+    }
+}
+
+fn hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}

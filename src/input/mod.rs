@@ -1,0 +1,209 @@
+//! Layer 2: the input files. Paths and patterns → rows, streamed.
+//!
+//! What this folder promises: every file is read twice and never held. [`Inputs::scan`] reads all of it
+//! before anything is spent and finds every problem at once (encoding, ragged records, headers, ids);
+//! [`Inputs::rows`] reads it again, record by record, in order. A file that changes in between is an
+//! error, not a different result. Cells are the bytes of the file, unquoted and otherwise untouched.
+
+mod csv_file;
+mod files;
+mod ids;
+mod take;
+
+use std::sync::Arc;
+
+use crate::job::{InputPlan, Problem};
+use crate::words::{Columns, Row};
+
+use csv_file::{CsvFile, Records};
+use ids::Ids;
+use take::Selection;
+
+/// The inputs of a job, scanned and found sound.
+#[derive(Debug)]
+pub struct Inputs {
+    columns: Arc<Columns>,
+    entries: Vec<Entry>,
+    rows: u64,
+    first: Option<Arc<Row>>,
+}
+
+/// One entry of `inputs`: its files and which of their records are used.
+#[derive(Debug)]
+struct Entry {
+    files: Vec<CsvFile>,
+    id: Option<usize>,
+    selection: Selection,
+}
+
+/// Why the rows cannot be read on. Nothing of this is found in a file that a scan found sound, unless
+/// the file changed.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The file is not what it was when it was scanned.
+    #[error("{path} changed while it was read; run the job again")]
+    Changed {
+        /// The file.
+        path: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: csv::Error,
+    },
+}
+
+impl Inputs {
+    /// Reads all inputs once. Returns what was found sound, the columns where a header could be read
+    /// even if other things are wrong, and adds every problem to `problems`.
+    pub fn scan(
+        plans: &[InputPlan],
+        problems: &mut Vec<Problem>,
+    ) -> (Option<Self>, Option<Arc<Columns>>) {
+        let before = problems.len();
+        let mut scan = Scan::default();
+        for plan in plans {
+            scan.entry(plan, problems);
+        }
+        let columns = scan.columns.clone();
+        scan.ids.problems(problems);
+        let inputs = match (&scan.columns, problems.len() == before) {
+            (Some(columns), true) => {
+                let mut inputs = Self {
+                    columns: Arc::clone(columns),
+                    rows: scan
+                        .entries
+                        .iter()
+                        .map(|entry| entry.selection.rows())
+                        .sum(),
+                    entries: scan.entries,
+                    first: None,
+                };
+                let first = inputs.rows().next().and_then(Result::ok);
+                inputs.first = first.map(Arc::new);
+                Some(inputs)
+            }
+            _ => None,
+        };
+        (inputs, columns)
+    }
+
+    /// The header that all files share.
+    pub fn columns(&self) -> &Arc<Columns> {
+        &self.columns
+    }
+
+    /// How many rows will be read.
+    pub fn len(&self) -> u64 {
+        self.rows
+    }
+
+    /// Whether there is no row at all.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The first row, to try a template on.
+    pub fn first(&self) -> Option<&Arc<Row>> {
+        self.first.as_ref()
+    }
+
+    /// Uses at most the first so many rows.
+    pub fn truncate(&mut self, rows: u64) {
+        self.rows = self.rows.min(rows);
+    }
+
+    /// The error that a file is not what it was when it was scanned, if so.
+    pub fn changed(&self) -> Option<InputError> {
+        self.entries
+            .iter()
+            .flat_map(|entry| &entry.files)
+            .find_map(CsvFile::changed)
+    }
+
+    /// The rows, in order. Ends after the first error.
+    pub fn rows(&self) -> impl Iterator<Item = Result<Row, InputError>> + Send + '_ {
+        let mut index = 0;
+        let mut failed = false;
+        self.entries
+            .iter()
+            .flat_map(|entry| entry.rows(&self.columns))
+            .map(move |row| {
+                row.map(|mut row| {
+                    row.index = index;
+                    index += 1;
+                    row
+                })
+            })
+            .take_while(move |row| !std::mem::replace(&mut failed, row.is_err()))
+            .take(usize::try_from(self.rows).unwrap_or(usize::MAX))
+    }
+}
+
+impl Entry {
+    fn rows<'a>(
+        &'a self,
+        columns: &'a Arc<Columns>,
+    ) -> impl Iterator<Item = Result<Row, InputError>> + Send + 'a {
+        let mut chosen = self.selection.choose();
+        self.files
+            .iter()
+            .flat_map(move |file| file.rows(columns, self.id))
+            .take(self.selection.records())
+            .filter(move |row| row.is_err() || chosen.next().unwrap_or(false))
+    }
+}
+
+/// What a scan has found so far.
+#[derive(Debug, Default)]
+struct Scan {
+    columns: Option<Arc<Columns>>,
+    entries: Vec<Entry>,
+    ids: Ids,
+}
+
+impl Scan {
+    fn entry(&mut self, plan: &InputPlan, problems: &mut Vec<Problem>) {
+        let paths = match files::find(plan) {
+            Ok(paths) => paths,
+            Err(problem) => return problems.push(problem),
+        };
+        let mut files = Vec::with_capacity(paths.len());
+        let mut records = 0;
+        let mut id = None;
+        for path in paths {
+            let left = Selection::left(plan.take, records);
+            if left == 0 {
+                break;
+            }
+            let Some(open) = Records::open(path, self.columns.as_ref(), problems) else {
+                continue;
+            };
+            let columns = self
+                .columns
+                .get_or_insert_with(|| Arc::clone(open.columns()));
+            if let Some((name, place)) = &plan.id {
+                match columns.position(name) {
+                    Some(position) => id = Some(position),
+                    None => {
+                        problems.push(ids::unknown(name, place.clone(), columns));
+                        continue;
+                    }
+                }
+            }
+            let ids = id.map(|position| (position, &mut self.ids));
+            let (file, found) = open.scan(left, ids, problems);
+            records += found;
+            files.push(file);
+        }
+        self.entries.push(Entry {
+            files,
+            id,
+            selection: Selection::of(plan.take, records),
+        });
+    }
+}

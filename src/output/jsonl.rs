@@ -1,0 +1,91 @@
+//! `results.jsonl`: a line a row, with every attempt.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::OutputError;
+use super::publish::Pending;
+use crate::words::{Attempt, Cost, ErrorClass, FinishReason, Outcome};
+
+/// `results.jsonl` while it is written.
+pub(super) struct JsonlResults {
+    file: Pending,
+}
+
+impl JsonlResults {
+    /// Starts the file.
+    pub(super) fn create(dir: &Path) -> Result<Self, OutputError> {
+        Ok(Self {
+            file: Pending::create(dir, "results.jsonl")?,
+        })
+    }
+
+    /// Adds a row's line.
+    pub(super) fn write(&mut self, outcome: &Outcome) -> Result<(), OutputError> {
+        let mut line = render(outcome).to_string();
+        line.push('\n');
+        self.file.write(line.as_bytes())
+    }
+
+    /// Puts the file in its place.
+    pub(super) fn publish(self) -> Result<PathBuf, OutputError> {
+        self.file.publish()
+    }
+}
+
+fn render(outcome: &Outcome) -> Value {
+    let row: Map<String, Value> = outcome
+        .row
+        .columns
+        .names()
+        .iter()
+        .cloned()
+        .zip(outcome.row.cells.iter().map(|cell| json!(cell)))
+        .collect();
+    let answer = outcome.answer.as_ref();
+    let last = outcome.last();
+    json!({
+        "id": outcome.row.id,
+        "row": row,
+        "answer": answer.map(|answer| &answer.text),
+        "status": outcome.status.as_str(),
+        "backend": last.map(|attempt| &*attempt.backend),
+        "model": last.and_then(|attempt| attempt.model.as_ref()),
+        "finish_reason": answer
+            .and_then(|answer| answer.finish_reason.as_ref())
+            .map(FinishReason::as_str),
+        "usage": outcome.usage(),
+        "cost_usd": outcome.paid().map(|amount| amount.to_string()),
+        "latency_ms": last.map(milliseconds),
+        "scores": {},
+        "error": outcome.failure().map(|(kind, message)| json!({ "kind": kind, "message": message })),
+        "attempts": outcome.attempts.iter().map(attempt).collect::<Vec<_>>(),
+    })
+}
+
+fn attempt(attempt: &Attempt) -> Value {
+    let mut line = json!({
+        "backend": &*attempt.backend,
+        "model": attempt.model,
+        "kind": attempt.kind.as_str(),
+        "class": attempt.class.map(ErrorClass::as_str),
+        "error": attempt.error,
+        "http_status": attempt.http_status,
+        "request_id": attempt.request_id,
+        "usage": attempt.usage,
+        "cost_usd": match attempt.cost {
+            Cost::Known(amount) => Some(amount.to_string()),
+            Cost::Unknown { .. } | Cost::Unpriced => None,
+        },
+        "latency_ms": milliseconds(attempt),
+    });
+    if let Cost::Unknown { at_most } = attempt.cost {
+        line["possibly_billed_usd"] = json!(at_most.map(|amount| amount.to_string()));
+    }
+    line
+}
+
+fn milliseconds(attempt: &Attempt) -> u64 {
+    u64::try_from(attempt.latency.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,134 @@
+//! `report.md`, for people.
+
+use std::fmt::Write;
+
+use super::report::{BackendLine, Report};
+use crate::words::Status;
+
+/// The whole file.
+pub(super) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut text, report);
+    text
+}
+
+fn write(out: &mut String, report: &Report) -> std::fmt::Result {
+    let total = report.total();
+    writeln!(out, "# {}\n", escape(&report.job))?;
+    writeln!(
+        out,
+        "{} of {} rows answered, ${} paid.\n",
+        report.rows_with(Status::Answered),
+        report.rows(),
+        total.paid
+    )?;
+    writeln!(out, "## Rows\n\n| status | rows |\n|---|---:|")?;
+    for (status, rows) in report.by_status.iter().filter(|(_, rows)| **rows > 0) {
+        writeln!(out, "| {} | {rows} |", status.as_str())?;
+    }
+    writeln!(
+        out,
+        "\n{} rows were answered by a fallback.\n",
+        report.fell_back
+    )?;
+    writeln!(out, "## Cost by backend\n")?;
+    writeln!(
+        out,
+        "| backend | answered | attempts | failed | input tokens | output tokens | USD |"
+    )?;
+    writeln!(out, "|---|---:|---:|---:|---:|---:|---:|")?;
+    for (name, line) in &report.by_backend {
+        backend(out, &escape(name), line)?;
+    }
+    backend(out, "**total**", &total)?;
+    writeln!(out, "\n## Cost by model\n\n| model | USD |\n|---|---:|")?;
+    for (model, paid) in &report.by_model {
+        writeln!(out, "| {} | {paid} |", escape(model))?;
+    }
+    writeln!(
+        out,
+        "\n## Attempts\n\n| kind | attempts | USD |\n|---|---:|---:|"
+    )?;
+    for (kind, (attempts, paid)) in &report.by_kind {
+        writeln!(out, "| {} | {attempts} | {paid} |", kind.as_str())?;
+    }
+    if !report.by_class.is_empty() {
+        writeln!(out, "\n| what went wrong | attempts |\n|---|---:|")?;
+        for (class, attempts) in &report.by_class {
+            writeln!(out, "| {} | {attempts} |", class.as_str())?;
+        }
+    }
+    if !report.examples.is_empty() {
+        writeln!(out, "\n| the first row that ended in | row | what went wrong |\n|---|---|---|")?;
+        for (class, (row, error)) in &report.examples {
+            writeln!(out, "| {class} | {} | {} |", escape(row), escape(error))?;
+        }
+    }
+    for note in notes(&total) {
+        writeln!(out, "\n> {note}")?;
+    }
+    if let (Some(p50), Some(p90), Some(p99)) = (
+        report.latency_ms(50),
+        report.latency_ms(90),
+        report.latency_ms(99),
+    ) {
+        writeln!(out, "\n## Latency\n\n| p50 | p90 | p99 |\n|---:|---:|---:|")?;
+        writeln!(out, "| {p50} ms | {p90} ms | {p99} ms |")?;
+    }
+    Ok(())
+}
+
+fn backend(out: &mut String, name: &str, line: &BackendLine) -> std::fmt::Result {
+    let tokens = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
+    writeln!(
+        out,
+        "| {name} | {} | {} | {} | {} | {} | {} |",
+        line.answered,
+        line.attempts,
+        line.failed,
+        tokens(line.usage.input_tokens),
+        tokens(line.usage.output_tokens),
+        line.paid
+    )
+}
+
+/// What the totals do not say: costs that nobody knows.
+pub fn notes(total: &BackendLine) -> Vec<String> {
+    let mut notes = Vec::new();
+    if total.possibly_billed.units() > 0 {
+        notes.push(format!(
+            "Up to ${} more may have been billed for attempts whose outcome is unknown.",
+            total.possibly_billed
+        ));
+    }
+    if total.unbounded > 0 {
+        notes.push(format!(
+            "{} attempts may have been billed for an unknown amount.",
+            total.unbounded
+        ));
+    }
+    if total.unpriced > 0 {
+        notes.push(format!(
+            "{} attempts have no price: set `price` of their backend. Their cost is not in the total.",
+            total.unpriced
+        ));
+    }
+    notes
+}
+
+/// Names come from the job file and from servers: they must not become markup.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '|' | '*' | '_' | '`' | '[' | ']' | '<' | '>' | '#' | '\\' => {
+                escaped.push('\\');
+                escaped.push(character);
+            }
+            character if character.is_control() => escaped.push(' '),
+            character => escaped.push(character),
+        }
+    }
+    escaped
+}

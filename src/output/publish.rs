@@ -1,0 +1,62 @@
+//! Files that appear whole or not at all.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::OutputError;
+
+const BUFFER: usize = 1 << 16;
+
+/// A file that is written beside its place, readable by its owner alone; removed unless published.
+pub(super) struct Pending {
+    file: BufWriter<NamedTempFile>,
+    path: PathBuf,
+}
+
+impl Pending {
+    /// Starts a file that will be `dir/name`.
+    pub(super) fn create(dir: &Path, name: &str) -> Result<Self, OutputError> {
+        let path = dir.join(name);
+        let prefix = format!(".{name}.");
+        match tempfile::Builder::new().prefix(&prefix).tempfile_in(dir) {
+            Ok(file) => Ok(Self {
+                file: BufWriter::with_capacity(BUFFER, file),
+                path,
+            }),
+            Err(source) => Err(OutputError { path, source }),
+        }
+    }
+
+    /// Adds bytes.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        self.file.write_all(bytes).map_err(|source| OutputError {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Makes the file durable and puts it in its place.
+    pub(super) fn publish(self) -> Result<PathBuf, OutputError> {
+        let Self { file, path } = self;
+        match settle(file, &path) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(OutputError { path, source }),
+        }
+    }
+}
+
+fn settle(file: BufWriter<NamedTempFile>, path: &Path) -> std::io::Result<()> {
+    let file = file
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    // The new name is durable only once its directory is.
+    match path.parent() {
+        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
+        _ => Ok(()),
+    }
+}

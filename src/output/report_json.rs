@@ -1,0 +1,102 @@
+//! `report.json`, for programs. Keys are only ever added; what changes meaning changes `schema`.
+
+use serde_json::{Map, Value, json};
+
+use super::report::{BackendLine, Report};
+use crate::words::Usd;
+
+/// Names the form of the file.
+const SCHEMA: &str = "runner.report/1";
+
+/// The whole file.
+pub(super) fn render(report: &Report, exit_code: u8) -> String {
+    let total = report.total();
+    let by_status: Map<String, Value> = report
+        .by_status
+        .iter()
+        .map(|(status, rows)| (status.as_str().to_owned(), json!(rows)))
+        .collect();
+    let by_kind = report
+        .by_kind
+        .iter()
+        .map(|(kind, (_, paid))| (kind.as_str().to_owned(), *paid));
+    let by_backend = report
+        .by_backend
+        .iter()
+        .map(|(name, line)| (name.clone(), line.paid));
+    let by_model = report
+        .by_model
+        .iter()
+        .map(|(name, paid)| (name.clone(), *paid));
+    let value = json!({
+        "schema": SCHEMA,
+        "job": report.job,
+        "rows": { "total": report.rows(), "by_status": by_status, "fell_back": report.fell_back },
+        "cost": {
+            "total_usd": total.paid.to_string(),
+            "possibly_billed_usd": total.possibly_billed.to_string(),
+            "by_backend": amounts(by_backend),
+            "by_model": amounts(by_model),
+            "by_kind": amounts(by_kind),
+            "unpriced_attempts": total.unpriced,
+            "unbounded_attempts": total.unbounded,
+        },
+        "tokens": tokens(report, &total),
+        "latency_ms": {
+            "p50": report.latency_ms(50),
+            "p90": report.latency_ms(90),
+            "p99": report.latency_ms(99),
+        },
+        "attempts": attempts(report, &total),
+        "scores": {},
+        "gate": null,
+        "exit_code": exit_code,
+    });
+    format!("{value:#}\n")
+}
+
+fn amounts(amounts: impl Iterator<Item = (String, Usd)>) -> Map<String, Value> {
+    amounts
+        .map(|(name, amount)| (name, json!(amount.to_string())))
+        .collect()
+}
+
+fn tokens(report: &Report, total: &BackendLine) -> Value {
+    let mut tokens = json!(total.usage);
+    tokens["unreported_attempts"] = json!(total.unreported);
+    tokens["by_backend"] = report
+        .by_backend
+        .iter()
+        .map(|(name, line)| (name.clone(), json!(line.usage)))
+        .collect();
+    tokens
+}
+
+fn attempts(report: &Report, total: &BackendLine) -> Value {
+    let by_kind: Map<String, Value> = report
+        .by_kind
+        .iter()
+        .map(|(kind, (attempts, _))| (kind.as_str().to_owned(), json!(attempts)))
+        .collect();
+    let by_class: Map<String, Value> = report
+        .by_class
+        .iter()
+        .map(|(class, attempts)| (class.as_str().to_owned(), json!(attempts)))
+        .collect();
+    let by_backend: Map<String, Value> = report
+        .by_backend
+        .iter()
+        .map(|(name, line)| {
+            let line =
+                json!({ "total": line.attempts, "failed": line.failed, "answered": line.answered });
+            (name.clone(), line)
+        })
+        .collect();
+    json!({
+        "total": total.attempts,
+        "failed": total.failed,
+        "by_kind": by_kind,
+        "by_class": by_class,
+        "by_backend": by_backend,
+    })
+}

@@ -1,0 +1,287 @@
+//! The tables of `run.db`, and the only place that names the database.
+//!
+//! | table | a line is | columns |
+//! |---|---|---|
+//! | `meta` | a fact about the run | `key`, `value`: `format`, `job`, `columns` (JSON array) |
+//! | `outcomes` | the end of a row | `row` (from 0, input order), `id`, `cells` (JSON array), `status`, `answer`, `finish_reason`, `error` |
+//! | `attempts` | a request that was made | `row`, `attempt` (from 1), `backend`, `model`, `kind`, `class`, `error`, `http_status`, `request_id`, `usage` (JSON), `cost` (`known`, `unknown`, `unpriced`), `cost_usd` (exact decimal; for `unknown` the upper bound), `latency_us` |
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, Row as Record, params};
+
+use super::StoreError;
+use crate::words::{
+    Answer, Attempt, AttemptKind, Columns, Cost, ErrorClass, FinishReason, Outcome, Row, Status,
+    Usage, Usd,
+};
+
+pub use rusqlite::Error;
+
+const NAME: &str = "run.db";
+const PREVIOUS: &str = "run.db.previous";
+const WAL: &str = "-wal";
+/// Raised whenever the tables change.
+const FORMAT: &str = "1";
+
+const TABLES: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    CREATE TABLE outcomes (
+        row INTEGER PRIMARY KEY, id TEXT NOT NULL, cells TEXT NOT NULL, status TEXT NOT NULL,
+        answer TEXT, finish_reason TEXT, error TEXT
+    ) STRICT;
+    CREATE TABLE attempts (
+        row INTEGER NOT NULL, attempt INTEGER NOT NULL, backend TEXT NOT NULL, model TEXT,
+        kind TEXT NOT NULL, class TEXT, error TEXT, http_status INTEGER, request_id TEXT,
+        usage TEXT, cost TEXT NOT NULL, cost_usd TEXT, latency_us INTEGER NOT NULL,
+        PRIMARY KEY (row, attempt)
+    ) STRICT, WITHOUT ROWID;";
+
+/// An open `run.db`.
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Database {
+    /// Sets the store of the run before aside and makes an empty one.
+    pub(super) fn create(dir: &Path, job: &str, columns: &Columns) -> Result<Self, StoreError> {
+        let path = dir.join(NAME);
+        set_aside(dir)?;
+        private_file(&path).map_err(|source| StoreError::Io {
+            doing: "create",
+            path: path.clone(),
+            source,
+        })?;
+        open(&path, job, columns)
+            .map(|connection| Self {
+                connection,
+                path: path.clone(),
+            })
+            .map_err(|source| StoreError::Database {
+                doing: "create",
+                path,
+                source,
+            })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Stores outcomes in one transaction; when it returns they are on disk.
+    pub(super) fn insert(&mut self, outcomes: &[Outcome]) -> Result<(), StoreError> {
+        insert(&mut self.connection, outcomes).map_err(|source| self.failed("write to", source))
+    }
+
+    /// Calls `each` for every outcome, in row order.
+    pub(super) fn for_each<E: From<StoreError>>(
+        &self,
+        columns: &Arc<Columns>,
+        mut each: impl FnMut(&Outcome) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let failed = |source| E::from(self.failed("read", source));
+        let mut outcomes = self
+            .connection
+            .prepare("SELECT row, id, cells, status, answer, finish_reason, error FROM outcomes ORDER BY row")
+            .map_err(failed)?;
+        let mut attempts = self
+            .connection
+            .prepare(
+                "SELECT row, backend, model, kind, class, error, http_status, request_id, usage, cost, cost_usd, latency_us \
+                 FROM attempts ORDER BY row, attempt",
+            )
+            .map_err(failed)?;
+        // Both cursors walk in row order, so one pass over each joins them.
+        let mut attempts = attempts.query_map([], attempt).map_err(failed)?.peekable();
+        let mut outcomes = outcomes.query([]).map_err(failed)?;
+        while let Some(record) = outcomes.next().map_err(failed)? {
+            let mut outcome = outcome(record, columns).map_err(failed)?;
+            while let Some(next) = attempts.next_if(|next| match next {
+                Ok((row, _)) => *row <= outcome.row.index,
+                Err(_) => true,
+            }) {
+                outcome.attempts.push(next.map_err(failed)?.1);
+            }
+            each(&outcome)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, doing: &'static str, source: Error) -> StoreError {
+        StoreError::Database {
+            doing,
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+fn open(path: &Path, job: &str, columns: &Columns) -> Result<Connection, Error> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(TABLES)?;
+    let columns = serde_json::json!(columns.names()).to_string();
+    for (key, value) in [("format", FORMAT), ("job", job), ("columns", &columns)] {
+        connection.execute("INSERT INTO meta VALUES (?1, ?2)", [key, value])?;
+    }
+    Ok(connection)
+}
+
+fn insert(connection: &mut Connection, outcomes: &[Outcome]) -> Result<(), Error> {
+    let transaction = connection.transaction()?;
+    {
+        let mut into_outcomes = transaction
+            .prepare_cached("INSERT INTO outcomes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        let mut into_attempts = transaction.prepare_cached(
+            "INSERT INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?;
+        for outcome in outcomes {
+            let answer = outcome.answer.as_ref();
+            into_outcomes.execute(params![
+                outcome.row.index,
+                outcome.row.id,
+                serde_json::json!(outcome.row.cells).to_string(),
+                outcome.status.as_str(),
+                answer.map(|answer| &answer.text),
+                answer
+                    .and_then(|answer| answer.finish_reason.as_ref())
+                    .map(FinishReason::as_str),
+                outcome.error,
+            ])?;
+            for (number, attempt) in (1_u64..).zip(&outcome.attempts) {
+                let (cost, cost_usd) = match attempt.cost {
+                    Cost::Known(amount) => ("known", Some(amount)),
+                    Cost::Unknown { at_most } => ("unknown", at_most),
+                    Cost::Unpriced => ("unpriced", None),
+                };
+                into_attempts.execute(params![
+                    outcome.row.index,
+                    number,
+                    &*attempt.backend,
+                    attempt.model,
+                    attempt.kind.as_str(),
+                    attempt.class.map(ErrorClass::as_str),
+                    attempt.error,
+                    attempt.http_status,
+                    attempt.request_id,
+                    attempt
+                        .usage
+                        .map(|usage| serde_json::json!(usage).to_string()),
+                    cost,
+                    cost_usd.map(|amount| amount.to_string()),
+                    u64::try_from(attempt.latency.as_micros()).unwrap_or(u64::MAX >> 1),
+                ])?;
+            }
+        }
+    }
+    transaction.commit()
+}
+
+fn outcome(record: &Record<'_>, columns: &Arc<Columns>) -> Result<Outcome, Error> {
+    let status: String = record.get(3)?;
+    let answer: Option<String> = record.get(4)?;
+    let finish_reason: Option<String> = record.get(5)?;
+    Ok(Outcome {
+        row: Arc::new(Row {
+            index: record.get(0)?,
+            id: record.get(1)?,
+            columns: Arc::clone(columns),
+            cells: json(record, 2)?,
+        }),
+        status: Status::from_name(&status).ok_or_else(|| unknown(3, &status))?,
+        answer: answer.map(|text| Answer {
+            text,
+            finish_reason: finish_reason.as_deref().map(FinishReason::from_name),
+        }),
+        error: record.get(6)?,
+        attempts: Vec::new(),
+    })
+}
+
+fn attempt(record: &Record<'_>) -> Result<(u64, Attempt), Error> {
+    let kind: String = record.get(3)?;
+    let class: Option<String> = record.get(4)?;
+    let usage: Option<String> = record.get(8)?;
+    let cost: String = record.get(9)?;
+    let amount: Option<String> = record.get(10)?;
+    let amount = amount
+        .map(|text| text.parse::<Usd>().map_err(|_| unknown(10, &text)))
+        .transpose()?;
+    let attempt = Attempt {
+        backend: Arc::from(record.get::<_, String>(1)?),
+        model: record.get(2)?,
+        kind: AttemptKind::from_name(&kind).ok_or_else(|| unknown(3, &kind))?,
+        class: class
+            .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(4, &name)))
+            .transpose()?,
+        error: record.get(5)?,
+        http_status: record.get(6)?,
+        request_id: record.get(7)?,
+        usage: usage.map(|_| json::<Usage>(record, 8)).transpose()?,
+        cost: match (cost.as_str(), amount) {
+            ("known", Some(amount)) => Cost::Known(amount),
+            ("unknown", at_most) => Cost::Unknown { at_most },
+            ("unpriced", None) => Cost::Unpriced,
+            _ => return Err(unknown(9, &cost)),
+        },
+        latency: Duration::from_micros(record.get(11)?),
+    };
+    Ok((record.get(0)?, attempt))
+}
+
+fn json<T: serde::de::DeserializeOwned>(record: &Record<'_>, column: usize) -> Result<T, Error> {
+    let text: String = record.get(column)?;
+    serde_json::from_str(&text).map_err(|error| {
+        Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn unknown(column: usize, text: &str) -> Error {
+    let message = format!("`{text}` is not known to this version");
+    Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, message.into())
+}
+
+/// Renames the store of the run before, its log first: a database without its log is still whole up
+/// to the last checkpoint, a log beside another database is not.
+fn set_aside(dir: &Path) -> Result<(), StoreError> {
+    for suffix in [WAL, ""] {
+        let from = dir.join(format!("{NAME}{suffix}"));
+        let to = dir.join(format!("{PREVIOUS}{suffix}"));
+        let moved = match std::fs::rename(&from, &to) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => match suffix {
+                WAL => remove_if_there(&to),
+                _ => Ok(()),
+            },
+            moved => moved,
+        };
+        moved.map_err(|source| StoreError::Io {
+            doing: "set aside",
+            path: from,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes an empty file that only its owner can read; SQLite gives its log the same rights.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
