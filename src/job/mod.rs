@@ -1,6 +1,8 @@
 //! Layer 1: the job file. YAML as written → [`Plan`] as run, or every problem at once.
 
 mod plan;
+mod source;
+mod yaml;
 mod problem;
 
 pub use plan::{
