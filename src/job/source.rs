@@ -75,9 +75,7 @@ impl Span {
             line: text[..line_start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             width: text[start..end].trim_end().chars().count().max(1),
-            source: text[line_start..line_end]
-                .trim_end_matches('\r')
-                .to_owned(),
+            source: text[line_start..line_end].trim_end_matches('\r').to_owned(),
         }
     }
 
@@ -129,7 +127,9 @@ fn secrets(text: &str) -> Vec<(usize, usize)> {
     };
     for (start, _) in text.match_indices("sk-") {
         let inside_a_word = text[..start].ends_with(|c: char| c.is_alphanumeric());
-        let end = until(start, &|c| !(c.is_ascii_alphanumeric() || "-_.".contains(c)));
+        let end = until(start, &|c| {
+            !(c.is_ascii_alphanumeric() || "-_.".contains(c))
+        });
         if !inside_a_word && end - start > 6 {
             found.push((start, end));
         }

@@ -10,8 +10,8 @@ use serde_yaml::{NonFiniteFloatPolicy, Options, Spanned, UserMessageFormatter};
 use super::Problem;
 use super::source::{Source, Span};
 
-/// The most nodes after aliases are expanded; a job of a thousand backends has a tenth of them.
-const MAX_NODES: usize = 100_000;
+/// The most nodes after aliases are expanded; a job of a hundred backends has a tenth of them.
+const MAX_NODES: usize = 10_000;
 /// The deepest nesting; a job needs five levels.
 const MAX_DEPTH: usize = 32;
 
@@ -39,6 +39,8 @@ pub enum Value {
     List(Vec<Node>),
     /// A mapping, in the order of the file, every key once.
     Mapping(Vec<(Key, Node)>),
+    /// A secret that was found and reported; it is not even kept.
+    Secret,
 }
 
 /// The key of a mapping and where it stands.
@@ -84,10 +86,15 @@ fn options() -> Options {
 }
 
 fn syntax_problem(source: &Arc<Source>, error: &serde_yaml::Error) -> Problem {
-    let message = error.render_with_formatter(&UserMessageFormatter);
-    let message = without_place(&message);
+    let message = match error.without_snippet() {
+        serde_yaml::Error::Budget { .. } => "the file has too many parts or levels".to_owned(),
+        serde_yaml::Error::MultipleDocuments { .. } => {
+            "a job is one YAML document, and this is the start of a second one".to_owned()
+        }
+        error => without_place(&error.render_with_formatter(&UserMessageFormatter)).to_owned(),
+    };
     let Some(location) = error.location() else {
-        return source.span(0, 0).problem(message);
+        return source.span(0, 0).problem(&message);
     };
     let line = (location.line() as usize).saturating_sub(1);
     let line_start = source.text.split_inclusive('\n').take(line).map(str::len);
@@ -95,10 +102,13 @@ fn syntax_problem(source: &Arc<Source>, error: &serde_yaml::Error) -> Problem {
     let text = source.text[line_start..].lines().next().unwrap_or_default();
     let column = (location.column() as usize).saturating_sub(1);
     let start = line_start + text.chars().take(column).map(char::len_utf8).sum::<usize>();
-    let problem = source.span(start, start).problem(message);
-    match text.starts_with('\t') || text.trim_start_matches(' ').starts_with('\t') {
-        true => problem.help("YAML is indented with spaces, not with tabs"),
-        false => problem,
+    let problem = source.span(start, start).problem(&message);
+    if text.trim_start_matches(' ').starts_with('\t') {
+        problem.help("YAML is indented with spaces, not with tabs")
+    } else if message.starts_with("mapping values are not allowed") {
+        problem.help("a text that contains `: ` needs quotes, or a block after `|`")
+    } else {
+        problem
     }
 }
 
@@ -130,7 +140,9 @@ impl Reader<'_> {
             Raw::Bool(value) => Value::Bool(value),
             Raw::Number => Value::Number(span.text().trim().to_owned()),
             Raw::Text(text) => Value::Text(text),
-            Raw::List(items) => Value::List(items.into_iter().map(|item| self.node(item)).collect()),
+            Raw::List(items) => {
+                Value::List(items.into_iter().map(|item| self.node(item)).collect())
+            }
             Raw::Mapping(entries) => Value::Mapping(self.entries(entries)),
         };
         Node { value, span }
@@ -144,7 +156,9 @@ impl Reader<'_> {
                 Raw::Text(name) => name,
                 Raw::Null | Raw::Bool(_) | Raw::Number => span.text().trim().to_owned(),
                 Raw::List(_) | Raw::Mapping(_) => {
-                    self.problems.push(span.problem("a key must be a name"));
+                    let problem = span.problem("a key must be a name");
+                    let help = "a template needs quotes: \"{{ column }}\"";
+                    self.problems.push(problem.help(help));
                     continue;
                 }
             };
@@ -243,29 +257,82 @@ impl<'de> Visitor<'de> for RawVisitor {
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let mut problems = Vec::new();
+        let shown = match parse(&Source::new("t", text), &mut problems) {
+            Ok(node) => show(&node),
+            Err(problem) => problem.message,
+        };
+        let problems: Vec<String> = problems.into_iter().map(|p| p.message).collect();
+        assert_eq!(
+            format!("{shown}{}", problems.join("; ")),
+            expected,
+            "{text}"
+        );
+    }
+
+    fn show(node: &Node) -> String {
+        match &node.value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(value) => value.to_string(),
+            Value::Number(text) => format!("#{text}"),
+            Value::Text(text) => format!("{text:?}"),
+            Value::List(items) => {
+                format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(","))
+            }
+            Value::Secret => "secret".to_owned(),
+            Value::Mapping(entries) => {
+                let entry = |(key, node): &(Key, Node)| format!("{}:{}", key.name, show(node));
+                format!(
+                    "{{{}}}",
+                    entries.iter().map(entry).collect::<Vec<_>>().join(",")
+                )
+            }
+        }
+    }
+
     #[test]
-    fn dump() {
-        let text = "a: &x 1.50\nb: \"q\\n\"\nc: |\n  line {{ é }}\n  two\n\nd: {x: 007, y: 1_000, n: no, t: true}\ne: *x\nf:\n  - 1e400\n  - ~\n  - folded\n    plain\nbase: &m {z: 1}\ng:\n  <<: *m\n  w: 2\n5: x\nh: >-\n  abc\n  def\nd: 1\n";
-        let source = Source::new("t", text);
-        let mut problems = vec![];
-        fn show(n: &Node, d: usize) {
-            println!("{}{:?} {:?}", " ".repeat(d), n.span.text(), match &n.value { Value::List(_) => "list".to_owned(), Value::Mapping(_) => "map".to_owned(), v => format!("{v:?}") });
-            match &n.value { Value::List(l) => for x in l { show(x, d+1) }, Value::Mapping(m) => for (k, x) in m { println!("{}{} @{:?}", " ".repeat(d), k.name, k.span.text()); show(x, d+1) }, _ => {} }
-        }
-        match parse(&source, &mut problems) { Ok(n) => show(&n, 0), Err(e) => println!("{}", e.render(false)) }
-        for p in problems { println!("{}", p.render(false)); }
-        for bad in ["a: [1\nb: 2\n", "\ta: 1\n", "a:\n\tb: 1\n", "a: 1\n---\nb: 2\n", "", "a: *no\n", "a: b: c\n", "a: 'x\n", "&a [*a]", "? [x]\n: 1", "a: {{ x }}\n", "a: @x\n", "a: %x", "a: 1\n b: 2\n", "a: !!int x", "{"] {
-            match parse(&Source::new("t", bad), &mut vec![]) { Ok(n) => println!("{bad:?} ok {n:?}"), Err(e) => println!("{}", e.render(false)) }
-        }
+    fn scalars_mean_what_they_look_like() {
+        check("a: 0.10", "{a:#0.10}");
+        check(
+            "a: [007, 1_000, no, on, 1e400]",
+            r#"{a:["007","1_000","no","on",".inf"]}"#,
+        );
+        check("a: [true, ~, 0x1F, -3]", "{a:[true,null,#0x1F,#-3]}");
+    }
+
+    #[test]
+    fn anchors_and_merge_keys_bring_their_values() {
+        check("a: &x 1.50\nb: *x", "{a:#1.50,b:#1.50}");
+        check(
+            "a: &x {k: 1, l: 2}\nb:\n  <<: *x\n  l: 3",
+            "{a:{k:#1,l:#2},b:{l:#3,k:#1}}",
+        );
+    }
+
+    #[test]
+    fn a_key_written_twice_is_a_problem_and_the_first_one_counts() {
+        check("a: 1\nb: 2\na: 3", "{a:#1,b:#2}`a` is written twice");
+    }
+
+    #[test]
+    fn whatever_costs_too_much_is_refused_quickly() {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
-        for i in 1..20 { bomb += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i-1); 9].join(",")); }
-        let t = std::time::Instant::now();
-        println!("{}", parse(&Source::new("t", bomb.as_str()), &mut vec![]).unwrap_err().render(false));
-        println!("{:?}", t.elapsed());
-        for big in ["[".repeat(1<<20), "{a: ".repeat(200_000), "- ".repeat(500_000), "a\n".repeat(500_000), "- a\n".repeat(250_000)] {
-            let t = std::time::Instant::now();
-            let r = parse(&Source::new("t", big.as_str()), &mut vec![]);
-            println!("{:?} {:?}", t.elapsed(), r.map(|_| ()).map_err(|e| e.message));
+        for level in 1..20 {
+            let alias = format!("*a{}", level - 1);
+            bomb += &format!("a{level}: &a{level} [{}]\n", [alias.as_str(); 9].join(","));
         }
+        let started = std::time::Instant::now();
+        for text in [
+            bomb,
+            "[".repeat(1 << 20),
+            "{a: ".repeat(1 << 18),
+            "- ".repeat(1 << 19),
+            "- a\n".repeat(1 << 18),
+        ] {
+            assert!(parse(&Source::new("t", text), &mut Vec::new()).is_err());
+        }
+        assert!(started.elapsed() < std::time::Duration::from_secs(1));
     }
 }
