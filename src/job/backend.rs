@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decode::At;
+use super::decode::{At, need};
 use super::plan::{
     AnthropicApi, Backend, BackendKind, EchoFailure, EchoScript, EchoUsage, Limits, LlamaCppApi,
     OpenAiApi, VllmApi,
@@ -143,11 +143,7 @@ fn echo(context: &Context<'_>, problems: &mut Vec<Problem>) -> EchoScript {
     };
     let reply = keys.reply.as_ref();
     let usage = keys.usage.as_ref().and_then(|usage| {
-        for key in ["input_tokens", "output_tokens"] {
-            if usage.value.written.key(key).is_none() {
-                problems.push(usage.span.problem(format!("the usage has no `{key}`")));
-            }
-        }
+        need(usage, "usage", &["input_tokens", "output_tokens"], problems);
         Some(EchoUsage {
             input_tokens: usage.value.input_tokens.as_ref()?.value,
             output_tokens: usage.value.output_tokens.as_ref()?.value,
@@ -250,13 +246,9 @@ fn price(
     kind: Option<&BackendKind>,
     problems: &mut Vec<Problem>,
 ) -> Option<Price> {
-    if let Some(At { value: keys, span }) = &context.keys.price {
-        for key in ["input", "output"] {
-            if keys.written.key(key).is_none() {
-                let problem = span.problem(format!("the price has no `{key}`"));
-                problems.push(problem.help("a price needs both: `{ input: 0.15, output: 0.60 }`"));
-            }
-        }
+    if let Some(price) = &context.keys.price {
+        need(price, "price", &["input", "output"], problems);
+        let keys = &price.value;
         let rates = Rates {
             input: keys.input.as_ref()?.value,
             output: keys.output.as_ref()?.value,

@@ -39,6 +39,21 @@ impl Written {
     }
 }
 
+/// A mapping of the job file.
+pub trait Keys {
+    /// The keys that were written.
+    fn written(&self) -> &Written;
+}
+
+/// Records each of these keys that was not written.
+pub fn need<K: Keys>(mapping: &At<K>, what: &str, keys: &[&str], problems: &mut Vec<Problem>) {
+    for key in keys {
+        if mapping.value.written().key(key).is_none() {
+            problems.push(mapping.span.problem(format!("the {what} has no `{key}`")));
+        }
+    }
+}
+
 /// Declares a mapping of the job file: its keys, what each is read as, and nothing else. Every key
 /// is optional here; which ones are needed is decided when the plan is made.
 macro_rules! keys {
@@ -49,6 +64,12 @@ macro_rules! keys {
             $($(#[$key_about])* pub $key: Option<$crate::job::decode::At<$value>>,)*
             /// The keys that were written.
             pub written: $crate::job::decode::Written,
+        }
+
+        impl $crate::job::decode::Keys for $name {
+            fn written(&self) -> &$crate::job::decode::Written {
+                &self.written
+            }
         }
 
         impl $crate::job::decode::Decode for $name {
@@ -137,7 +158,7 @@ pub fn wrong<T>(node: &Node, expected: &str, problems: &mut Vec<Problem>) -> Opt
     let shown = node.span.shown();
     let found = match &node.value {
         Value::Null => "nothing".to_owned(),
-        Value::Bool(_) => format!("`{shown}`"),
+        Value::Bool => format!("`{shown}`"),
         Value::Number(_) => format!("the number `{shown}`"),
         Value::Text(_) => format!("the text `{}`", shown.trim_matches(['"', '\''])),
         Value::List(_) => "a list".to_owned(),
@@ -149,7 +170,7 @@ pub fn wrong<T>(node: &Node, expected: &str, problems: &mut Vec<Problem>) -> Opt
         .span
         .problem(format!("expected {expected}, found {found}"));
     problems.push(match &node.value {
-        Value::Number(_) | Value::Bool(_) if expected.contains("text") => {
+        Value::Number(_) | Value::Bool if expected.contains("text") => {
             problem.help(format!("put it in quotes: \"{shown}\""))
         }
         Value::Mapping(_) if node.span.text().starts_with('{') && expected.contains("text") => {

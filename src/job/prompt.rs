@@ -1,6 +1,6 @@
 //! The prompt: messages, their templates, and the very place where a template goes wrong.
 
-use super::decode::At;
+use super::decode::{At, need};
 use super::read::{Job, read_text};
 use super::source::{Source, Span};
 use super::written::{MessageKeys, Prompt, PromptKeys};
@@ -93,11 +93,7 @@ fn turn(
     names: Names<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<MessageTemplate> {
-    for key in ["role", "content"] {
-        if item.value.written.key(key).is_none() {
-            problems.push(item.span.problem(format!("the message has no `{key}`")));
-        }
-    }
+    need(item, "message", &["role", "content"], problems);
     let content = item.value.content.as_ref()?;
     let role = item
         .value

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 
-use super::decode::At;
+use super::decode::{At, need};
 use super::plan::{InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
 use super::prompt::Names;
 use super::read::Job;
@@ -134,10 +134,7 @@ impl Job {
             }
             in_range(keys.limit.as_ref(), "limit", 1..=u64::MAX, problems);
             if let Some(sample) = &keys.sample {
-                if sample.value.written.key("rows").is_none() {
-                    let problem = sample.span.problem("the sample has no `rows`");
-                    problems.push(problem.help("say how many: `sample: { rows: 100 }`"));
-                }
+                need(sample, "sample", &["rows"], problems);
                 in_range(sample.value.rows.as_ref(), "rows", 1..=u64::MAX, problems);
             }
         }

@@ -30,7 +30,7 @@ pub enum Value {
     /// Nothing.
     Null,
     /// `true` or `false`.
-    Bool(bool),
+    Bool,
     /// A number, exactly as it is written.
     Number(String),
     /// Text.
@@ -137,7 +137,7 @@ impl Reader<'_> {
         let span = self.span(&raw);
         let value = match raw.value {
             Raw::Null => Value::Null,
-            Raw::Bool(value) => Value::Bool(value),
+            Raw::Bool => Value::Bool,
             Raw::Number => Value::Number(span.text().trim().to_owned()),
             Raw::Text(text) => Value::Text(text),
             Raw::List(items) => {
@@ -154,7 +154,7 @@ impl Reader<'_> {
             let span = self.span(&key);
             let name = match key.value {
                 Raw::Text(name) => name,
-                Raw::Null | Raw::Bool(_) | Raw::Number => span.text().trim().to_owned(),
+                Raw::Null | Raw::Bool | Raw::Number => span.text().trim().to_owned(),
                 Raw::List(_) | Raw::Mapping(_) => {
                     let problem = span.problem("a key must be a name");
                     let help = "a template needs quotes: \"{{ column }}\"";
@@ -182,7 +182,7 @@ impl Reader<'_> {
 /// What the YAML crate tells about a value.
 enum Raw {
     Null,
-    Bool(bool),
+    Bool,
     Number,
     Text(String),
     List(Vec<Spanned<Raw>>),
@@ -208,8 +208,8 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(Raw::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool(value))
+    fn visit_bool<E>(self, _: bool) -> Result<Raw, E> {
+        Ok(Raw::Bool)
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Raw, E> {
@@ -275,7 +275,7 @@ mod tests {
     fn show(node: &Node) -> String {
         match &node.value {
             Value::Null => "null".to_owned(),
-            Value::Bool(value) => value.to_string(),
+            Value::Bool => node.span.text().to_owned(),
             Value::Number(text) => format!("#{text}"),
             Value::Text(text) => format!("{text:?}"),
             Value::List(items) => {
