@@ -1,11 +1,32 @@
 //! Layer 1: the job file. YAML as written → [`Plan`] as run, or every problem at once.
+//!
+//! The way of a job, one file a step: `read` (file → `source` → `yaml`, nodes with places → `set`,
+//! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
+//! plan), with `prompt`, `backend`, `server`, `parameters`, `url` and `prices` for its parts. A problem never ends
+//! the search for others, shows its place, and never shows a secret.
 
+mod backend;
+mod decode;
+mod parameters;
 mod plan;
+mod prices;
 mod problem;
+mod prompt;
+mod read;
+mod resolve;
+mod server;
+mod set;
+mod source;
+mod suggest;
+mod url;
+mod written;
+mod yaml;
 
 pub use plan::{
     AnthropicApi, Backend, BackendKind, EchoFailure, EchoScript, EchoUsage, InputPlan, Limits,
     LlamaCppApi, MaxFailures, MessageTemplate, OpenAiApi, OutputFormat, OutputPlan, Plan,
-    RetryPolicy, Server, Take, VllmApi,
+    RESULT_COLUMNS, RetryPolicy, Server, Take, VllmApi,
 };
 pub use problem::{Place, Problem, Problems};
+pub use read::Job;
+pub use resolve::Surroundings;

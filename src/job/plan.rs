@@ -288,6 +288,28 @@ pub struct OutputPlan {
     pub prefix: String,
 }
 
+/// The columns that the runner adds to the input's, in the order of the results.
+pub const RESULT_COLUMNS: [&str; 10] = [
+    "answer",
+    "run_status",
+    "run_backend",
+    "run_model",
+    "run_attempts",
+    "run_input_tokens",
+    "run_output_tokens",
+    "run_cost_usd",
+    "run_latency_ms",
+    "run_error",
+];
+
+impl OutputPlan {
+    /// The names of the added columns, prefix included, in the order of [`RESULT_COLUMNS`].
+    pub fn result_columns(&self) -> Vec<String> {
+        let named = |column: &&str| format!("{}{column}", self.prefix);
+        RESULT_COLUMNS.iter().map(named).collect()
+    }
+}
+
 /// A form of the results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OutputFormat {

@@ -1,0 +1,284 @@
+//! Backends: from flat keys to what a worker is built from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::decode::{At, need};
+use super::plan::{
+    AnthropicApi, Backend, BackendKind, EchoFailure, EchoScript, EchoUsage, Limits, LlamaCppApi,
+    OpenAiApi, VllmApi,
+};
+use super::prompt::{Names, template};
+use super::read::Job;
+use super::resolve::{Surroundings, in_range};
+use super::server::{self, Spec};
+use super::source::Span;
+use super::written::{BackendKeys, BackendType};
+use super::{Problem, parameters, prices, suggest};
+use crate::words::{ErrorClass, Price, Provider, Rates};
+
+/// One backend while it is resolved.
+pub struct Context<'a> {
+    /// What the job says about it.
+    pub keys: &'a BackendKeys,
+    /// Its name, for problems about what it lacks.
+    pub name: &'a Span,
+    /// Whether the route comes past it; only then its key is needed.
+    pub used: bool,
+    /// The job's default time-out.
+    pub timeout: Option<Duration>,
+    /// Columns, environment, day.
+    pub around: &'a Surroundings<'a>,
+}
+
+/// Every backend that could be read, in the order of the file.
+pub fn resolve(
+    job: &Job,
+    route: &[String],
+    around: &Surroundings<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Backend> {
+    let timeout = positive(job.keys.timeout.as_ref(), "timeout", problems);
+    let entries = job
+        .keys
+        .backends
+        .iter()
+        .flat_map(|named| &named.value.entries);
+    let backends = entries.filter_map(|(key, keys)| {
+        let context = Context {
+            keys,
+            name: &key.span,
+            used: route.contains(&key.name),
+            timeout,
+            around,
+        };
+        let limits = limits(&context, problems);
+        let kind = kind(&context, problems);
+        let price = price(&context, kind.as_ref(), problems);
+        let backend = Backend {
+            name: Arc::from(key.name.as_str()),
+            kind: kind?,
+            limits,
+            price,
+        };
+        check_fit(&context, &backend, problems);
+        Some(backend)
+    });
+    backends.collect()
+}
+
+/// The only place where the type decides.
+fn kind(context: &Context<'_>, problems: &mut Vec<Problem>) -> Option<BackendKind> {
+    let Some(kind) = &context.keys.r#type else {
+        if context.keys.written.key("type").is_none() {
+            let problem = context.name.problem("the backend has no `type`");
+            let types = BackendType::NAMES.map(|(name, _)| name);
+            problems.push(problem.help(format!("there are {}", suggest::list(&types))));
+        }
+        return None;
+    };
+    match kind.value {
+        BackendType::Echo => {
+            parameters::check(context.keys, "echo", "", problems);
+            Some(BackendKind::Echo(echo(context, problems)))
+        }
+        BackendType::Custom => {
+            parameters::check(context.keys, "custom", "", problems);
+            Some(BackendKind::Custom)
+        }
+        BackendType::OpenAi => {
+            let legacy = |model: &str| {
+                let old = model.ends_with("-instruct") || model.contains("-instruct-");
+                old || model == "text-davinci-003"
+            };
+            let default = match &context.keys.model {
+                Some(model) if legacy(&model.value) => "completions",
+                _ => "chat",
+            };
+            let apis = [
+                ("chat", OpenAiApi::Chat),
+                ("completions", OpenAiApi::Completions),
+                ("responses", OpenAiApi::Responses),
+            ];
+            let (name, api) = server::api(context, &apis, default, problems)?;
+            let server = server::resolve(context, Spec::openai(name), problems);
+            Some(BackendKind::OpenAi(api, server))
+        }
+        BackendType::Anthropic => {
+            let apis = [
+                ("messages", AnthropicApi::Messages),
+                ("complete", AnthropicApi::Complete),
+            ];
+            let (name, api) = server::api(context, &apis, "messages", problems)?;
+            let server = server::resolve(context, Spec::anthropic(name), problems);
+            Some(BackendKind::Anthropic(api, server))
+        }
+        BackendType::LlamaCpp => {
+            let apis = [
+                ("chat", LlamaCppApi::Chat),
+                ("completion", LlamaCppApi::Completion),
+            ];
+            let (name, api) = server::api(context, &apis, "chat", problems)?;
+            let server = server::resolve(context, Spec::llama_cpp(name), problems);
+            Some(BackendKind::LlamaCpp(api, server))
+        }
+        BackendType::Vllm => {
+            let apis = [
+                ("chat", VllmApi::Chat),
+                ("completions", VllmApi::Completions),
+                ("generate", VllmApi::Generate),
+            ];
+            let (name, api) = server::api(context, &apis, "chat", problems)?;
+            let server = server::resolve(context, Spec::vllm(name), problems);
+            Some(BackendKind::Vllm(api, server))
+        }
+    }
+}
+
+fn echo(context: &Context<'_>, problems: &mut Vec<Problem>) -> EchoScript {
+    let keys = context.keys;
+    let names = Names {
+        columns: context.around.columns.map(Arc::as_ref),
+        also: &["prompt"],
+    };
+    let reply = keys.reply.as_ref();
+    let usage = keys.usage.as_ref().and_then(|usage| {
+        need(usage, "usage", &["input_tokens", "output_tokens"], problems);
+        Some(EchoUsage {
+            input_tokens: usage.value.input_tokens.as_ref()?.value,
+            output_tokens: usage.value.output_tokens.as_ref()?.value,
+        })
+    });
+    EchoScript {
+        delay: keys
+            .delay
+            .as_ref()
+            .map_or(Duration::from_millis(10), |delay| delay.value),
+        reply: reply.and_then(|reply| template(&reply.value, &reply.span, names, problems)),
+        usage,
+        model: keys
+            .model
+            .as_ref()
+            .map_or("echo", |model| &model.value)
+            .to_owned(),
+        failures: failures(keys, problems),
+        seed: keys.seed.as_ref().map_or(0, |seed| seed.value),
+    }
+}
+
+fn failures(keys: &BackendKeys, problems: &mut Vec<Problem>) -> Vec<EchoFailure> {
+    let Some(failures) = &keys.failures else {
+        return Vec::new();
+    };
+    let mut read = Vec::new();
+    for (key, share) in &failures.value.entries {
+        match ErrorClass::from_name(&key.name) {
+            Some(class) => read.push(EchoFailure {
+                class,
+                per_million: share.0,
+            }),
+            None => {
+                let problem = key
+                    .span
+                    .problem(format!("there is no error class `{}`", key.name));
+                let classes = ErrorClass::ALL.map(ErrorClass::as_str);
+                problems.push(suggest::among(problem, &key.name, &classes));
+            }
+        }
+    }
+    if read
+        .iter()
+        .map(|failure| u64::from(failure.per_million))
+        .sum::<u64>()
+        > 1_000_000
+    {
+        let place = keys.written.key("failures").unwrap_or(&failures.span);
+        problems.push(place.problem("the shares of failures are more than the whole"));
+    }
+    read
+}
+
+fn limits(context: &Context<'_>, problems: &mut Vec<Problem>) -> Limits {
+    let Some(At { value: keys, .. }) = &context.keys.limits else {
+        return Limits::default();
+    };
+    let mut tokens = |written: &Option<At<u64>>, name: &str| {
+        in_range(written.as_ref(), name, 1..=u64::MAX, problems)
+    };
+    let tokens_per_minute = tokens(&keys.tokens_per_minute, "tokens_per_minute");
+    let input = tokens(&keys.input_tokens_per_minute, "input_tokens_per_minute");
+    let output = tokens(&keys.output_tokens_per_minute, "output_tokens_per_minute");
+    let requests = keys.requests_per_minute.as_ref();
+    let concurrency = keys.concurrency.as_ref();
+    Limits {
+        requests_per_minute: in_range(requests, "requests_per_minute", 1..=u32::MAX, problems),
+        tokens_per_minute,
+        input_tokens_per_minute: input,
+        output_tokens_per_minute: output,
+        concurrency: in_range(concurrency, "concurrency", 1..=65_536, problems),
+    }
+}
+
+/// A request whose output alone is more than a minute's tokens would wait for ever.
+fn check_fit(context: &Context<'_>, backend: &Backend, problems: &mut Vec<Problem>) {
+    let (Some(keys), Some(cap)) = (&context.keys.limits, backend.max_tokens()) else {
+        return;
+    };
+    for (name, limit) in [
+        ("tokens_per_minute", &keys.value.tokens_per_minute),
+        (
+            "output_tokens_per_minute",
+            &keys.value.output_tokens_per_minute,
+        ),
+    ] {
+        if let Some(limit) = limit
+            && limit.value < u64::from(cap)
+        {
+            let message = format!("no request fits: `max_tokens` is {cap}, `{name}` is less");
+            let problem = limit.span.problem(message);
+            problems.push(problem.help("lower `max_tokens` or raise the limit"));
+        }
+    }
+}
+
+fn price(
+    context: &Context<'_>,
+    kind: Option<&BackendKind>,
+    problems: &mut Vec<Problem>,
+) -> Option<Price> {
+    if let Some(price) = &context.keys.price {
+        need(price, "price", &["input", "output"], problems);
+        let keys = &price.value;
+        let rates = Rates {
+            input: keys.input.as_ref()?.value,
+            output: keys.output.as_ref()?.value,
+            cache_read: keys.cache_read.as_ref().map(|rate| rate.value),
+            cache_write_5m: keys.cache_write_5m.as_ref().map(|rate| rate.value),
+            cache_write_1h: keys.cache_write_1h.as_ref().map(|rate| rate.value),
+        };
+        return Some(Price { rates, above: None });
+    }
+    let today = context.around.today;
+    match kind? {
+        BackendKind::OpenAi(_, server) => {
+            prices::lookup(Provider::OpenAi, server.model.as_deref()?, today)
+        }
+        BackendKind::Anthropic(_, server) => {
+            prices::lookup(Provider::Anthropic, server.model.as_deref()?, today)
+        }
+        _ => Some(Price::FREE),
+    }
+}
+
+/// The duration, if it was written; zero is a problem.
+pub fn positive(
+    written: Option<&At<Duration>>,
+    name: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Duration> {
+    let At { value, span } = written?;
+    if value.is_zero() {
+        problems.push(span.problem(format!("`{name}` must be more than nothing")));
+    }
+    Some(*value)
+}

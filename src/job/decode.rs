@@ -1,0 +1,355 @@
+//! From YAML nodes to typed values, every problem recorded and none of them the end.
+
+use std::time::Duration;
+
+use super::source::Span;
+use super::yaml::{Key, Node, Value};
+use super::{Problem, suggest};
+use crate::words::Rate;
+
+/// A value of the job file and where it stands.
+#[derive(Debug, Clone)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What a node can be read as. `None` means that a problem was recorded.
+pub trait Decode: Sized {
+    /// Reads the node.
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self>;
+}
+
+/// The keys of a mapping that were written, readable or not, and where.
+#[derive(Debug, Clone, Default)]
+pub struct Written(Vec<(&'static str, Span)>);
+
+impl Written {
+    /// Where this key stands, if it was written.
+    pub fn key(&self, name: &str) -> Option<&Span> {
+        let found = self.0.iter().find(|(written, _)| *written == name);
+        found.map(|(_, span)| span)
+    }
+
+    /// Every key that was written.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Span)> {
+        self.0.iter().map(|(name, span)| (*name, span))
+    }
+}
+
+/// A mapping of the job file.
+pub trait Keys {
+    /// The keys that were written.
+    fn written(&self) -> &Written;
+}
+
+/// Records each of these keys that was not written.
+pub fn need<K: Keys>(mapping: &At<K>, what: &str, keys: &[&str], problems: &mut Vec<Problem>) {
+    for key in keys {
+        if mapping.value.written().key(key).is_none() {
+            problems.push(mapping.span.problem(format!("the {what} has no `{key}`")));
+        }
+    }
+}
+
+/// Declares a mapping of the job file: its keys, what each is read as, and nothing else. Every key
+/// is optional here; which ones are needed is decided when the plan is made.
+macro_rules! keys {
+    ($(#[$about:meta])* $name:ident { $($(#[$key_about:meta])* $key:ident: $value:ty,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Default)]
+        pub struct $name {
+            $($(#[$key_about])* pub $key: Option<$crate::job::decode::At<$value>>,)*
+            /// The keys that were written.
+            pub written: $crate::job::decode::Written,
+        }
+
+        impl $crate::job::decode::Keys for $name {
+            fn written(&self) -> &$crate::job::decode::Written {
+                &self.written
+            }
+        }
+
+        impl $crate::job::decode::Decode for $name {
+            fn decode(
+                node: &$crate::job::yaml::Node,
+                problems: &mut Vec<$crate::job::Problem>,
+            ) -> Option<Self> {
+                const KEYS: &[&str] = &[$(stringify!($key)),*];
+                let mut fields = $crate::job::decode::Fields::open(node, KEYS, problems)?;
+                Some(Self {
+                    $($key: fields.take(stringify!($key)),)*
+                    written: fields.close(),
+                })
+            }
+        }
+    };
+}
+pub(super) use keys;
+
+/// A mapping that is being read.
+pub struct Fields<'a> {
+    entries: &'a [(Key, Node)],
+    keys: &'static [&'static str],
+    written: Written,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'a> Fields<'a> {
+    /// Starts to read a mapping that may have these keys.
+    pub fn open(
+        node: &'a Node,
+        keys: &'static [&'static str],
+        problems: &'a mut Vec<Problem>,
+    ) -> Option<Self> {
+        match &node.value {
+            Value::Mapping(entries) => Some(Self {
+                entries,
+                keys,
+                written: Written::default(),
+                problems,
+            }),
+            _ => {
+                let example = format!("a mapping with keys such as `{}`", plain(keys[0]));
+                wrong(node, &example, problems)
+            }
+        }
+    }
+
+    /// Reads the value of a key.
+    pub fn take<T: Decode>(&mut self, key: &'static str) -> Option<At<T>> {
+        let name = plain(key);
+        let (key, node) = self.entries.iter().find(|(key, _)| key.name == name)?;
+        self.written.0.push((name, key.span.clone()));
+        if matches!(node.value, Value::Null) {
+            let problem = key.span.problem(format!("`{name}` has no value"));
+            self.problems
+                .push(problem.help("give it one, or remove the line"));
+            return None;
+        }
+        let value = T::decode(node, self.problems)?;
+        let span = node.span.clone();
+        Some(At { value, span })
+    }
+
+    /// Ends the reading: whatever is left is unknown.
+    pub fn close(self) -> Written {
+        let keys: Vec<&str> = self.keys.iter().map(|key| plain(key)).collect();
+        for (key, _) in self.entries {
+            if !keys.contains(&key.name.as_str()) {
+                let problem = key.span.problem(format!("unknown key `{}`", key.name));
+                self.problems
+                    .push(suggest::among(problem, &key.name, &keys));
+            }
+        }
+        self.written
+    }
+}
+
+/// The key as it is written in YAML: `type` is a word of Rust too.
+fn plain(key: &'static str) -> &'static str {
+    key.strip_prefix("r#").unwrap_or(key)
+}
+
+/// Records that something else was expected.
+pub fn wrong<T>(node: &Node, expected: &str, problems: &mut Vec<Problem>) -> Option<T> {
+    let shown = node.span.shown();
+    let found = match &node.value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool => format!("`{shown}`"),
+        Value::Number(_) => format!("the number `{shown}`"),
+        Value::Text(_) => format!("the text `{}`", shown.trim_matches(['"', '\''])),
+        Value::List(_) => "a list".to_owned(),
+        Value::Mapping(_) => "a mapping".to_owned(),
+        // Reported where it was found.
+        Value::Secret => return None,
+    };
+    let problem = node
+        .span
+        .problem(format!("expected {expected}, found {found}"));
+    problems.push(match &node.value {
+        Value::Number(_) | Value::Bool if expected.contains("text") => {
+            problem.help(format!("put it in quotes: \"{shown}\""))
+        }
+        Value::Mapping(_) if node.span.text().starts_with('{') && expected.contains("text") => {
+            problem.help("a template needs quotes: \"{{ column }}\"")
+        }
+        _ => problem,
+    });
+    None
+}
+
+/// One of a few names.
+pub fn one_of<T: Copy>(node: &Node, names: &[(&str, T)], problems: &mut Vec<Problem>) -> Option<T> {
+    let choices: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+    let Value::Text(text) = &node.value else {
+        return wrong(
+            node,
+            &format!("one of {}", suggest::list(&choices)),
+            problems,
+        );
+    };
+    let found = names.iter().find(|(name, _)| name == text);
+    if found.is_none() {
+        let problem = node.span.problem(format!("unknown value `{text}`"));
+        problems.push(suggest::among(problem, text, &choices));
+    }
+    found.map(|(_, value)| *value)
+}
+
+impl Decode for String {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => wrong(node, "a text", problems),
+        }
+    }
+}
+
+macro_rules! decode_whole_numbers {
+    ($($number:ty),*) => {$(
+        impl Decode for $number {
+            fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+                let number = match &node.value {
+                    Value::Number(text) => text.parse().ok(),
+                    _ => None,
+                };
+                number.or_else(|| wrong(node, "a whole number, such as 3", problems))
+            }
+        }
+    )*};
+}
+decode_whole_numbers!(u32, u64, usize);
+
+impl Decode for f64 {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let number = match &node.value {
+            Value::Number(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
+            _ => None,
+        };
+        number.or_else(|| wrong(node, "a number, such as 0.5", problems))
+    }
+}
+
+impl Decode for Duration {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let duration = match &node.value {
+            Value::Text(text) if text.starts_with(|c: char| c.is_ascii_digit()) => text
+                .parse::<jiff::SignedDuration>()
+                .ok()
+                .and_then(|duration| Duration::try_from(duration).ok()),
+            _ => None,
+        };
+        duration.or_else(|| wrong(node, "a duration, such as 500ms, 30s or 2m", problems))
+    }
+}
+
+impl Decode for Rate {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let rate = match &node.value {
+            // The source text, never a float: 0.15 is exactly 0.15.
+            Value::Number(text) => text.parse().ok(),
+            _ => None,
+        };
+        let expected = "USD per million tokens with at most 9 decimal places, such as 0.15";
+        rate.or_else(|| wrong(node, expected, problems))
+    }
+}
+
+/// A share of a whole, in millionths: `0.1` or `"10%"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share(pub u32);
+
+impl Decode for Share {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let share = match &node.value {
+            Value::Number(text) => per_million(text, 1_000_000),
+            Value::Text(text) => percent(text),
+            _ => None,
+        };
+        share
+            .map(Share)
+            .or_else(|| wrong(node, "a share, such as 0.1 or 10%", problems))
+    }
+}
+
+/// The millionths in a percentage such as `1%` or `0.5%`.
+pub fn percent(text: &str) -> Option<u32> {
+    per_million(text.strip_suffix('%')?.trim_end(), 10_000)
+}
+
+/// The millionths in a decimal number of parts that are each this many millionths; at most all.
+fn per_million(text: &str, part: u32) -> Option<u32> {
+    let share = text.parse::<f64>().ok()? * f64::from(part);
+    let whole = share.round();
+    // What is finer than a millionth would be lost.
+    let exact = (share - whole).abs() < 1e-6;
+    (exact && (0.0..=1_000_000.0).contains(&whole)).then_some(whole as u32)
+}
+
+/// A list.
+#[derive(Debug, Clone)]
+pub struct List<T>(pub Vec<At<T>>);
+
+impl<T: Decode> Decode for List<T> {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let Value::List(items) = &node.value else {
+            return wrong(node, "a list, such as [a, b]", problems);
+        };
+        let read: Vec<At<T>> = items
+            .iter()
+            .filter_map(|item| {
+                let value = T::decode(item, problems)?;
+                let span = item.span.clone();
+                Some(At { value, span })
+            })
+            .collect();
+        // A list that lost an item would say something else than the job does.
+        (read.len() == items.len()).then_some(Self(read))
+    }
+}
+
+/// One text or a list of them.
+#[derive(Debug, Clone)]
+pub struct Texts(pub Vec<String>);
+
+impl Decode for Texts {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) => Some(Self(vec![text.clone()])),
+            Value::List(_) => {
+                let List(items) = List::<String>::decode(node, problems)?;
+                Some(Self(items.into_iter().map(|item| item.value).collect()))
+            }
+            _ => wrong(node, "a text or a list of texts", problems),
+        }
+    }
+}
+
+/// A mapping whose keys are names that the job chooses.
+#[derive(Debug, Clone)]
+pub struct Named<T> {
+    /// What could be read.
+    pub entries: Vec<(Key, T)>,
+    /// Every name, also of what could not be read.
+    pub names: Vec<String>,
+}
+
+impl<T: Decode> Decode for Named<T> {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let Value::Mapping(entries) = &node.value else {
+            return wrong(node, "a mapping from names to values", problems);
+        };
+        let names = entries.iter().map(|(key, _)| key.name.clone()).collect();
+        let read = entries.iter().filter_map(|(key, node)| {
+            let value = T::decode(node, problems)?;
+            Some((key.clone(), value))
+        });
+        Some(Self {
+            entries: read.collect(),
+            names,
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! The prompt: messages, their templates, and the very place where a template goes wrong.
+
+use super::decode::{At, need};
+use super::read::{Job, read_text};
+use super::source::{Source, Span};
+use super::written::{MessageKeys, Prompt, PromptKeys};
+use super::{MessageTemplate, Problem, suggest};
+use crate::template::Template;
+use crate::words::{Columns, Role};
+
+/// Which names a template may use.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    /// The input's columns; `None` where they are not known, and then any name will do.
+    pub columns: Option<&'a Columns>,
+    /// Further names.
+    pub also: &'a [&'a str],
+}
+
+/// The messages of the prompt, system messages first; empty where there is a problem.
+pub fn resolve(job: &Job, names: Names<'_>, problems: &mut Vec<Problem>) -> Vec<MessageTemplate> {
+    let Some(prompt) = &job.keys.prompt else {
+        if job.keys.written.key("prompt").is_none() {
+            let problem = Problem::new("the job has no prompt");
+            problems.push(problem.help("say what to ask for each row: `prompt: \"{{ column }}\"`"));
+        }
+        return Vec::new();
+    };
+    let mut messages = match &prompt.value {
+        Prompt::User(text) => vec![message(Role::User, text, &prompt.span, names, problems)],
+        Prompt::Keys(keys) => from_keys(job, keys, &prompt.span, names, problems),
+    };
+    // A stable sort: the order among the others stays.
+    messages.sort_by_key(|message| message.as_ref().is_some_and(|m| m.role != Role::System));
+    messages.into_iter().flatten().collect()
+}
+
+fn from_keys(
+    job: &Job,
+    keys: &PromptKeys,
+    prompt: &Span,
+    names: Names<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Option<MessageTemplate>> {
+    let ways = ["user", "messages", "file"];
+    let mut written = ways
+        .iter()
+        .filter_map(|way| Some((way, keys.written.key(way)?)));
+    match (written.next(), written.next()) {
+        (None, _) => {
+            let problem = prompt.problem("the prompt asks nothing");
+            problems.push(problem.help("write one of `user`, `messages` and `file`"));
+        }
+        (Some((first, _)), Some((second, span))) => {
+            let problem = span.problem(format!("`{first}` and `{second}` exclude each other"));
+            problems.push(problem.help("keep one of the two"));
+        }
+        _ => {}
+    }
+    if let (Some(span), Some(_)) = (keys.written.key("system"), keys.written.key("messages")) {
+        let problem = span.problem("`system` and `messages` exclude each other");
+        problems.push(problem.help("make it a message with `role: system`"));
+    }
+    let mut messages = Vec::new();
+    if let Some(At { value, span }) = &keys.system {
+        messages.push(message(Role::System, value, span, names, problems));
+    }
+    if let Some(At { value, span }) = &keys.user {
+        messages.push(message(Role::User, value, span, names, problems));
+    }
+    if let Some(file) = &keys.file {
+        messages.push(from_file(job, file, names, problems));
+    }
+    if let Some(list) = &keys.messages {
+        messages.extend(list.value.0.iter().map(|item| turn(item, names, problems)));
+        let asks = |item: &At<MessageKeys>| {
+            item.value
+                .role
+                .as_ref()
+                .is_none_or(|r| r.value == Role::User)
+        };
+        if !list.value.0.iter().any(asks) {
+            let place = keys.written.key("messages").unwrap_or(&list.span);
+            let problem = place.problem("no message has the role `user`");
+            problems.push(problem.help("add `- { role: user, content: ... }`"));
+        }
+    }
+    messages
+}
+
+fn turn(
+    item: &At<MessageKeys>,
+    names: Names<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<MessageTemplate> {
+    need(item, "message", &["role", "content"], problems);
+    let content = item.value.content.as_ref()?;
+    let role = item
+        .value
+        .role
+        .as_ref()
+        .map_or(Role::User, |role| role.value);
+    message(role, &content.value, &content.span, names, problems)
+}
+
+fn from_file(
+    job: &Job,
+    file: &At<String>,
+    names: Names<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<MessageTemplate> {
+    let path = job.folder().join(&file.value);
+    match read_text(&path) {
+        Ok(text) => {
+            let source = Source::new(path.display().to_string(), text);
+            let whole = source.span(0, source.text.len());
+            message(Role::User, &source.text, &whole, names, problems)
+        }
+        Err(problem) => {
+            problems.push(match problem.place {
+                Some(_) => problem,
+                None => file.span.problem(problem.message),
+            });
+            None
+        }
+    }
+}
+
+fn message(
+    role: Role,
+    text: &str,
+    span: &Span,
+    names: Names<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<MessageTemplate> {
+    let content = template(text, span, names, problems)?;
+    Some(MessageTemplate { role, content })
+}
+
+/// Compiles a template and checks the names that it uses.
+pub fn template(
+    text: &str,
+    span: &Span,
+    names: Names<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Template> {
+    let template = match Template::compile(text) {
+        Ok(template) => template,
+        Err(error) => {
+            let place = line_of(span, text, error.line);
+            problems.push(place.problem(format!("template: {}", error.message)));
+            return None;
+        }
+    };
+    let columns = names.columns?;
+    let before = problems.len();
+    for name in template.unknown_names(columns, names.also) {
+        let problem = use_of(span, &name).problem(format!("there is no column `{name}`"));
+        problems.push(advise(problem, &name, columns, names.also));
+    }
+    (problems.len() == before).then_some(template)
+}
+
+fn advise(problem: Problem, name: &str, columns: &Columns, also: &[&str]) -> Problem {
+    let as_identifier = |column: &str| -> String {
+        let letters = column
+            .chars()
+            .map(|c| if c.is_alphanumeric() { c } else { '_' });
+        letters.collect::<String>().to_lowercase()
+    };
+    let columns: Vec<&str> = columns.names().iter().map(String::as_str).collect();
+    // A column whose name is no identifier can only be read through `row`.
+    let spelled = columns.iter().find(|column| {
+        as_identifier(column) == name.to_lowercase()
+            && as_identifier(column) != column.to_lowercase()
+    });
+    if let Some(column) = spelled {
+        return problem.help(format!("did you mean `row[\"{column}\"]`?"));
+    }
+    let all: Vec<&str> = columns.iter().chain(also).copied().collect();
+    suggest::among(problem, name, &all)
+}
+
+/// The line of a template within the text that it was read from.
+fn line_of(span: &Span, text: &str, line: Option<usize>) -> Span {
+    let written = span.text();
+    // Only where YAML left the lines alone (`|` and files) does a line of one match one of the other.
+    let same_lines = written.trim_end().lines().count() == text.trim_end().lines().count();
+    let Some(line) = line.filter(|_| same_lines) else {
+        return span.clone();
+    };
+    let lines: Vec<&str> = written.split_inclusive('\n').collect();
+    let Some(found) = lines.get(line.saturating_sub(1)) else {
+        return span.clone();
+    };
+    let line_start: usize = lines[..line.saturating_sub(1)]
+        .iter()
+        .map(|l| l.len())
+        .sum();
+    let indent = found.len() - found.trim_start().len();
+    let start = span.start + line_start + indent;
+    span.source.span(start, start + found.trim().len())
+}
+
+/// The first use of a name inside the braces of a template.
+fn use_of(span: &Span, name: &str) -> Span {
+    let text = span.text();
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    let found = text.match_indices(name).find(|(at, _)| {
+        let (before, after) = (&text[..*at], &text[at + name.len()..]);
+        let opened = before.rfind("{{").max(before.rfind("{%"));
+        let closed = before.rfind("}}").max(before.rfind("%}"));
+        opened > closed
+            && !before.ends_with(|c: char| in_word(c) || c == '.')
+            && !after.starts_with(in_word)
+    });
+    match found {
+        Some((at, _)) => span
+            .source
+            .span(span.start + at, span.start + at + name.len()),
+        None => span.clone(),
+    }
+}

@@ -1,0 +1,138 @@
+//! Reading a job: file, overrides, secrets, keys.
+
+use std::path::{Path, PathBuf};
+
+use super::decode::Decode;
+use super::source::{Source, is_secret_key, is_secret_value};
+use super::written::JobKeys;
+use super::yaml::{Node, Value};
+use super::{Problem, Problems, set, yaml};
+
+/// The largest job file and prompt file, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// A job as it is written, together with everything that was wrong in reading it.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub(super) path: PathBuf,
+    pub(super) keys: JobKeys,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Job {
+    /// Reads a job file, with overrides of the form `key=value` on top, where a key is a dotted path
+    /// such as `backends.gpt.model`.
+    ///
+    /// Fails only where there is nothing to go on with: a file that cannot be read or is not YAML.
+    /// Every other problem is kept for [`Job::resolve`].
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, Problems> {
+        let text = read_text(path).map_err(Problems::from)?;
+        Self::parse(path, text, overrides)
+    }
+
+    /// Reads the text of a job file as if it stood at this path.
+    pub fn parse(
+        path: &Path,
+        text: impl Into<String>,
+        overrides: &[String],
+    ) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let source = Source::new(path.display().to_string(), text);
+        let mut root = yaml::parse(&source, &mut problems).map_err(Problems::from)?;
+        if matches!(root.value, Value::Null) {
+            root.value = Value::Mapping(Vec::new());
+        }
+        for text in overrides {
+            set::apply(&mut root, text, &mut problems);
+        }
+        remove_secrets(&mut root, &mut problems);
+        let keys = JobKeys::decode(&root, &mut problems).unwrap_or_default();
+        Ok(Self {
+            path: path.to_owned(),
+            keys,
+            problems,
+        })
+    }
+
+    /// The folder that paths in the job file are relative to.
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// Reads a small text file; the problem names it as the user would.
+pub fn read_text(path: &Path) -> Result<String, Problem> {
+    let shown = path.display();
+    let fail = |error: std::io::Error| Problem::new(format!("cannot read {shown}: {error}"));
+    let size = std::fs::metadata(path).map_err(fail)?.len();
+    let too_large = || {
+        let limit = MAX_FILE >> 20;
+        Problem::new(format!("{shown} is larger than {limit} MiB")).help("rows belong in an input")
+    };
+    if size > MAX_FILE {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(fail)?;
+    // Not every file knows its size: a pipe has none.
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_FILE + 1), &mut bytes)
+        .map_err(fail)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(too_large());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let bytes = error.into_bytes();
+        let good = String::from_utf8_lossy(&bytes[..valid]).into_owned();
+        let line_end = bytes[valid..].iter().position(|byte| *byte == b'\n');
+        let rest = &bytes[valid..line_end.map_or(bytes.len(), |end| valid + end)];
+        let source = Source::new(
+            shown.to_string(),
+            format!("{good}{}", String::from_utf8_lossy(rest)),
+        );
+        let problem = source.span(valid, valid + '\u{fffd}'.len_utf8());
+        let problem = problem.problem(format!("byte {:#04x} is not UTF-8", bytes[valid]));
+        problem.help("save the file as UTF-8")
+    })
+}
+
+/// Takes every key of a provider out of the backends, so that nothing can show it later.
+fn remove_secrets(root: &mut Node, problems: &mut Vec<Problem>) {
+    let Value::Mapping(entries) = &mut root.value else {
+        return;
+    };
+    for (key, backends) in entries {
+        let Value::Mapping(backends) = &mut backends.value else {
+            continue;
+        };
+        if key.name == "backends" {
+            for (_, backend) in backends {
+                remove_backend_secrets(backend, problems);
+            }
+        }
+    }
+}
+
+fn remove_backend_secrets(backend: &mut Node, problems: &mut Vec<Problem>) {
+    let Value::Mapping(entries) = &mut backend.value else {
+        return;
+    };
+    let help = "put it into an environment variable and name that: `api_key_env: NAME`";
+    entries.retain(|(key, _)| {
+        let secret = is_secret_key(&key.name);
+        if secret {
+            let problem = key.span.problem("a key must not stand in a job file");
+            problems.push(problem.help(help));
+        }
+        !secret
+    });
+    for (_, node) in entries {
+        if matches!(&node.value, Value::Text(text) if is_secret_value(text)) {
+            let problem = node
+                .span
+                .problem("this looks like a key, and a job file must not hold one");
+            problems.push(problem.help(help));
+            node.value = Value::Secret;
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! From the job as written to the plan as run: defaults, names, and the rules between keys.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+
+use super::decode::{At, need};
+use super::plan::{InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
+use super::prompt::Names;
+use super::read::Job;
+use super::written::InputKeys;
+use super::{Plan, Problem, Problems, backend, prompt, suggest};
+use crate::words::Columns;
+
+const DEFAULT_CONCURRENCY: usize = 64;
+const MAX_CONCURRENCY: usize = 65_536;
+const MAX_ATTEMPTS: u32 = 100;
+
+/// What the rules may look at besides the job file.
+pub struct Surroundings<'a> {
+    /// The input's columns; `None` where the input layer could not read them (and said why).
+    pub columns: Option<&'a Arc<Columns>>,
+    /// The environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The day on which prices are looked up.
+    pub today: Date,
+}
+
+impl Job {
+    /// The job's name: its `name`, else the file's stem.
+    pub fn name(&self) -> String {
+        let stem = || self.path.file_stem().unwrap_or_default();
+        match &self.keys.name {
+            Some(name) => name.value.clone(),
+            None => stem().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// The inputs as far as they can be read, whatever else is wrong with the job.
+    pub fn inputs(&self) -> Vec<InputPlan> {
+        let inputs = self.keys.inputs.iter().flat_map(|inputs| &inputs.value.0);
+        let plan = |keys: &InputKeys| {
+            let path = keys.path.as_ref()?;
+            let id = keys.id.as_ref();
+            Some(InputPlan {
+                path: self.folder().join(&path.value),
+                written: path.value.clone(),
+                place: Some(path.span.place()),
+                id: id.map(|id| (id.value.clone(), Some(id.span.place()))),
+                take: take(keys),
+            })
+        };
+        inputs.filter_map(|input| plan(&input.keys)).collect()
+    }
+
+    /// Makes the plan, or names everything that is wrong, in the order of the file.
+    ///
+    /// `found` is what the input layer has to say about [`Job::inputs`]; without `columns` there must
+    /// be something in it, for no plan is made.
+    pub fn resolve(
+        &self,
+        surroundings: &Surroundings<'_>,
+        found: Vec<Problem>,
+    ) -> Result<Plan, Problems> {
+        let mut problems = self.problems.clone();
+        problems.extend(found);
+        let plan = self.plan(surroundings, &mut problems);
+        match plan {
+            Some(plan) if problems.is_empty() => Ok(plan),
+            _ => Err(self.in_file_order(problems)),
+        }
+    }
+
+    fn plan(&self, around: &Surroundings<'_>, problems: &mut Vec<Problem>) -> Option<Plan> {
+        self.check_inputs(problems);
+        let names = Names {
+            columns: around.columns.map(Arc::as_ref),
+            also: &[],
+        };
+        let prompt = prompt::resolve(self, names, problems);
+        let route = self.route(problems);
+        let backends = backend::resolve(self, &route, around, problems);
+        let retry = self.retry(problems);
+        let concurrency = in_range(
+            self.keys.concurrency.as_ref(),
+            "concurrency",
+            1..=MAX_CONCURRENCY,
+            problems,
+        );
+        let output = self.output(around.columns, problems);
+        let columns = around.columns?;
+        Some(Plan {
+            name: self.name(),
+            inputs: self.inputs(),
+            columns: Arc::clone(columns),
+            prompt,
+            route: route
+                .iter()
+                .filter_map(|name| backends.iter().position(|backend| &*backend.name == name))
+                .collect(),
+            backends,
+            retry,
+            concurrency: concurrency.unwrap_or(DEFAULT_CONCURRENCY),
+            max_failures: match &self.keys.max_failures {
+                Some(most) => most.value,
+                None => MaxFailures::Rows(0),
+            },
+            output,
+        })
+    }
+
+    fn check_inputs(&self, problems: &mut Vec<Problem>) {
+        let Some(inputs) = &self.keys.inputs else {
+            if self.keys.written.key("inputs").is_none() {
+                let problem = Problem::new("the job has no inputs");
+                problems.push(problem.help("name a CSV file: `inputs: rows.csv`"));
+            }
+            return;
+        };
+        if inputs.value.0.is_empty() && self.problems.is_empty() {
+            let problem = inputs.span.problem("the list of inputs is empty");
+            problems.push(problem.help("name a CSV file"));
+        }
+        for input in &inputs.value.0 {
+            let keys = &input.keys;
+            if keys.path.is_none() && keys.written.key("path").is_none() {
+                problems.push(input.span.problem("the input has no `path`"));
+            }
+            if let (Some(_), Some(sample)) = (keys.written.key("limit"), keys.written.key("sample"))
+            {
+                let problem = sample.problem("`limit` and `sample` exclude each other");
+                problems.push(problem.help("keep one of the two"));
+            }
+            in_range(keys.limit.as_ref(), "limit", 1..=u64::MAX, problems);
+            if let Some(sample) = &keys.sample {
+                need(sample, "sample", &["rows"], problems);
+                in_range(sample.value.rows.as_ref(), "rows", 1..=u64::MAX, problems);
+            }
+        }
+    }
+
+    /// The names of the backends in the order in which they are tried.
+    fn route(&self, problems: &mut Vec<Problem>) -> Vec<String> {
+        let names: Vec<String> = match &self.keys.backends {
+            Some(backends) => backends.value.names.clone(),
+            None => Vec::new(),
+        };
+        if names.is_empty() {
+            let problem = match (&self.keys.backends, self.keys.written.key("backends")) {
+                (Some(backends), _) => Some(backends.span.problem("there are no backends")),
+                (None, None) => Some(Problem::new("the job has no backends")),
+                (None, Some(_)) => None,
+            };
+            let help = "write at least one: `backends: { dry: { type: echo } }`";
+            problems.extend(problem.map(|problem| problem.help(help)));
+            return names;
+        }
+        let Some(fallback) = &self.keys.fallback else {
+            return names;
+        };
+        if fallback.value.0.is_empty() {
+            let problem = fallback.span.problem("`fallback` names no backend");
+            problems
+                .push(problem.help("remove it to try all in the order in which they are written"));
+        }
+        let mut route: Vec<String> = Vec::new();
+        for At { value, span } in &fallback.value.0 {
+            let candidates: Vec<&str> = names.iter().map(String::as_str).collect();
+            if !candidates.contains(&value.as_str()) {
+                let problem = span.problem(format!("there is no backend `{value}`"));
+                problems.push(suggest::among(problem, value, &candidates));
+            } else if route.contains(value) {
+                let problem = span.problem(format!("`{value}` is in `fallback` twice"));
+                problems.push(problem.help("each backend is tried once; `retry` repeats"));
+            } else {
+                route.push(value.clone());
+            }
+        }
+        route
+    }
+
+    fn retry(&self, problems: &mut Vec<Problem>) -> RetryPolicy {
+        let default = RetryPolicy::default();
+        let Some(At { value: keys, span }) = &self.keys.retry else {
+            return default;
+        };
+        let attempts = in_range(
+            keys.attempts.as_ref(),
+            "attempts",
+            1..=MAX_ATTEMPTS,
+            problems,
+        );
+        let initial = keys.initial.as_ref().map(|at| at.value);
+        let max = keys.max.as_ref().map(|at| at.value);
+        let policy = RetryPolicy {
+            attempts: attempts.unwrap_or(default.attempts),
+            initial: initial.unwrap_or(default.initial.min(max.unwrap_or(default.max))),
+            max: max.unwrap_or(default.max.max(initial.unwrap_or(default.initial))),
+        };
+        if policy.initial > policy.max {
+            let place = keys.written.key("initial").unwrap_or(span);
+            problems.push(place.problem("`initial` is longer than `max`"));
+        }
+        policy
+    }
+
+    fn output(&self, columns: Option<&Arc<Columns>>, problems: &mut Vec<Problem>) -> OutputPlan {
+        let keys = self.keys.output.as_ref().map(|output| &output.value);
+        let formats = keys.and_then(|keys| keys.formats.as_ref());
+        let prefix = keys.and_then(|keys| keys.prefix.as_ref());
+        let plan = OutputPlan {
+            dir: match keys.and_then(|keys| keys.dir.as_ref()) {
+                Some(dir) => PathBuf::from(&dir.value),
+                None => PathBuf::from("runs").join(self.folder_name(problems)),
+            },
+            formats: match formats {
+                Some(formats) => formats.value.0.iter().map(|format| format.value).collect(),
+                None => vec![OutputFormat::Csv, OutputFormat::Jsonl],
+            },
+            prefix: prefix
+                .map(|prefix| prefix.value.clone())
+                .unwrap_or_default(),
+        };
+        if let Some(dir) = keys.and_then(|keys| keys.dir.as_ref())
+            && dir.value.trim().is_empty()
+        {
+            problems.push(dir.span.problem("the output directory has no name"));
+        }
+        for (position, format) in formats
+            .iter()
+            .flat_map(|list| list.value.0.iter())
+            .enumerate()
+        {
+            if plan.formats[..position].contains(&format.value) {
+                problems.push(format.span.problem("the format is named twice"));
+            }
+        }
+        if formats.is_some_and(|formats| formats.value.0.is_empty()) {
+            let place = keys.and_then(|keys| keys.written.key("formats"));
+            let problem = place.map(|place| place.problem("`formats` names no format"));
+            problems.extend(problem.map(|problem| problem.help("there are `csv` and `jsonl`")));
+        }
+        let clash = |name: &String| columns.is_some_and(|all| all.position(name).is_some());
+        if let Some(name) = plan.result_columns().into_iter().find(clash) {
+            let message = format!("the input has a column `{name}`, and the results add one too");
+            let input = self
+                .keys
+                .inputs
+                .as_ref()
+                .and_then(|inputs| inputs.value.0.first());
+            let problem = match (prefix, input.and_then(|input| input.keys.path.as_ref())) {
+                (Some(prefix), _) => prefix.span.problem(message),
+                (None, Some(path)) => path.span.problem(message),
+                (None, None) => Problem::new(message),
+            };
+            let help = "give the added columns a prefix: `output: { prefix: result_ }`";
+            problems.push(problem.help(help));
+        }
+        plan
+    }
+
+    /// The job's name as the name of a folder.
+    fn folder_name(&self, problems: &mut Vec<Problem>) -> String {
+        let name = self.name();
+        let safe = !name.is_empty()
+            && name.len() <= 100
+            && !name.starts_with(['.', ' '])
+            && !name.ends_with(['.', ' '])
+            && !name.contains(|c: char| c.is_control() || "/\\:*?\"<>|".contains(c));
+        if !safe {
+            let message = format!("the name {name:?} cannot be the name of a folder");
+            let problem = match &self.keys.name {
+                Some(at) => at.span.problem(message),
+                None => Problem::new(message),
+            };
+            problems.push(
+                problem.help("choose another `name`, or say where with `output: { dir: ... }`"),
+            );
+        }
+        name
+    }
+
+    fn in_file_order(&self, mut problems: Vec<Problem>) -> Problems {
+        let file = self.path.display().to_string();
+        problems.sort_by_key(|problem| match &problem.place {
+            Some(place) if place.path == file => (0, String::new(), place.line, place.column),
+            Some(place) => (1, place.path.clone(), place.line, place.column),
+            None => (2, String::new(), 0, 0),
+        });
+        problems.dedup();
+        Problems(problems)
+    }
+}
+
+fn take(keys: &InputKeys) -> Take {
+    if let Some(sample) = &keys.sample
+        && let Some(rows) = &sample.value.rows
+    {
+        let seed = sample.value.seed.as_ref().map_or(0, |seed| seed.value);
+        return Take::Sample {
+            rows: rows.value,
+            seed,
+        };
+    }
+    match &keys.limit {
+        Some(limit) => Take::First(limit.value),
+        None => Take::All,
+    }
+}
+
+/// The value, if it was written; one outside of the range is a problem.
+pub fn in_range<T: PartialOrd + Copy + std::fmt::Display>(
+    written: Option<&At<T>>,
+    name: &str,
+    range: std::ops::RangeInclusive<T>,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let At { value, span } = written?;
+    if !range.contains(value) {
+        let (least, most) = (range.start(), range.end());
+        let problem = match *value < *least {
+            true => span.problem(format!("`{name}` must be at least {least}")),
+            false => span.problem(format!("`{name}` must be at most {most}")),
+        };
+        problems.push(problem);
+    }
+    Some(*value)
+}

@@ -1,0 +1,339 @@
+//! The job as written: every key of the job file, what it holds and what it means.
+//!
+//! One block a mapping. Nothing is checked here but the form; defaults and rules are `resolve`'s.
+
+use std::time::Duration;
+
+use super::Problem;
+use super::decode::{Decode, List, Named, Share, Texts, keys, one_of, percent, wrong};
+use super::plan::{MaxFailures, OutputFormat};
+use super::yaml::{Node, Value};
+use crate::words::{Rate, Role};
+
+keys! {
+    /// The whole file.
+    JobKeys {
+        /// The job's name; default: the file's stem.
+        name: String,
+        /// Where the rows come from.
+        inputs: Inputs,
+        /// What is asked for each row.
+        prompt: Prompt,
+        /// The backends by name.
+        backends: Named<BackendKeys>,
+        /// The order in which backends are tried; default: the order in which they are written.
+        fallback: List<String>,
+        /// How often and how patiently a backend is tried.
+        retry: RetryKeys,
+        /// The most rows in flight over all backends; default: 64.
+        concurrency: usize,
+        /// How many rows (or `1%`) may end without an answer before the run fails; default: 0.
+        max_failures: MaxFailures,
+        /// The default of the backends' `timeout`.
+        timeout: Duration,
+        /// Where and how results are written.
+        output: OutputKeys,
+    }
+}
+
+keys! {
+    /// One input.
+    InputKeys {
+        /// A path or glob pattern, relative to the job file.
+        path: String,
+        /// The column that names a row; default: file and record number.
+        id: String,
+        /// Use only the first so many rows.
+        limit: u64,
+        /// Use only a random sample.
+        sample: SampleKeys,
+    }
+}
+
+keys! {
+    /// A random sample of an input.
+    SampleKeys {
+        /// How many rows.
+        rows: u64,
+        /// What the draw depends on; default: 0.
+        seed: u64,
+    }
+}
+
+keys! {
+    /// A prompt that is more than a user message.
+    PromptKeys {
+        /// The system message, a template.
+        system: String,
+        /// The user message, a template.
+        user: String,
+        /// The whole conversation, instead of `system` and `user`.
+        messages: List<MessageKeys>,
+        /// A file with the user message, relative to the job file.
+        file: String,
+    }
+}
+
+keys! {
+    /// A turn of the conversation.
+    MessageKeys {
+        /// Who speaks: system, user or assistant.
+        role: Role,
+        /// What is said, a template.
+        content: String,
+    }
+}
+
+keys! {
+    /// A backend. Which types and apis take which key: see `parameters`.
+    BackendKeys {
+        /// What it speaks: echo, openai, anthropic, llama_cpp, vllm or custom.
+        r#type: BackendType,
+        /// The server; openai's with its `/v1`, the others' root.
+        url: String,
+        /// The model.
+        model: String,
+        /// Which endpoint of the server, where there are several.
+        api: String,
+        /// The *name* of the environment variable that holds the key.
+        api_key_env: String,
+        /// From sending to the end of the reply.
+        timeout: Duration,
+        /// An HTTP proxy.
+        proxy: String,
+        /// The most tokens of an answer.
+        max_tokens: u32,
+        /// Randomness.
+        temperature: f64,
+        /// The share of probability that is kept.
+        top_p: f64,
+        /// How many tokens are kept.
+        top_k: u32,
+        /// The least share of the best token's probability that is kept.
+        min_p: f64,
+        /// Texts that end an answer.
+        stop: Texts,
+        /// The server's seed; for echo what failures are drawn from.
+        seed: u64,
+        /// Penalty on tokens by how often they occurred.
+        frequency_penalty: f64,
+        /// Penalty on tokens that occurred.
+        presence_penalty: f64,
+        /// How much a reasoning model thinks.
+        reasoning_effort: String,
+        /// Echo: how long an answer takes; default: 10ms.
+        delay: Duration,
+        /// Echo: the answer, a template over the row and `prompt`; default: the prompt.
+        reply: String,
+        /// Echo: the usage that it reports; default: words are counted.
+        usage: UsageKeys,
+        /// Echo: the share of attempts that fail, by error class.
+        failures: Named<Share>,
+        /// Ceilings on its use.
+        limits: LimitKeys,
+        /// USD per million tokens; default: the built-in table, nothing for local backends.
+        price: PriceKeys,
+    }
+}
+
+keys! {
+    /// The usage that an echo backend reports.
+    UsageKeys {
+        /// Input tokens of an answer.
+        input_tokens: u64,
+        /// Output tokens of an answer.
+        output_tokens: u64,
+    }
+}
+
+keys! {
+    /// Ceilings on the use of a backend.
+    LimitKeys {
+        /// Requests in any 60 seconds.
+        requests_per_minute: u32,
+        /// Input and output tokens in any 60 seconds.
+        tokens_per_minute: u64,
+        /// Input tokens in any 60 seconds.
+        input_tokens_per_minute: u64,
+        /// Output tokens in any 60 seconds.
+        output_tokens_per_minute: u64,
+        /// Requests in flight.
+        concurrency: usize,
+    }
+}
+
+keys! {
+    /// A price in USD per million tokens.
+    PriceKeys {
+        /// Input that no cache served.
+        input: Rate,
+        /// Output, reasoning included.
+        output: Rate,
+        /// Input read from the provider's cache; default: as input.
+        cache_read: Rate,
+        /// Input written to the cache for 5 minutes; default: as input.
+        cache_write_5m: Rate,
+        /// Input written to the cache for an hour; default: as input.
+        cache_write_1h: Rate,
+    }
+}
+
+keys! {
+    /// How often and how patiently a backend is tried.
+    RetryKeys {
+        /// Attempts on each backend, the first included; default: 3.
+        attempts: u32,
+        /// The longest first wait; default: 500ms.
+        initial: Duration,
+        /// The longest wait; default: 30s.
+        max: Duration,
+    }
+}
+
+keys! {
+    /// Where and how results are written.
+    OutputKeys {
+        /// The directory; default: `runs/<name>`, relative to the working directory.
+        dir: String,
+        /// The results files: csv, jsonl; default: both.
+        formats: List<OutputFormat>,
+        /// What stands before the name of each column that the runner adds.
+        prefix: String,
+    }
+}
+
+/// A path, a mapping, or a list of either.
+#[derive(Debug, Clone)]
+pub struct Inputs(pub Vec<Input>);
+
+/// One input: only its path, or with its options.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// The options, the path among them.
+    pub keys: InputKeys,
+    /// Where it stands.
+    pub span: super::source::Span,
+}
+
+impl Decode for Inputs {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let Value::List(items) = &node.value else {
+            return Some(Self(vec![Input::decode(node, problems)?]));
+        };
+        let inputs = items
+            .iter()
+            .filter_map(|item| Input::decode(item, problems));
+        Some(Self(inputs.collect()))
+    }
+}
+
+impl Decode for Input {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let keys = match &node.value {
+            Value::Text(path) => InputKeys {
+                path: Some(super::decode::At {
+                    value: path.clone(),
+                    span: node.span.clone(),
+                }),
+                ..InputKeys::default()
+            },
+            Value::Mapping(_) => InputKeys::decode(node, problems)?,
+            _ => return wrong(node, "a path, or a mapping with the key `path`", problems),
+        };
+        let span = node.span.clone();
+        Some(Self { keys, span })
+    }
+}
+
+/// A user message, or more.
+#[derive(Debug, Clone)]
+pub enum Prompt {
+    /// Only a user message.
+    User(String),
+    /// Whatever the keys say.
+    Keys(Box<PromptKeys>),
+}
+
+impl Decode for Prompt {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) => Some(Self::User(text.clone())),
+            Value::Mapping(_) if !node.span.text().starts_with('{') || !is_template(node) => {
+                PromptKeys::decode(node, problems).map(|keys| Self::Keys(Box::new(keys)))
+            }
+            _ => wrong(node, "a text, or a mapping with the key `user`", problems),
+        }
+    }
+}
+
+/// Whether this mapping is what YAML makes of a template without quotes.
+fn is_template(node: &Node) -> bool {
+    let rest = node.span.source.text.get(node.span.start..);
+    rest.is_some_and(|rest| rest.starts_with("{{"))
+}
+
+/// What a backend speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendType {
+    /// No network.
+    Echo,
+    /// OpenAI's API.
+    OpenAi,
+    /// Anthropic's API.
+    Anthropic,
+    /// llama.cpp's server.
+    LlamaCpp,
+    /// vLLM's server.
+    Vllm,
+    /// A worker of the program that uses the library.
+    Custom,
+}
+
+impl BackendType {
+    /// Every type and its name in the job file.
+    pub const NAMES: [(&'static str, BackendType); 6] = [
+        ("echo", BackendType::Echo),
+        ("openai", BackendType::OpenAi),
+        ("anthropic", BackendType::Anthropic),
+        ("llama_cpp", BackendType::LlamaCpp),
+        ("vllm", BackendType::Vllm),
+        ("custom", BackendType::Custom),
+    ];
+}
+
+impl Decode for BackendType {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        one_of(node, &Self::NAMES, problems)
+    }
+}
+
+impl Decode for Role {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let roles = [Role::System, Role::User, Role::Assistant];
+        one_of(node, &roles.map(|role| (role.as_str(), role)), problems)
+    }
+}
+
+impl Decode for OutputFormat {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let names = [("csv", OutputFormat::Csv), ("jsonl", OutputFormat::Jsonl)];
+        one_of(node, &names, problems)
+    }
+}
+
+impl Decode for MaxFailures {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let most = match &node.value {
+            Value::Number(text) => text.parse().ok().map(MaxFailures::Rows),
+            Value::Text(text) => percent(text).map(MaxFailures::PerMillion),
+            _ => None,
+        };
+        most.or_else(|| {
+            wrong(
+                node,
+                "a number of rows, such as 3, or a share, such as 1%",
+                problems,
+            )
+        })
+    }
+}
