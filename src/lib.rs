@@ -6,4 +6,6 @@ pub mod words;
 pub mod worker;
 
 pub use words::OrchestratorError;
-pub use worker::{EchoWorker, ModelWorker};
+pub use worker::{
+    AnthropicWorker, EchoWorker, LlamaCppWorker, ModelWorker, OpenAiWorker, VllmWorker,
+};
