@@ -13,4 +13,6 @@ pub mod worker;
 pub use dispatch::{Interrupt, Stop};
 pub use engine::{Ended, ExitCode, Options, RunError, Runner, Summary};
 pub use words::OrchestratorError;
-pub use worker::{EchoWorker, ModelWorker};
+pub use worker::{
+    AnthropicWorker, EchoWorker, LlamaCppWorker, ModelWorker, OpenAiWorker, VllmWorker,
+};

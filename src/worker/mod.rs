@@ -7,10 +7,32 @@
 
 mod echo;
 
+mod anthropic;
+mod llama_cpp;
+mod openai;
+mod vllm;
+
+mod classify;
+mod fault;
+mod http;
+mod key;
+mod remote;
+mod retry_after;
+mod text;
+mod wire;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
+pub use anthropic::AnthropicWorker;
 pub use echo::EchoWorker;
+pub use http::Http;
+pub use llama_cpp::LlamaCppWorker;
+pub use openai::OpenAiWorker;
+pub use vllm::VllmWorker;
 
+use crate::job::{Backend, BackendKind};
 use crate::words::{Completion, OrchestratorError, Request};
 
 /// A backend that can be asked.
@@ -29,4 +51,18 @@ pub trait ModelWorker: Send + Sync {
         let tokens = self.infer(&request.as_prompt()).await?;
         Ok(Completion::text(tokens.join(" ")))
     }
+}
+
+/// Makes a backend live; `None` for one that the program supplies itself.
+pub fn build(backend: &Backend, http: &Http) -> Option<Arc<dyn ModelWorker>> {
+    Some(match &backend.kind {
+        BackendKind::Echo(script) => Arc::new(EchoWorker::scripted(script.clone())),
+        BackendKind::OpenAi(api, server) => Arc::new(OpenAiWorker::planned(*api, server, http)),
+        BackendKind::Anthropic(api, server) => {
+            Arc::new(AnthropicWorker::planned(*api, server, http))
+        }
+        BackendKind::LlamaCpp(api, server) => Arc::new(LlamaCppWorker::planned(*api, server, http)),
+        BackendKind::Vllm(api, server) => Arc::new(VllmWorker::planned(*api, server, http)),
+        BackendKind::Custom => return None,
+    })
 }

@@ -1,0 +1,253 @@
+//! Anthropic's protocol: messages, and the old completions with their wrapper.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::http::Http;
+use super::openai::chat::message;
+use super::remote::{Auth, Dialect, Endpoint, Remote, remote_builders};
+use super::wire::{Body, count, maybe, read};
+use crate::job::{AnthropicApi, Server};
+use crate::words::{CallError, Completion, FinishReason, Provider, Request, Role, Sampling, Usage};
+
+static DIALECT: Dialect = Dialect {
+    provider: Provider::Anthropic,
+    url_env: "ANTHROPIC_BASE_URL",
+    default_url: "https://api.anthropic.com",
+    versioned: false,
+    key_env: Some("ANTHROPIC_API_KEY"),
+    auth: Auth::XApiKey,
+    headers: &[("anthropic-version", "2023-06-01")],
+    http1: false,
+    idle: Duration::from_secs(30),
+    timeout: Duration::from_secs(60),
+};
+
+const MESSAGES: Endpoint = Endpoint {
+    path: "/v1/messages",
+    read: read_message,
+    usage,
+};
+
+const COMPLETE: Endpoint = Endpoint {
+    path: "/v1/complete",
+    read: read_completion,
+    usage: |_| None,
+};
+
+/// Asks Anthropic's API, or a server that speaks it.
+#[derive(Debug, Clone)]
+pub struct AnthropicWorker {
+    remote: Remote,
+    api: AnthropicApi,
+}
+
+impl AnthropicWorker {
+    /// Asks this model, with the key in `ANTHROPIC_API_KEY`, at `ANTHROPIC_BASE_URL` if that is set.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            remote: Remote::new(&DIALECT, Some(model.into())),
+            api: AnthropicApi::Messages,
+        }
+    }
+
+    /// Asks through this endpoint.
+    pub fn with_api(mut self, api: AnthropicApi) -> Self {
+        self.api = api;
+        self
+    }
+
+    /// Caps an answer at so many tokens.
+    pub fn with_max_tokens(mut self, max_tokens: u32) -> Self {
+        self.remote.server.sampling.max_tokens = max_tokens;
+        self
+    }
+
+    pub(super) fn planned(api: AnthropicApi, server: &Server, http: &Http) -> Self {
+        let remote = Remote::planned(&DIALECT, server, http);
+        Self { remote, api }
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Completion, CallError> {
+        let sampling = &self.remote.server.sampling;
+        let body = Body::default().maybe("model", self.remote.server.model.as_deref());
+        let (endpoint, body) = match self.api {
+            AnthropicApi::Messages => (
+                MESSAGES,
+                body.with("max_tokens", sampling.max_tokens)
+                    .maybe("system", request.system())
+                    .with("messages", request.turns().map(message).collect::<Value>()),
+            ),
+            AnthropicApi::Complete => (
+                COMPLETE,
+                body.with("max_tokens_to_sample", sampling.max_tokens)
+                    .with("prompt", wrapped(request)),
+            ),
+        };
+        self.remote
+            .ask(endpoint, &sampled(body, sampling).json())
+            .await
+    }
+}
+
+remote_builders!(AnthropicWorker);
+
+fn sampled(body: Body, sampling: &Sampling) -> Body {
+    body.maybe("temperature", sampling.temperature)
+        .maybe("top_p", sampling.top_p)
+        .maybe("top_k", sampling.top_k)
+        .list("stop_sequences", &sampling.stop)
+}
+
+/// The conversation in the form that the old models were trained on.
+fn wrapped(request: &Request) -> String {
+    let mut prompt = request.system().unwrap_or_default();
+    for turn in request.turns() {
+        let name = match turn.role {
+            Role::Assistant => "Assistant",
+            Role::System | Role::User => "Human",
+        };
+        prompt.push_str(&format!("\n\n{name}: {}", turn.content));
+    }
+    // The model goes on with an answer that was begun for it.
+    let begun = request
+        .turns()
+        .last()
+        .is_some_and(|turn| turn.role == Role::Assistant);
+    if !begun {
+        prompt.push_str("\n\nAssistant:");
+    }
+    prompt
+}
+
+#[derive(Debug, Deserialize)]
+struct MessageReply {
+    #[serde(default, deserialize_with = "maybe")]
+    model: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    content: Option<Vec<Block>>,
+    #[serde(default, deserialize_with = "maybe")]
+    stop_reason: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    stop_details: Option<StopDetails>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Block {
+    #[serde(default, rename = "type", deserialize_with = "maybe")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    text: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StopDetails {
+    #[serde(default, deserialize_with = "maybe")]
+    explanation: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireUsage {
+    #[serde(default, deserialize_with = "count")]
+    input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    cache_creation_input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    cache_read_input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "maybe")]
+    cache_creation: Option<CacheCreation>,
+    #[serde(default, deserialize_with = "count")]
+    output_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "maybe")]
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct CacheCreation {
+    #[serde(default, deserialize_with = "count")]
+    ephemeral_5m_input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    ephemeral_1h_input_tokens: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OutputDetails {
+    #[serde(default, deserialize_with = "count")]
+    thinking_tokens: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CompletionReply {
+    #[serde(default, deserialize_with = "maybe")]
+    model: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    completion: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    stop_reason: Option<String>,
+}
+
+fn read_message(reply: &Value) -> Result<Completion, String> {
+    let wire: MessageReply = read(reply).ok_or("no JSON object")?;
+    let blocks = wire.content.ok_or("no content")?.into_iter();
+    let text = blocks
+        .filter(|block| block.kind.as_deref() == Some("text"))
+        .filter_map(|block| block.text)
+        .collect::<String>();
+    let mut completion = Completion::text(text);
+    completion.finish_reason = wire.stop_reason.as_deref().map(finish_reason);
+    completion.refusal = wire.stop_details.and_then(|details| details.explanation);
+    completion
+        .refusal
+        .take_if(|_| completion.finish_reason != Some(FinishReason::Refusal));
+    completion.usage = usage(reply);
+    completion.model = wire.model;
+    Ok(completion)
+}
+
+fn read_completion(reply: &Value) -> Result<Completion, String> {
+    let wire: CompletionReply = read(reply).ok_or("no JSON object")?;
+    if wire.completion.is_none() && wire.stop_reason.is_none() {
+        return Err("no completion".to_owned());
+    }
+    let mut completion = Completion::text(wire.completion.unwrap_or_default());
+    completion.finish_reason = wire.stop_reason.as_deref().map(finish_reason);
+    completion.model = wire.model;
+    Ok(completion)
+}
+
+fn finish_reason(reason: &str) -> FinishReason {
+    match reason {
+        "end_turn" | "stop_sequence" => FinishReason::Stop,
+        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+        reason => FinishReason::from_name(reason),
+    }
+}
+
+/// Anthropic counts cached input beside `input_tokens`; here it is part of the input.
+fn usage(reply: &Value) -> Option<Usage> {
+    let wire: WireUsage = read(&reply["usage"])?;
+    let written = wire.cache_creation_input_tokens;
+    let details = wire.cache_creation.unwrap_or_default();
+    let hour = details.ephemeral_1h_input_tokens;
+    // What the details leave open is taken for the short lifetime, which is the default.
+    let short = match written {
+        Some(written) => Some(written.saturating_sub(hour.unwrap_or(0))),
+        None => details.ephemeral_5m_input_tokens,
+    };
+    let cached = [short, hour, wire.cache_read_input_tokens];
+    let cached: u64 = cached.into_iter().flatten().fold(0, u64::saturating_add);
+    let usage = Usage {
+        input_tokens: wire.input_tokens.map(|input| input.saturating_add(cached)),
+        output_tokens: wire.output_tokens,
+        cache_read_input_tokens: wire.cache_read_input_tokens,
+        cache_write_5m_input_tokens: short,
+        cache_write_1h_input_tokens: hour,
+        reasoning_output_tokens: wire
+            .output_tokens_details
+            .and_then(|details| details.thinking_tokens),
+        ..Usage::default()
+    };
+    Some(usage).filter(|usage| *usage != Usage::default())
+}

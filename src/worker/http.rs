@@ -1,0 +1,383 @@
+//! HTTP: the only file that names the client crates. One request, one reply, no cleverness.
+//!
+//! No redirects, no retries, no proxy but a declared one, every time-out set, the reply's body capped
+//! in *decompressed* bytes. Transport failures are classified by the typed chain of their causes.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Proxy, Response, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::retry_after;
+use super::text::{clip, origin};
+use crate::words::{CallError, ErrorClass};
+
+/// How long a connection may take to come up, name lookup and TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a reply, counted after decompression.
+const BODY_CAP: usize = 8 << 20;
+/// How often an idle HTTP/2 connection is asked whether it still lives, and how long it may take.
+const PING: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(10));
+
+/// The connections of a process. Cheap to clone; a client is built when it is first needed.
+#[derive(Clone)]
+pub struct Http {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    idle_per_host: usize,
+    clients: Mutex<HashMap<ClientKey, Client>>,
+}
+
+/// What makes two requests need two clients.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct ClientKey {
+    proxy: Option<String>,
+    tls: bool,
+    http1: bool,
+    idle: Duration,
+}
+
+/// One request.
+pub(super) struct Call<'a> {
+    /// Where it goes.
+    pub url: &'a str,
+    /// The headers that anyone may see.
+    pub headers: &'a [(&'static str, &'static str)],
+    /// The header that holds the key.
+    pub secret: Option<(&'static str, SecretString)>,
+    /// What is posted; `None` is a GET.
+    pub body: Option<&'a Value>,
+    /// From sending to the last byte of the reply.
+    pub timeout: Duration,
+    /// The declared proxy.
+    pub proxy: Option<&'a str>,
+    /// Whether HTTP/2 is out of the question.
+    pub http1: bool,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+}
+
+/// What came back, whatever its status.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The provider's id of the request.
+    pub request_id: Option<String>,
+    /// How long the provider asks to wait.
+    pub retry_after: Option<Duration>,
+    /// The decompressed body; of a reply that is an error anyway, what could be read of it.
+    pub body: Vec<u8>,
+}
+
+impl Http {
+    /// Connections of which this many may stay idle per host.
+    pub fn new(idle_per_host: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                idle_per_host,
+                clients: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Sends one request and reads its reply.
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Reply, CallError> {
+        let to = origin(call.url);
+        let url = Url::parse(call.url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| config(format!("`{to}` is not an http or https address")))?;
+        let client = self.client(&call, &url)?;
+        let mut request = match call.body {
+            Some(body) => client
+                .post(url)
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.to_string()),
+            None => client.get(url),
+        };
+        for (name, value) in call.headers {
+            request = request.header(*name, *value);
+        }
+        if let Some((name, value)) = &call.secret {
+            request = request.header(*name, secret_header(name, value)?);
+        }
+        let response = request
+            .timeout(call.timeout)
+            .send()
+            .await
+            .map_err(|error| transport(&error, &to, call.timeout))?;
+        read(response, &to, call.timeout).await
+    }
+
+    fn client(&self, call: &Call<'_>, url: &Url) -> Result<Client, CallError> {
+        // A proxy never stands between this process and its own machine.
+        let proxy = call.proxy.filter(|_| !is_loopback(url));
+        let key = ClientKey {
+            proxy: proxy.map(str::to_owned),
+            tls: url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.starts_with("https")),
+            http1: call.http1,
+            idle: call.idle,
+        };
+        let mut clients = self
+            .shared
+            .clients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = build(&key, self.shared.idle_per_host)?;
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self::new(32)
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("idle_per_host", &self.shared.idle_per_host)
+            .finish_non_exhaustive()
+    }
+}
+
+fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
+    let mut builder = Client::builder()
+        .user_agent(concat!(
+            "tokio-prompt-orchestrator/",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(key.idle)
+        .pool_max_idle_per_host(idle_per_host)
+        .http2_keep_alive_interval(PING.0)
+        .http2_keep_alive_timeout(PING.1)
+        .http2_keep_alive_while_idle(true);
+    if key.http1 {
+        builder = builder.http1_only();
+    }
+    if !key.tls {
+        // Without TLS the system's certificates are not needed, and a slim image may have none.
+        builder = builder.tls_certs_only([]);
+    }
+    if let Some(proxy) = &key.proxy {
+        let declared = Proxy::all(proxy.as_str())
+            .map_err(|_| config(format!("the proxy `{}` is not an address", origin(proxy))))?;
+        builder = builder.proxy(declared);
+    }
+    builder.build().map_err(|error| {
+        let cause = clip(&root(&error).to_string());
+        config(format!("cannot set up the HTTP client: {cause}"))
+    })
+}
+
+async fn read(mut response: Response, to: &str, limit: Duration) -> Result<Reply, CallError> {
+    let status = response.status().as_u16();
+    let headers = response.headers();
+    let request_id = header(headers, "x-request-id").or_else(|| header(headers, "request-id"));
+    let mut reply = Reply {
+        status,
+        request_id,
+        retry_after: wait(headers),
+        body: Vec::new(),
+    };
+    // What a reply with another status means does not hang on its last byte.
+    let success = response.status().is_success();
+    loop {
+        let error = match response.chunk().await {
+            Ok(Some(chunk)) if reply.body.len() + chunk.len() <= BODY_CAP => {
+                reply.body.extend_from_slice(&chunk);
+                continue;
+            }
+            Ok(Some(_)) => CallError::new(
+                ErrorClass::Invalid,
+                format!("the reply of {to} is larger than {} MiB", BODY_CAP >> 20),
+            ),
+            Ok(None) => return Ok(reply),
+            Err(error) => broken_body(&error, to, limit),
+        };
+        if !success {
+            return Ok(reply);
+        }
+        return Err(CallError {
+            status: Some(status),
+            request_id: reply.request_id,
+            ..error
+        });
+    }
+}
+
+/// What a failure before the reply's head means. A request that met no connection was not sent;
+/// after that nobody knows.
+fn transport(error: &reqwest::Error, to: &str, limit: Duration) -> CallError {
+    if error.is_builder() {
+        return config(format!("cannot put together a request to {to}"));
+    }
+    if error.is_connect() {
+        return no_connection(error, to);
+    }
+    if error.is_timeout() {
+        return timed_out(to, limit);
+    }
+    CallError::new(
+        ErrorClass::Ambiguous,
+        format!(
+            "the connection to {to} broke before a reply came: {}",
+            clip(&root(error).to_string())
+        ),
+    )
+}
+
+fn no_connection(error: &reqwest::Error, to: &str) -> CallError {
+    let not_sent = |why: String| {
+        CallError::new(
+            ErrorClass::NotSent,
+            format!("cannot connect to {to}: {why}"),
+        )
+    };
+    if let Some(tls) = find::<rustls::Error>(error) {
+        let why = clip(&tls.to_string());
+        return match tls {
+            // The peer's trouble of the moment, not a set-up that can never work.
+            rustls::Error::AlertReceived(rustls::AlertDescription::InternalError) => {
+                not_sent(format!("TLS handshake: {why}"))
+            }
+            rustls::Error::InvalidCertificate(_) => config(format!(
+                "cannot trust {to}: {why} (check the url and this machine's certificates)"
+            )),
+            _ => config(format!(
+                "cannot speak TLS with {to}: {why} (is it an https address?)"
+            )),
+        };
+    }
+    if error.is_dns() {
+        return not_sent("its name cannot be resolved (check the url)".to_owned());
+    }
+    if error.is_timeout() {
+        return not_sent("no connection in time (is it reachable from here?)".to_owned());
+    }
+    match find::<io::Error>(error).map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            not_sent("connection refused (is the server running?)".to_owned())
+        }
+        _ => not_sent(clip(&root(error).to_string())),
+    }
+}
+
+fn broken_body(error: &reqwest::Error, to: &str, limit: Duration) -> CallError {
+    if error.is_timeout() {
+        return timed_out(to, limit);
+    }
+    let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
+    let why = clip(&root(error).to_string());
+    match find::<io::Error>(error) {
+        Some(cause) if kinds.contains(&cause.kind()) => CallError::new(
+            ErrorClass::Invalid,
+            format!("the reply of {to} cannot be decoded: {why}"),
+        ),
+        _ => CallError::new(
+            ErrorClass::Ambiguous,
+            format!("the reply of {to} was cut: {why}"),
+        ),
+    }
+}
+
+fn timed_out(to: &str, limit: Duration) -> CallError {
+    CallError::new(
+        ErrorClass::Ambiguous,
+        format!(
+            "no complete reply from {to} within {limit:?} (raise `timeout` if it needs longer)"
+        ),
+    )
+}
+
+fn config(message: String) -> CallError {
+    CallError::new(ErrorClass::Config, message)
+}
+
+/// The causes of an error, outermost first; what an I/O error wraps counts as its cause.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        let error: &'a (dyn Error + 'static) = *error;
+        match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    })
+}
+
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    causes(error).find_map(|cause| cause.downcast_ref::<T>())
+}
+
+fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    causes(error).last().unwrap_or(error)
+}
+
+fn secret_header(name: &str, value: &SecretString) -> Result<HeaderValue, CallError> {
+    let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|_| {
+        config(format!(
+            "the key holds a character that the header `{name}` cannot carry"
+        ))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(clip)
+}
+
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let all = |name: HeaderName| -> Vec<&str> {
+        let values = headers.get_all(name).into_iter();
+        values.filter_map(|value| value.to_str().ok()).collect()
+    };
+    let now = headers
+        .get(DATE)
+        .and_then(|date| date.to_str().ok())
+        .and_then(retry_after::http_date)
+        .unwrap_or_else(Timestamp::now);
+    retry_after::wait(
+        &all(RETRY_AFTER),
+        &all(HeaderName::from_static("retry-after-ms")),
+        now,
+    )
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let Some(host) = url.host_str() else {
+        return false;
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || bare
+            .parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}

@@ -1,0 +1,176 @@
+//! llama.cpp's server: OpenAI's chat, and its own `/completion`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::http::Http;
+use super::openai::chat;
+use super::remote::{Auth, Dialect, Endpoint, Remote, remote_builders};
+use super::wire::{Body, count, maybe, read as read_wire};
+use crate::job::{LlamaCppApi, Server};
+use crate::words::{CallError, Completion, FinishReason, Provider, Request, Sampling, Usage};
+
+static DIALECT: Dialect = Dialect {
+    provider: Provider::LlamaCpp,
+    url_env: "LLAMA_CPP_URL",
+    default_url: "http://localhost:8080",
+    versioned: false,
+    key_env: None,
+    auth: Auth::Bearer,
+    headers: &[],
+    http1: true,
+    // The server closes an idle connection after 5 s; a request must not meet it on its way out.
+    idle: Duration::from_secs(3),
+    timeout: Duration::from_secs(30),
+};
+
+const COMPLETION: Endpoint = Endpoint {
+    path: "/completion",
+    read,
+    usage,
+};
+
+/// Asks llama.cpp's `llama-server`.
+#[derive(Debug, Clone)]
+pub struct LlamaCppWorker {
+    remote: Remote,
+    api: LlamaCppApi,
+    unlimited: bool,
+}
+
+impl LlamaCppWorker {
+    /// Asks the server at `LLAMA_CPP_URL`, by default `http://localhost:8080`.
+    pub fn new() -> Self {
+        Self {
+            remote: Remote::new(&DIALECT, None),
+            api: LlamaCppApi::Chat,
+            unlimited: false,
+        }
+    }
+
+    /// Asks through this endpoint.
+    pub fn with_api(mut self, api: LlamaCppApi) -> Self {
+        self.api = api;
+        self
+    }
+
+    /// Caps an answer at so many tokens; below 0 there is no cap, as the server has it.
+    pub fn with_max_tokens(mut self, max_tokens: i32) -> Self {
+        self.unlimited = max_tokens < 0;
+        self.remote.server.sampling.max_tokens = max_tokens.max(0).unsigned_abs();
+        self
+    }
+
+    pub(super) fn planned(api: LlamaCppApi, server: &Server, http: &Http) -> Self {
+        Self {
+            remote: Remote::planned(&DIALECT, server, http),
+            api,
+            unlimited: false,
+        }
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Completion, CallError> {
+        let server = &self.remote.server;
+        let (model, sampling) = (server.model.as_deref(), &server.sampling);
+        let cap = match self.unlimited {
+            true => -1,
+            false => i64::from(sampling.max_tokens),
+        };
+        let (endpoint, body) = match self.api {
+            LlamaCppApi::Chat => (
+                chat::endpoint("/v1/chat/completions"),
+                chat::body(model, request, sampling)
+                    .with("max_tokens", cap)
+                    .maybe("top_k", sampling.top_k)
+                    .maybe("min_p", sampling.min_p),
+            ),
+            LlamaCppApi::Completion => (
+                COMPLETION,
+                body(model, request, sampling).with("n_predict", cap),
+            ),
+        };
+        self.remote.ask(endpoint, &body.json()).await
+    }
+}
+
+impl Default for LlamaCppWorker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+remote_builders!(LlamaCppWorker);
+
+fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
+    Body::default()
+        .maybe("model", model)
+        .with("prompt", request.as_prompt())
+        .maybe("temperature", sampling.temperature)
+        .maybe("top_p", sampling.top_p)
+        .maybe("top_k", sampling.top_k)
+        .maybe("min_p", sampling.min_p)
+        .list("stop", &sampling.stop)
+        .maybe("seed", sampling.seed)
+        .maybe("frequency_penalty", sampling.frequency_penalty)
+        .maybe("presence_penalty", sampling.presence_penalty)
+}
+
+#[derive(Debug, Deserialize)]
+struct Reply {
+    #[serde(default, deserialize_with = "maybe")]
+    content: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    stop_type: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    truncated: Option<bool>,
+    #[serde(default, deserialize_with = "maybe")]
+    model: Option<String>,
+    #[serde(default, deserialize_with = "count")]
+    tokens_evaluated: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    tokens_predicted: Option<u64>,
+    #[serde(default, deserialize_with = "maybe")]
+    timings: Option<Timings>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Timings {
+    #[serde(default, deserialize_with = "count")]
+    cache_n: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    predicted_n: Option<u64>,
+}
+
+fn read(reply: &Value) -> Result<Completion, String> {
+    let wire: Reply = read_wire(reply).ok_or("no JSON object")?;
+    if wire.content.is_none() && wire.stop_type.is_none() {
+        return Err("no content".to_owned());
+    }
+    let mut completion = Completion::text(wire.content.unwrap_or_default());
+    completion.finish_reason = match (wire.truncated, wire.stop_type.as_deref()) {
+        // The context was full: something was dropped, of the prompt or of the answer.
+        (Some(true), _) | (_, Some("limit")) => Some(FinishReason::Length),
+        (_, Some("eos" | "word")) => Some(FinishReason::Stop),
+        (_, None | Some("none")) => None,
+        (_, Some(other)) => Some(FinishReason::Other(other.to_owned())),
+    };
+    completion.usage = usage(reply);
+    completion.model = wire.model;
+    Ok(completion)
+}
+
+/// `tokens_evaluated` is the whole prompt; `tokens_cached` is not what was read from the cache but
+/// what the slot holds afterwards, so the timings say what was read.
+fn usage(reply: &Value) -> Option<Usage> {
+    let wire: Reply = read_wire(reply)?;
+    let timings = wire.timings.unwrap_or_default();
+    let usage = Usage {
+        input_tokens: wire.tokens_evaluated,
+        output_tokens: wire.tokens_predicted.or(timings.predicted_n),
+        cache_read_input_tokens: timings.cache_n,
+        ..Usage::default()
+    };
+    Some(usage).filter(|usage| *usage != Usage::default())
+}

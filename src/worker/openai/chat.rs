@@ -1,0 +1,86 @@
+//! `/v1/chat/completions`, as OpenAI, vLLM and llama.cpp speak it.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::usage::usage;
+use crate::words::{Completion, FinishReason, Message, Request, Sampling};
+use crate::worker::remote::Endpoint;
+use crate::worker::wire::{Body, maybe, read as read_wire};
+
+#[derive(Debug, Deserialize)]
+struct Reply {
+    #[serde(default, deserialize_with = "maybe")]
+    model: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    choices: Option<Vec<Choice>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    #[serde(default, deserialize_with = "maybe")]
+    message: Option<Answer>,
+    #[serde(default, deserialize_with = "maybe")]
+    finish_reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Answer {
+    #[serde(default)]
+    content: Value,
+    #[serde(default, deserialize_with = "maybe")]
+    refusal: Option<String>,
+}
+
+/// The endpoint at this path.
+pub(in crate::worker) fn endpoint(path: &'static str) -> Endpoint {
+    Endpoint { path, read, usage }
+}
+
+/// The request without its output cap, which every server names in its own way.
+pub(in crate::worker) fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
+    let messages: Vec<Value> = request.messages.iter().map(message).collect();
+    Body::default()
+        .maybe("model", model)
+        .with("messages", messages)
+        .maybe("temperature", sampling.temperature)
+        .maybe("top_p", sampling.top_p)
+        .list("stop", &sampling.stop)
+        .maybe("seed", sampling.seed)
+        .maybe("frequency_penalty", sampling.frequency_penalty)
+        .maybe("presence_penalty", sampling.presence_penalty)
+        .maybe("reasoning_effort", sampling.reasoning_effort.as_deref())
+}
+
+/// A message in the form that all providers share.
+pub(in crate::worker) fn message(message: &Message) -> Value {
+    json!({"role": message.role.as_str(), "content": message.content})
+}
+
+fn read(reply: &Value) -> Result<Completion, String> {
+    let wire: Reply = read_wire(reply).ok_or("no JSON object")?;
+    let choice = wire.choices.and_then(|choices| choices.into_iter().next());
+    let choice = choice.ok_or("no choices")?;
+    let answer = choice.message.unwrap_or_default();
+    let mut completion = Completion::text(text(&answer.content));
+    completion.refusal = answer.refusal.filter(|words| !words.is_empty());
+    completion.finish_reason = match &completion.refusal {
+        Some(_) => Some(FinishReason::Refusal),
+        None => choice.finish_reason.as_deref().map(FinishReason::from_name),
+    };
+    completion.usage = usage(reply);
+    completion.model = wire.model;
+    Ok(completion)
+}
+
+/// A text, or the texts of a list of parts, as some compatible servers send it.
+fn text(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts
+            .iter()
+            .filter_map(|part| part["text"].as_str())
+            .collect(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,88 @@
+//! OpenAI's protocol: three endpoints. vLLM and llama.cpp speak the first two as well.
+
+pub(super) mod chat;
+pub(super) mod completions;
+mod responses;
+mod usage;
+
+use std::time::Duration;
+
+use super::http::Http;
+use super::remote::{Auth, Dialect, Remote, remote_builders};
+use crate::job::{OpenAiApi, Server};
+use crate::words::{CallError, Completion, Provider, Request};
+
+static DIALECT: Dialect = Dialect {
+    provider: Provider::OpenAi,
+    url_env: "OPENAI_BASE_URL",
+    default_url: "https://api.openai.com/v1",
+    versioned: true,
+    key_env: Some("OPENAI_API_KEY"),
+    auth: Auth::Bearer,
+    headers: &[],
+    http1: false,
+    idle: Duration::from_secs(30),
+    timeout: Duration::from_secs(30),
+};
+
+/// Asks OpenAI's API, or a server that speaks it.
+#[derive(Debug, Clone)]
+pub struct OpenAiWorker {
+    remote: Remote,
+    api: OpenAiApi,
+}
+
+impl OpenAiWorker {
+    /// Asks this model, with the key in `OPENAI_API_KEY`, at `OPENAI_BASE_URL` if that is set.
+    pub fn new(model: impl Into<String>) -> Self {
+        let model = model.into();
+        let legacy = model.ends_with("-instruct") || model == "text-davinci-003";
+        Self {
+            api: match legacy {
+                true => OpenAiApi::Completions,
+                false => OpenAiApi::Chat,
+            },
+            remote: Remote::new(&DIALECT, Some(model)),
+        }
+    }
+
+    /// Asks through this endpoint.
+    pub fn with_api(mut self, api: OpenAiApi) -> Self {
+        self.api = api;
+        self
+    }
+
+    /// Caps an answer at so many tokens.
+    pub fn with_max_tokens(mut self, max_tokens: u32) -> Self {
+        self.remote.server.sampling.max_tokens = max_tokens;
+        self
+    }
+
+    pub(super) fn planned(api: OpenAiApi, server: &Server, http: &Http) -> Self {
+        let remote = Remote::planned(&DIALECT, server, http);
+        Self { remote, api }
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Completion, CallError> {
+        let server = &self.remote.server;
+        let (model, sampling) = (server.model.as_deref(), &server.sampling);
+        let (endpoint, body) = match self.api {
+            OpenAiApi::Chat => (
+                chat::endpoint("/chat/completions"),
+                chat::body(model, request, sampling)
+                    .with("max_completion_tokens", sampling.max_tokens),
+            ),
+            OpenAiApi::Completions => (
+                completions::endpoint("/completions"),
+                completions::body(model, request, sampling),
+            ),
+            OpenAiApi::Responses => (
+                responses::ENDPOINT,
+                responses::body(model, request, sampling),
+            ),
+        };
+        self.remote.ask(endpoint, &body.json()).await
+    }
+}
+
+remote_builders!(OpenAiWorker);

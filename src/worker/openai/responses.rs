@@ -1,0 +1,150 @@
+//! `/v1/responses`: the output is a list of items, of which the messages are the answer.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::chat::message;
+use crate::words::{Completion, FinishReason, Request, Role, Sampling, Usage};
+use crate::worker::remote::Endpoint;
+use crate::worker::wire::{Body, count, maybe, read as read_wire};
+
+/// The endpoint.
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    path: "/responses",
+    read,
+    usage,
+};
+
+#[derive(Debug, Deserialize)]
+struct Reply {
+    #[serde(default, deserialize_with = "maybe")]
+    model: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    status: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    incomplete_details: Option<Incomplete>,
+    #[serde(default, deserialize_with = "maybe")]
+    output: Option<Vec<Item>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Incomplete {
+    #[serde(default, deserialize_with = "maybe")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Item {
+    #[serde(default, rename = "type", deserialize_with = "maybe")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    content: Option<Vec<Part>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Part {
+    #[serde(default, rename = "type", deserialize_with = "maybe")]
+    kind: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    text: Option<String>,
+    #[serde(default, deserialize_with = "maybe")]
+    refusal: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireUsage {
+    #[serde(default, deserialize_with = "count")]
+    input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    output_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "maybe")]
+    input_tokens_details: Option<InputDetails>,
+    #[serde(default, deserialize_with = "maybe")]
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct InputDetails {
+    #[serde(default, deserialize_with = "count")]
+    cached_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct OutputDetails {
+    #[serde(default, deserialize_with = "count")]
+    reasoning_tokens: Option<u64>,
+}
+
+/// The request.
+pub(super) fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
+    let turns: Vec<_> = request.turns().collect();
+    let input = match turns.as_slice() {
+        [only] if only.role == Role::User => Value::from(only.content.as_str()),
+        turns => turns.iter().map(|turn| message(turn)).collect(),
+    };
+    let effort = sampling.reasoning_effort.as_deref();
+    Body::default()
+        .maybe("model", model)
+        .maybe("instructions", request.system())
+        .with("input", input)
+        .with("max_output_tokens", sampling.max_tokens)
+        .maybe("temperature", sampling.temperature)
+        .maybe("top_p", sampling.top_p)
+        .maybe("reasoning", effort.map(|effort| json!({"effort": effort})))
+        // The provider would keep the conversation otherwise.
+        .with("store", false)
+}
+
+fn read(reply: &Value) -> Result<Completion, String> {
+    let wire: Reply = read_wire(reply).ok_or("no JSON object")?;
+    let (mut text, mut refusal) = (String::new(), String::new());
+    let is_message = |item: &Item| item.kind.as_deref() == Some("message");
+    let items = wire.output.ok_or("no output")?.into_iter();
+    for part in items
+        .filter(is_message)
+        .flat_map(|item| item.content.unwrap_or_default())
+    {
+        match part.kind.as_deref() {
+            Some("output_text") => text.push_str(&part.text.unwrap_or_default()),
+            Some("refusal") => refusal.push_str(&part.refusal.unwrap_or_default()),
+            _ => {}
+        }
+    }
+    let reason = wire.incomplete_details.and_then(|details| details.reason);
+    let finish_reason = match (wire.status.as_deref(), reason.as_deref()) {
+        (Some("incomplete"), Some("max_output_tokens")) => Some(FinishReason::Length),
+        (Some("incomplete"), reason) => {
+            Some(FinishReason::from_name(reason.unwrap_or("incomplete")))
+        }
+        (Some("completed"), _) => Some(FinishReason::Stop),
+        (None, _) => None,
+        (Some(status), _) => return Err(format!("a response that is `{status}`, not completed")),
+    };
+    let mut completion = Completion::text(text);
+    completion.refusal = Some(refusal).filter(|words| !words.is_empty());
+    completion.finish_reason = match &completion.refusal {
+        Some(_) => Some(FinishReason::Refusal),
+        None => finish_reason,
+    };
+    completion.usage = usage(reply);
+    completion.model = wire.model;
+    Ok(completion)
+}
+
+fn usage(reply: &Value) -> Option<Usage> {
+    let wire: WireUsage = read_wire(&reply["usage"])?;
+    let input = wire.input_tokens_details.unwrap_or_default();
+    let usage = Usage {
+        input_tokens: wire.input_tokens,
+        output_tokens: wire.output_tokens,
+        cache_read_input_tokens: input.cached_tokens,
+        cache_write_5m_input_tokens: input.cache_write_tokens,
+        reasoning_output_tokens: wire
+            .output_tokens_details
+            .and_then(|details| details.reasoning_tokens),
+        ..Usage::default()
+    };
+    Some(usage).filter(|usage| *usage != Usage::default())
+}

@@ -1,0 +1,396 @@
+//! What every worker with a server behind it shares: address, key, one call, one classified result.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::ModelWorker;
+use super::classify::{Facts, MAX_RETRY_AFTER, classify, implied_status};
+use super::fault::{Fault, is_error};
+use super::http::{Call, Http, Reply};
+use super::key::Key;
+use super::text::{clip, clip_to, origin};
+use super::wire;
+use crate::job::Server;
+use crate::words::{
+    CallError, Completion, ErrorClass, FinishReason, OrchestratorError, Provider, Request,
+    Sampling, Usage,
+};
+
+/// What is the same for all servers of one provider.
+#[derive(Debug)]
+pub(super) struct Dialect {
+    /// Whose defaults hold.
+    pub provider: Provider,
+    /// The variable that may hold the address.
+    pub url_env: &'static str,
+    /// The address otherwise.
+    pub default_url: &'static str,
+    /// Whether the address ends in the API's version; otherwise it names the server's root.
+    pub versioned: bool,
+    /// The variable that holds the key, where one is needed.
+    pub key_env: Option<&'static str>,
+    /// How the key is sent.
+    pub auth: Auth,
+    /// Headers of every request.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Whether to keep to HTTP/1.1.
+    pub http1: bool,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// How long a reply may take.
+    pub timeout: Duration,
+}
+
+/// How a key is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Auth {
+    /// `Authorization: Bearer <key>`
+    Bearer,
+    /// `x-api-key: <key>`
+    XApiKey,
+}
+
+/// An endpoint and how its replies are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Endpoint {
+    /// Its path, after the base address.
+    pub path: &'static str,
+    /// Reads a reply; a message says what is missing in it.
+    pub read: fn(&Value) -> Result<Completion, String>,
+    /// Reads the usage of a reply, whatever else it is.
+    pub usage: fn(&Value) -> Option<Usage>,
+}
+
+/// A server and everything needed to ask it.
+#[derive(Clone)]
+pub(super) struct Remote {
+    /// What its provider has in common.
+    pub dialect: &'static Dialect,
+    /// Its connections.
+    pub http: Http,
+    /// The server and how it is asked.
+    pub server: Server,
+    /// Its key.
+    pub key: Key,
+}
+
+impl Remote {
+    /// The provider's default server, with this model.
+    pub(super) fn new(dialect: &'static Dialect, model: Option<String>) -> Self {
+        let sampling = Sampling::defaults(dialect.provider, model.as_deref().unwrap_or_default());
+        let url = std::env::var(dialect.url_env).unwrap_or_default();
+        let url = match url.trim() {
+            "" => dialect.default_url,
+            url => url,
+        };
+        Self {
+            dialect,
+            http: Http::default(),
+            server: Server {
+                url: url.to_owned(),
+                model,
+                api_key_env: dialect.key_env.map(str::to_owned),
+                sampling,
+                timeout: dialect.timeout,
+                proxy: None,
+            },
+            key: dialect.key_env.map_or(Key::None, Key::env),
+        }
+    }
+
+    /// The server of a plan.
+    pub(super) fn planned(dialect: &'static Dialect, server: &Server, http: &Http) -> Self {
+        Self {
+            dialect,
+            http: http.clone(),
+            server: server.clone(),
+            key: server.api_key_env.as_deref().map_or(Key::None, Key::env),
+        }
+    }
+
+    /// Asks an endpoint.
+    pub(super) async fn ask(
+        &self,
+        endpoint: Endpoint,
+        body: &Value,
+    ) -> Result<Completion, CallError> {
+        let (json, reply) = self.exchange(endpoint.path, Some(body)).await?;
+        let request_id = || reply.request_id.clone();
+        if is_error(&json) {
+            let fault = Fault::of(&json);
+            let status = implied_status(fault.code.as_deref(), fault.kind.as_deref());
+            let mut error = self.failure(status, &reply, fault);
+            error.usage = (endpoint.usage)(&json);
+            return Err(error);
+        }
+        match (endpoint.read)(&json) {
+            Ok(mut completion) => {
+                completion.request_id = completion.request_id.or_else(request_id);
+                Ok(completion)
+            }
+            Err(missing) => {
+                let mut error = self.invalid(&reply, &missing);
+                error.usage = (endpoint.usage)(&json);
+                Err(error)
+            }
+        }
+    }
+
+    /// One request, and the JSON of a reply with a good status.
+    pub(super) async fn exchange(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(Value, Reply), CallError> {
+        let secret = self.key.read()?.map(|key| self.dialect.auth.header(&key));
+        let call = Call {
+            url: &self.address(path),
+            headers: self.dialect.headers,
+            secret,
+            body,
+            timeout: self.server.timeout,
+            proxy: self.server.proxy.as_deref(),
+            http1: self.dialect.http1,
+            idle: self.dialect.idle,
+        };
+        let reply = self.http.send(call).await?;
+        if !(200..300).contains(&reply.status) {
+            let fault = Fault::read(&reply.body);
+            return Err(self.failure(reply.status, &reply, fault));
+        }
+        match wire::parse(&reply.body) {
+            Ok(json) => Ok((json, reply)),
+            Err(_) if reply.body.is_empty() => Err(self.invalid(&reply, "an empty body")),
+            Err(error) => {
+                Err(self.invalid(&reply, &format!("no JSON ({})", clip(&error.to_string()))))
+            }
+        }
+    }
+
+    fn address(&self, path: &str) -> String {
+        let base = self.server.url.trim().trim_end_matches('/');
+        let base = match self.dialect.versioned {
+            true => base,
+            false => base
+                .strip_suffix("/v1")
+                .unwrap_or(base)
+                .trim_end_matches('/'),
+        };
+        format!("{base}{path}")
+    }
+
+    /// The error that a status (or what stands for one) and a body amount to.
+    fn failure(&self, status: u16, reply: &Reply, fault: Fault) -> CallError {
+        let class = classify(Facts {
+            status,
+            code: fault.code.as_deref(),
+            kind: fault.kind.as_deref(),
+            detail: fault.detail.as_deref(),
+            message: fault.message.as_deref(),
+            retry_after: reply.retry_after,
+        });
+        let mut message = format!("{} answered {}", origin(&self.server.url), reply.status);
+        if let Some(name) = fault.name() {
+            message.push_str(&format!(" ({})", clip_to(name, 100)));
+        }
+        // Scrubbed before it is cut: half a key is no longer found.
+        if let Some(said) = fault.message.clone() {
+            message.push_str(&format!(": {}", clip(&self.key.scrub(said))));
+        }
+        if let Some(advice) = self.advice(class, status) {
+            message.push_str(&format!(" ({advice})"));
+        }
+        CallError {
+            status: Some(reply.status),
+            code: fault
+                .name()
+                .map(|name| clip_to(&self.key.scrub(name.to_owned()), 100)),
+            retry_after: match class {
+                ErrorClass::Exhausted => reply.retry_after,
+                _ => reply.retry_after.map(|wait| wait.min(MAX_RETRY_AFTER)),
+            },
+            request_id: reply.request_id.clone().or(fault.request_id),
+            ..CallError::new(class, self.key.scrub(message))
+        }
+    }
+
+    fn advice(&self, class: ErrorClass, status: u16) -> Option<String> {
+        let model = match &self.server.model {
+            Some(model) => format!("the model `{}`", clip_to(model, 100)),
+            None => "the model".to_owned(),
+        };
+        match (class, status) {
+            (ErrorClass::Config, 300..=399) => {
+                Some("redirects are not followed: write the final address as `url`".to_owned())
+            }
+            (ErrorClass::Config, 401) => Some(self.key.advice()),
+            (ErrorClass::Config, 403) => Some(format!("this key may not use {model}")),
+            (ErrorClass::Config, 404) => {
+                Some(format!("check the name of {model}, `api` and `url`"))
+            }
+            (ErrorClass::Config, 405 | 501) => Some("check `api` and `url`".to_owned()),
+            (ErrorClass::Config, 407) => Some("check `proxy`".to_owned()),
+            (ErrorClass::Exhausted, _) => {
+                Some("top up or raise the limit at the provider".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn invalid(&self, reply: &Reply, what: &str) -> CallError {
+        // Enough of it to know what it was; scrubbed whole, so that the cut cannot hide a key.
+        let body = self
+            .key
+            .scrub(String::from_utf8_lossy(&reply.body).into_owned());
+        let mut message = format!(
+            "{} answered {} with {what}",
+            origin(&self.server.url),
+            reply.status
+        );
+        if !body.is_empty() {
+            message.push_str(&format!(": {}", clip_to(&body, 200)));
+        }
+        CallError {
+            status: Some(reply.status),
+            request_id: reply.request_id.clone(),
+            ..CallError::new(ErrorClass::Invalid, message)
+        }
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("url", &origin(&self.server.url))
+            .field("model", &self.server.model)
+            .field("key", &self.key)
+            .field("sampling", &self.server.sampling)
+            .field("timeout", &self.server.timeout)
+            .field("proxy", &self.server.proxy.as_deref().map(origin))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A plain prompt's answer split at white space. What is no answer is an error.
+pub(super) async fn infer(
+    worker: &dyn ModelWorker,
+    prompt: &str,
+) -> Result<Vec<String>, OrchestratorError> {
+    let completion = worker.complete(&Request::user(prompt)).await?;
+    let flagged = |message: String| {
+        let mut error = CallError::new(ErrorClass::Flagged, message);
+        error.request_id = completion.request_id.clone();
+        error.usage = completion.usage;
+        error
+    };
+    match (&completion.finish_reason, &completion.refusal) {
+        (_, Some(words)) => Err(flagged(format!("the model declined: {}", clip(words))).into()),
+        (Some(FinishReason::Refusal), None) => Err(flagged("the model declined".to_owned()).into()),
+        (Some(FinishReason::ContentFilter), None) if completion.text.is_empty() => {
+            Err(flagged("the provider's filter took the answer".to_owned()).into())
+        }
+        _ => Ok(completion
+            .text
+            .split_whitespace()
+            .map(String::from)
+            .collect()),
+    }
+}
+
+/// The number as a person wrote it: 0.7, not the 0.699999988… that an `f32` holds.
+pub(super) fn as_written(value: f32) -> f64 {
+    value
+        .to_string()
+        .parse()
+        .unwrap_or_else(|_| f64::from(value))
+}
+
+/// The builder methods that every worker with a [`Remote`] has.
+macro_rules! remote_builders {
+    ($worker:ty) => {
+        impl $worker {
+            /// Asks the server at this address.
+            pub fn with_url(mut self, url: impl Into<String>) -> Self {
+                self.remote.server.url = url.into();
+                self
+            }
+
+            /// Asks for this model.
+            pub fn with_model(mut self, model: impl Into<String>) -> Self {
+                self.remote.server.model = Some(model.into());
+                self
+            }
+
+            /// Sends this key, and only to the worker's own address.
+            pub fn with_api_key(mut self, key: impl Into<String>) -> Self {
+                self.remote.key = crate::worker::key::Key::given(key.into());
+                self
+            }
+
+            /// Sends the key that the environment variable of this name holds.
+            pub fn with_api_key_env(mut self, name: impl Into<String>) -> Self {
+                self.remote.key = crate::worker::key::Key::env(name);
+                self
+            }
+
+            /// Samples at this temperature.
+            pub fn with_temperature(mut self, temperature: f32) -> Self {
+                let temperature = crate::worker::remote::as_written(temperature);
+                self.remote.server.sampling.temperature = Some(temperature);
+                self
+            }
+
+            /// Samples from this share of the probability.
+            pub fn with_top_p(mut self, top_p: f32) -> Self {
+                let top_p = crate::worker::remote::as_written(top_p);
+                self.remote.server.sampling.top_p = Some(top_p);
+                self
+            }
+
+            /// Samples with these parameters and no others.
+            pub fn with_sampling(mut self, sampling: crate::words::Sampling) -> Self {
+                self.remote.server.sampling = sampling;
+                self
+            }
+
+            /// Gives up on a reply that is not complete after this time.
+            pub fn with_timeout(mut self, timeout: std::time::Duration) -> Self {
+                self.remote.server.timeout = timeout;
+                self
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl crate::worker::ModelWorker for $worker {
+            async fn infer(
+                &self,
+                prompt: &str,
+            ) -> Result<Vec<String>, crate::words::OrchestratorError> {
+                crate::worker::remote::infer(self, prompt).await
+            }
+
+            async fn complete(
+                &self,
+                request: &crate::words::Request,
+            ) -> Result<crate::words::Completion, crate::words::OrchestratorError> {
+                Ok(self.answer(request).await?)
+            }
+        }
+    };
+}
+pub(super) use remote_builders;
+
+impl Auth {
+    fn header(self, key: &secrecy::SecretString) -> (&'static str, secrecy::SecretString) {
+        use secrecy::ExposeSecret;
+        match self {
+            Auth::Bearer => {
+                let value = format!("Bearer {}", key.expose_secret());
+                ("authorization", value.into())
+            }
+            Auth::XApiKey => ("x-api-key", key.clone()),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Foreign text made fit for a message: short, on one line, without secrets.
+
+use std::fmt::Write;
+
+/// The most characters of foreign text in a message.
+const MOST: usize = 300;
+
+/// At most 300 characters, control and direction-changing characters escaped.
+pub(super) fn clip(text: &str) -> String {
+    clip_to(text, MOST)
+}
+
+/// At most this many characters of the source, escaped likewise.
+pub(super) fn clip_to(text: &str, most: usize) -> String {
+    let text = text.trim();
+    let mut clipped = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count == most {
+            clipped.push('…');
+            break;
+        }
+        match character {
+            '\n' => clipped.push_str("\\n"),
+            '\r' => clipped.push_str("\\r"),
+            '\t' => clipped.push(' '),
+            _ if unprintable(character) => {
+                // Writing to a string cannot fail.
+                let _ = write!(clipped, "\\u{{{:x}}}", u32::from(character));
+            }
+            _ => clipped.push(character),
+        }
+    }
+    clipped
+}
+
+/// The scheme, host and port of an address: all of it that a message may show.
+pub(super) fn origin(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or(rest);
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let shown = match scheme {
+        "" => host.to_owned(),
+        _ => format!("{scheme}://{host}"),
+    };
+    clip(&shown)
+}
+
+/// Control characters, and those that move or hide what stands around them.
+fn unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        for (url, shown) in [
+            ("http://localhost:8000/v1", "http://localhost:8000"),
+            ("https://me:pw@host/v1?key=k", "https://host"),
+            ("https://a@b@host#x", "https://host"),
+            ("me:pw@host/x", "host"),
+            ("http://me:p\u{1b}w@h\u{1b}ost", "http://h\\u{1b}ost"),
+            ("", ""),
+        ] {
+            assert_eq!(origin(url), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn foreign_text_is_cut_and_escaped() {
+        assert_eq!(
+            clip(" a\n\u{1b}[31mb\u{202e}\0 "),
+            "a\\n\\u{1b}[31mb\\u{202e}\\u{0}"
+        );
+        assert_eq!(clip_to("ééé", 2), "éé…");
+        assert_eq!(clip(&"x".repeat(1000)).chars().count(), MOST + 1);
+    }
+}

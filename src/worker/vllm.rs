@@ -1,0 +1,161 @@
+//! vLLM's server: OpenAI's chat and completions, and the legacy api_server's `/generate`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::http::Http;
+use super::openai::{chat, completions};
+use super::remote::{Auth, Dialect, Endpoint, Remote, remote_builders};
+use super::text::origin;
+use super::wire::Body;
+use crate::job::{Server, VllmApi};
+use crate::words::{CallError, Completion, ErrorClass, Provider, Request, Sampling};
+
+static DIALECT: Dialect = Dialect {
+    provider: Provider::Vllm,
+    url_env: "VLLM_URL",
+    default_url: "http://localhost:8000",
+    versioned: false,
+    key_env: None,
+    auth: Auth::Bearer,
+    headers: &[],
+    http1: true,
+    // Its HTTP server closes an idle connection after 5 s.
+    idle: Duration::from_secs(3),
+    timeout: Duration::from_secs(60),
+};
+
+const GENERATE: Endpoint = Endpoint {
+    path: "/generate",
+    read: read_generated,
+    usage: |_| None,
+};
+
+/// Asks `vllm serve`, or vLLM's legacy api_server.
+#[derive(Debug, Clone)]
+pub struct VllmWorker {
+    remote: Remote,
+    api: VllmApi,
+    /// The model that the server names first, where none was given.
+    served: Arc<OnceCell<String>>,
+}
+
+impl VllmWorker {
+    /// Asks the server at `VLLM_URL`, by default `http://localhost:8000`, for the model it serves.
+    pub fn new() -> Self {
+        Self {
+            remote: Remote::new(&DIALECT, None),
+            api: VllmApi::Chat,
+            served: Arc::default(),
+        }
+    }
+
+    /// Asks through this endpoint.
+    pub fn with_api(mut self, api: VllmApi) -> Self {
+        self.api = api;
+        self
+    }
+
+    /// Caps an answer at so many tokens.
+    pub fn with_max_tokens(mut self, max_tokens: u32) -> Self {
+        self.remote.server.sampling.max_tokens = max_tokens;
+        self
+    }
+
+    pub(super) fn planned(api: VllmApi, server: &Server, http: &Http) -> Self {
+        Self {
+            remote: Remote::planned(&DIALECT, server, http),
+            api,
+            served: Arc::default(),
+        }
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Completion, CallError> {
+        let sampling = &self.remote.server.sampling;
+        match self.api {
+            VllmApi::Chat => {
+                let body = chat::body(Some(self.model().await?), request, sampling)
+                    .with("max_tokens", sampling.max_tokens);
+                let endpoint = chat::endpoint("/v1/chat/completions");
+                self.remote
+                    .ask(endpoint, &more(body, sampling).json())
+                    .await
+            }
+            VllmApi::Completions => {
+                let body = completions::body(Some(self.model().await?), request, sampling);
+                let endpoint = completions::endpoint("/v1/completions");
+                self.remote
+                    .ask(endpoint, &more(body, sampling).json())
+                    .await
+            }
+            VllmApi::Generate => {
+                // Its parameters are those of the completions; it knows no model and refuses one.
+                let body = completions::body(None, request, sampling);
+                let body = more(body, sampling).with("stream", false).json();
+                let mut completion = self.remote.ask(GENERATE, &body).await?;
+                // The prompt stands in front of the answer, unless the server has decoded it
+                // differently: then all of it is kept rather than some of it lost.
+                if let Some(answer) = completion.text.strip_prefix(&request.as_prompt()) {
+                    completion.text = answer.to_owned();
+                }
+                Ok(completion)
+            }
+        }
+    }
+
+    async fn model(&self) -> Result<&str, CallError> {
+        match &self.remote.server.model {
+            Some(model) => Ok(model),
+            None => {
+                let served = self.served.get_or_try_init(|| self.first_model()).await?;
+                Ok(served)
+            }
+        }
+    }
+
+    async fn first_model(&self) -> Result<String, CallError> {
+        let listed = self.remote.exchange("/v1/models", None).await;
+        let (json, _) = listed.map_err(|error| match error.class {
+            // Nothing was generated, so nothing can have been billed.
+            ErrorClass::Ambiguous | ErrorClass::Invalid => CallError {
+                class: ErrorClass::Server,
+                ..error
+            },
+            _ => error,
+        })?;
+        match json["data"][0]["id"].as_str() {
+            Some(model) => Ok(model.to_owned()),
+            None => {
+                let server = origin(&self.remote.server.url);
+                let message = format!("{server} lists no model (name one as `model`)");
+                Err(CallError::new(ErrorClass::Config, message))
+            }
+        }
+    }
+}
+
+impl Default for VllmWorker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+remote_builders!(VllmWorker);
+
+/// What vLLM has beyond OpenAI's parameters.
+fn more(body: Body, sampling: &Sampling) -> Body {
+    body.maybe("top_k", sampling.top_k)
+        .maybe("min_p", sampling.min_p)
+}
+
+fn read_generated(reply: &Value) -> Result<Completion, String> {
+    let text = match &reply["text"] {
+        Value::Array(texts) => texts.first().and_then(Value::as_str),
+        text => text.as_str(),
+    };
+    text.map(Completion::text)
+        .ok_or_else(|| "no text".to_owned())
+}

@@ -1,0 +1,193 @@
+//! Tolerant JSON: a paid answer is never lost to a parser.
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use serde_json::{Map, Value};
+
+/// A request body in the making. What is `None` is not sent.
+#[derive(Debug, Default)]
+pub(super) struct Body(Map<String, Value>);
+
+impl Body {
+    /// With this field.
+    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With this field, if there is a value.
+    pub(super) fn maybe(self, name: &str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    /// With this list, unless it is empty.
+    pub(super) fn list(self, name: &str, values: &[String]) -> Self {
+        self.maybe(name, (!values.is_empty()).then(|| values.to_vec()))
+    }
+
+    /// The body.
+    pub(super) fn json(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
+/// Parses a reply. What is not quite JSON is mended first: a byte order mark, invalid UTF-8, lone
+/// surrogates, raw control characters in strings, `NaN` and `Infinity`.
+pub(super) fn parse(body: &[u8]) -> Result<Value, serde_json::Error> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    serde_json::from_slice(body).or_else(|error| {
+        let text = String::from_utf8_lossy(body);
+        serde_json::from_str(&mended(&text)).map_err(|_| error)
+    })
+}
+
+/// Reads a wire structure out of JSON; `None` when it is no object at all.
+pub(super) fn read<T: DeserializeOwned>(json: &Value) -> Option<T> {
+    T::deserialize(json).ok()
+}
+
+/// For a wire field: its value, or `None` when it is missing, null or of another type.
+pub(super) fn maybe<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(T::deserialize(value).ok())
+}
+
+/// For a wire field that counts: its value, or `None` when it is missing or no count.
+pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    // Some servers write whole numbers as 12.0.
+    let whole = |number: f64| {
+        let counts = number >= 0.0 && number.fract() == 0.0 && number <= 9e15;
+        counts.then_some(number as u64)
+    };
+    Ok(value.as_u64().or_else(|| value.as_f64().and_then(whole)))
+}
+
+fn mended(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut in_string = false;
+    while let Some(character) = rest.chars().next() {
+        let mut width = character.len_utf8();
+        match character {
+            '"' => {
+                in_string = !in_string;
+                out.push('"');
+            }
+            '\\' if in_string => {
+                let (escape, taken) = mended_escape(rest);
+                out.push_str(escape);
+                width = taken;
+            }
+            control if in_string && control < ' ' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(control)));
+            }
+            _ => {
+                let constant = ["NaN", "Infinity", "-Infinity"]
+                    .into_iter()
+                    .find(|constant| !in_string && rest.starts_with(constant));
+                match constant {
+                    Some(constant) => {
+                        out.push_str("null");
+                        width = constant.len();
+                    }
+                    None => out.push(character),
+                }
+            }
+        }
+        rest = &rest[width..];
+    }
+    out
+}
+
+/// The escape at the start of the text as it may stand, and how many bytes it took.
+fn mended_escape(text: &str) -> (&str, usize) {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    match unit(0) {
+        Some(0xd800..=0xdbff) if matches!(unit(6), Some(0xdc00..=0xdfff)) => (&text[..12], 12),
+        Some(0xd800..=0xdfff) => ("\\ufffd", 6),
+        Some(_) => (&text[..6], 6),
+        None => {
+            let width = text.chars().take(2).map(char::len_utf8).sum();
+            (&text[..width], width)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_quite_json_is_mended() {
+        for (body, text) in [
+            (&br#"["a"]"#[..], "a"),
+            (b"\xef\xbb\xbf[\"a\"]", "a"),
+            (br#"["a\ud835b"]"#, "a\u{fffd}b"),
+            (
+                br#"["a\udc00\ud835\ud835\udc00b"]"#,
+                "a\u{fffd}\u{fffd}\u{1d400}b",
+            ),
+            (br#"["a\ud835"]"#, "a\u{fffd}"),
+            (b"[\"a\xffb\"]", "a\u{fffd}b"),
+            (b"[\"a\nb\x01\"]", "a\nb\u{1}"),
+            (
+                br#"["\ud835 \" NaN \\", NaN, -Infinity, {"x": Infinity}]"#,
+                "\u{fffd} \" NaN \\",
+            ),
+            (br#"["a\u0000b"]"#, "a\0b"),
+        ] {
+            assert_eq!(parse(body).unwrap()[0], text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_stays_an_error() {
+        for body in [
+            &b""[..],
+            b"{",
+            b"<html>",
+            br#"{"a": "\q"}"#,
+            b"\\",
+            br#""\"#,
+            br#""\u12"#,
+        ] {
+            assert!(parse(body).is_err(), "{}", String::from_utf8_lossy(body));
+        }
+        assert!(parse("[".repeat(100_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_count_is_read_or_left_out() {
+        #[derive(serde::Deserialize)]
+        struct Wire {
+            #[serde(default, deserialize_with = "count")]
+            n: Option<u64>,
+        }
+        for (json, n) in [
+            (r#"{"n": 3}"#, Some(3)),
+            (r#"{"n": 3.0}"#, Some(3)),
+            (r#"{"n": 3.5}"#, None),
+            (r#"{"n": -3}"#, None),
+            (r#"{"n": 1e300}"#, None),
+            (r#"{"n": "3"}"#, None),
+            (r#"{"n": null}"#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(
+                read::<Wire>(&parse(json.as_bytes()).unwrap()).unwrap().n,
+                n,
+                "{json}"
+            );
+        }
+    }
+}
