@@ -1,15 +1,24 @@
 //! `runner check JOB`: every problem, nothing sent.
 
-use tokio_prompt_orchestrator::{ExitCode, Runner};
+use std::path::Path;
+
+use tokio_prompt_orchestrator::{ExitCode, Options, Runner};
 
 use super::{JobArgs, terminal};
 
 /// Prints every problem, or that there is none.
 pub fn check(args: &JobArgs) -> ExitCode {
-    match load(args, &args.options()) {
+    let options = Options {
+        set: args.set.clone(),
+        ..Options::default()
+    };
+    match load(&args.job, &options) {
         Ok(runner) => {
             let plan = runner.plan();
-            let route = plan.route.iter().map(|position| &*plan.backends[*position].name);
+            let route = plan
+                .route
+                .iter()
+                .map(|position| &*plan.backends[*position].name);
             let route: Vec<&str> = route.collect();
             terminal::out(&format!(
                 "{}: no problems; {} rows for {}",
@@ -24,11 +33,8 @@ pub fn check(args: &JobArgs) -> ExitCode {
 }
 
 /// Loads a job for this program; prints why it cannot be.
-pub fn load(
-    args: &JobArgs,
-    options: &tokio_prompt_orchestrator::Options,
-) -> Result<Runner, ExitCode> {
-    let runner = Runner::load(&args.job, options).map_err(|problems| {
+pub fn load(job: &Path, options: &Options) -> Result<Runner, ExitCode> {
+    let runner = Runner::load(job, options).map_err(|problems| {
         terminal::problems(&problems);
         ExitCode::Usage
     })?;

@@ -14,7 +14,7 @@ mod terminal;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use tokio_prompt_orchestrator::{ExitCode, Options};
+use tokio_prompt_orchestrator::ExitCode;
 
 /// Runs batch jobs on language models: a YAML job in, results and a cost report out.
 #[derive(Debug, Parser)]
@@ -23,14 +23,13 @@ use tokio_prompt_orchestrator::{ExitCode, Options};
     version,
     arg_required_else_help = true,
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
     after_help = EXIT_CODES
 )]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    run: RunArgs,
+    run: Option<RunArgs>,
 }
 
 const EXIT_CODES: &str = "\
@@ -62,10 +61,15 @@ struct JobArgs {
     set: Vec<String>,
 }
 
+/// What [`JobArgs`] holds, and more (clap cannot tell whether a nested group is there).
 #[derive(Debug, Args)]
 struct RunArgs {
-    #[command(flatten)]
-    job: JobArgs,
+    /// The job file
+    #[arg(value_name = "JOB")]
+    job: PathBuf,
+    /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Write to this directory instead of the job's
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -85,13 +89,18 @@ pub fn main() -> std::process::ExitCode {
             // Help and version are printed by the same door; both are success.
             let _ = error.print();
             let failed = error.use_stderr();
-            return exit(if failed { ExitCode::Usage } else { ExitCode::Success });
+            return exit(if failed {
+                ExitCode::Usage
+            } else {
+                ExitCode::Success
+            });
         }
     };
     start_log();
-    exit(match cli.command {
-        Some(Command::Check(args)) => check::check(&args),
-        None => run::run(&cli.run),
+    exit(match (cli.command, cli.run) {
+        (Some(Command::Check(args)), _) => check::check(&args),
+        (None, Some(args)) => run::run(&args),
+        (None, None) => unreachable!("clap asks for a job or a command"),
     })
 }
 
@@ -102,12 +111,9 @@ fn exit(code: ExitCode) -> std::process::ExitCode {
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("RUNNER_LOG");
     if let Ok(filter) = filter {
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    }
-}
-
-impl JobArgs {
-    fn options(&self) -> Options {
-        Options { set: self.set.clone(), ..Options::default() }
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init();
     }
 }

@@ -69,18 +69,41 @@ impl Progress {
                 self.bar.set_message(state.message());
                 self.line_now_and_then(&mut state);
             }
-            Event::AttemptFailedWillRetry { row, backend, class, error, wait } => {
+            Event::AttemptFailedWillRetry {
+                row,
+                backend,
+                class,
+                error,
+                wait,
+            } => {
                 let (class, wait) = (class.as_str(), format!("{wait:.1?}"));
                 let error = terminal::escape(error);
-                tracing::debug!(row, backend = &**backend, class, wait, "attempt failed: {error}");
+                tracing::debug!(
+                    row,
+                    backend = &**backend,
+                    class,
+                    wait,
+                    "attempt failed: {error}"
+                );
             }
-            Event::RowFellBack { row, from, to, error } => {
+            Event::RowFellBack {
+                row,
+                from,
+                to,
+                error,
+            } => {
                 let error = terminal::escape(error);
                 tracing::info!(row, from = &**from, to = &**to, "row falls back: {error}");
             }
-            Event::BackendStopped { backend, class, error } => {
+            Event::BackendStopped {
+                backend,
+                class,
+                error,
+            } => {
                 let (class, error) = (class.as_str(), terminal::escape(error));
-                self.warn(&format!("backend {backend} is not asked any more ({class}): {error}"));
+                self.warn(&format!(
+                    "backend {backend} is not asked any more ({class}): {error}"
+                ));
             }
             Event::DrainStarted { in_flight } => {
                 tracing::info!(in_flight, "drain started");
@@ -95,7 +118,8 @@ impl Progress {
     }
 
     fn warn(&self, text: &str) {
-        self.bar.suspend(|| terminal::err(&format!("warning: {text}")));
+        self.bar
+            .suspend(|| terminal::err(&format!("warning: {text}")));
     }
 
     fn line_now_and_then(&self, state: &mut State) {
@@ -103,7 +127,12 @@ impl Progress {
             return;
         }
         state.printed = Instant::now();
-        terminal::err(&format!("{}/{} rows  {}", state.done, state.rows, state.message()));
+        terminal::err(&format!(
+            "{}/{} rows  {}",
+            state.done,
+            state.rows,
+            state.message()
+        ));
     }
 }
 

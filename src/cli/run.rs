@@ -13,7 +13,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     let options = Options {
         out: args.out.clone(),
         limit: args.limit,
-        ..args.job.options()
+        set: args.set.clone(),
     };
     let runner = match check::load(&args.job, &options) {
         Ok(runner) => runner,

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, TableStyle};
 use tokio_prompt_orchestrator::job::MaxFailures;
 use tokio_prompt_orchestrator::output::{BackendLine, notes};
 use tokio_prompt_orchestrator::words::Status;
@@ -25,20 +24,38 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
     if report.rows() == 0 {
         out("the input has a header and no rows");
     }
-    let others = report.by_status.iter().filter(|(status, rows)| **status != Status::Answered && **rows > 0);
+    let others = report
+        .by_status
+        .iter()
+        .filter(|(status, rows)| **status != Status::Answered && **rows > 0);
     for (status, rows) in others {
         out(&format!("  {rows} {}", status.as_str()));
     }
     if report.fell_back > 0 {
-        out(&format!("  {} of the answers came from a fallback", report.fell_back));
+        out(&format!(
+            "  {} of the answers came from a fallback",
+            report.fell_back
+        ));
     }
     for (class, (row, error)) in &report.examples {
-        out(&format!("  first {class}: row {}: {}", escape(row), escape(error)));
+        out(&format!(
+            "  first {class}: row {}: {}",
+            escape(row),
+            escape(error)
+        ));
     }
     out("");
     let mut table = Table::new();
-    table.load_preset(NOTHING);
-    table.set_header(["backend", "answered", "attempts", "failed", "tokens in", "tokens out", "USD"]);
+    table.load_style(TableStyle::new());
+    table.set_header([
+        "backend",
+        "answered",
+        "attempts",
+        "failed",
+        "tokens in",
+        "tokens out",
+        "USD",
+    ]);
     for (name, line) in &report.by_backend {
         table.add_row(cells(&escape(name), line));
     }
@@ -53,10 +70,14 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
     for note in notes(&total) {
         out(&note);
     }
-    if let (Some(p50), Some(p90), Some(p99)) =
-        (report.latency_ms(50), report.latency_ms(90), report.latency_ms(99))
-    {
-        out(&format!("latency: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"));
+    if let (Some(p50), Some(p90), Some(p99)) = (
+        report.latency_ms(50),
+        report.latency_ms(90),
+        report.latency_ms(99),
+    ) {
+        out(&format!(
+            "latency: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
+        ));
     }
     for file in &run.files {
         out(&format!("wrote {}", file.display()));
@@ -93,9 +114,13 @@ fn why(run: &Summary, most: MaxFailures) -> Option<String> {
         (ExitCode::Failures, _) => {
             let allowed = match most {
                 MaxFailures::Rows(rows) => rows.to_string(),
-                MaxFailures::PerMillion(share) => format!("{}.{:04}%", share / 10_000, share % 10_000),
+                MaxFailures::PerMillion(share) => {
+                    format!("{}.{:04}%", share / 10_000, share % 10_000)
+                }
             };
-            Some(format!("{unanswered} rows have no answer, max_failures allows {allowed}"))
+            Some(format!(
+                "{unanswered} rows have no answer, max_failures allows {allowed}"
+            ))
         }
         _ => Some(format!(
             "stopped with {unanswered} rows not answered; the answers so far are in the results"

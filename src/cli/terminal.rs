@@ -67,7 +67,10 @@ mod tests {
     fn text_from_outside_cannot_command_the_terminal() {
         let hostile = "\x1b]8;;http://x\x07a\r\n\u{202e}b\u{9b}31m é😀";
         let escaped = escape(hostile);
-        assert!(escaped.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{escaped}");
+        assert!(
+            escaped.chars().all(|c| !c.is_control() && c != '\u{202e}'),
+            "{escaped}"
+        );
         assert!(escaped.ends_with("é😀"));
     }
 }

@@ -1,7 +1,6 @@
 //! The loop of a run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -26,7 +25,9 @@ pub(super) async fn run(
     on_event: OnEvent,
 ) -> Result<Summary, RunError> {
     let store = Store::create(&plan.output.dir, &plan.name, &plan.columns)?;
-    on_event(Event::RunStarted { rows: inputs.len() });
+    on_event(Event::RunStarted {
+        rows: inputs.count(),
+    });
     let writer = {
         let on_event = Arc::clone(&on_event);
         store.write(move |outcome| on_event(finished(outcome)))?
@@ -147,16 +148,22 @@ impl FanOut {
 fn render(prompt: &[MessageTemplate], row: &Arc<Row>) -> Result<Request, String> {
     let mut messages = Vec::with_capacity(prompt.len());
     for message in prompt {
-        let content = message.content.render(row).map_err(|error| match error.line {
-            Some(line) => format!("the prompt cannot be rendered: {error} (line {line})"),
-            None => format!("the prompt cannot be rendered: {error}"),
-        })?;
+        let content = message
+            .content
+            .render(row)
+            .map_err(|error| match error.line {
+                Some(line) => format!("the prompt cannot be rendered: {error} (line {line})"),
+                None => format!("the prompt cannot be rendered: {error}"),
+            })?;
         messages.push(Message {
             role: message.role,
             content,
         });
     }
-    if messages.iter().all(|message| message.content.trim().is_empty()) {
+    if messages
+        .iter()
+        .all(|message| message.content.trim().is_empty())
+    {
         return Err("the rendered prompt is empty".to_owned());
     }
     Ok(Request::new(messages).with_row(Arc::clone(row)))

@@ -84,14 +84,19 @@ impl Runner {
 
     /// How many rows it has.
     pub fn rows(&self) -> u64 {
-        self.inputs.len()
+        self.inputs.count()
     }
 
     /// The first backend of the route that this program has no worker for.
     pub fn missing_worker(&self) -> Option<&str> {
-        let mut route = self.plan.route.iter().map(|position| &self.plan.backends[*position]);
+        let mut route = self
+            .plan
+            .route
+            .iter()
+            .map(|position| &self.plan.backends[*position]);
         let missing = route.find(|backend| {
-            matches!(backend.kind, BackendKind::Custom) && !self.workers.contains_key(&*backend.name)
+            matches!(backend.kind, BackendKind::Custom)
+                && !self.workers.contains_key(&*backend.name)
         });
         missing.map(|backend| &*backend.name)
     }
@@ -108,16 +113,24 @@ impl Runner {
 
     fn lanes(&self) -> Result<Vec<Lane>, RunError> {
         if let Some(name) = self.missing_worker() {
-            return Err(RunError::NoWorker { name: name.to_owned() });
+            return Err(RunError::NoWorker {
+                name: name.to_owned(),
+            });
         }
         let http = Http::new(self.plan.concurrency);
-        let route = self.plan.route.iter().map(|position| self.plan.backends[*position].clone());
+        let route = self
+            .plan
+            .route
+            .iter()
+            .map(|position| self.plan.backends[*position].clone());
         let lane = |backend: Backend| {
             let supplied = self.workers.get(&*backend.name).cloned();
             let worker = supplied.or_else(|| worker::build(&backend, &http));
             match worker {
                 Some(worker) => Ok(Lane::new(backend, worker)),
-                None => Err(RunError::NoWorker { name: backend.name.to_string() }),
+                None => Err(RunError::NoWorker {
+                    name: backend.name.to_string(),
+                }),
             }
         };
         route.map(lane).collect()

@@ -66,7 +66,9 @@ pub struct Summary {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A backend of type `custom` that the program supplied no worker for.
-    #[error("backend `{name}` is of type custom: the program that runs this job must supply its worker")]
+    #[error(
+        "backend `{name}` is of type custom: the program that runs this job must supply its worker"
+    )]
     NoWorker {
         /// The backend.
         name: String,

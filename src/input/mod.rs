@@ -92,19 +92,9 @@ impl Inputs {
         (inputs, columns)
     }
 
-    /// The header that all files share.
-    pub fn columns(&self) -> &Arc<Columns> {
-        &self.columns
-    }
-
     /// How many rows will be read.
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.rows
-    }
-
-    /// Whether there is no row at all.
-    pub fn is_empty(&self) -> bool {
-        self.rows == 0
     }
 
     /// The first row, to try a template on.

@@ -60,7 +60,10 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         }
     }
     if !report.examples.is_empty() {
-        writeln!(out, "\n| the first row that ended in | row | what went wrong |\n|---|---|---|")?;
+        writeln!(
+            out,
+            "\n| the first row that ended in | row | what went wrong |\n|---|---|---|"
+        )?;
         for (class, (row, error)) in &report.examples {
             writeln!(out, "| {class} | {} | {} |", escape(row), escape(error))?;
         }
@@ -104,17 +107,24 @@ pub fn notes(total: &BackendLine) -> Vec<String> {
     }
     if total.unbounded > 0 {
         notes.push(format!(
-            "{} attempts may have been billed for an unknown amount.",
-            total.unbounded
+            "{} may have been billed for an unknown amount.",
+            attempts(total.unbounded)
         ));
     }
     if total.unpriced > 0 {
         notes.push(format!(
-            "{} attempts have no price: set `price` of their backend. Their cost is not in the total.",
-            total.unpriced
+            "No price is known for {}: set `price` of the backend. Their cost is not in the total.",
+            attempts(total.unpriced)
         ));
     }
     notes
+}
+
+fn attempts(count: u64) -> String {
+    match count {
+        1 => "1 attempt".to_owned(),
+        count => format!("{count} attempts"),
+    }
 }
 
 /// Names come from the job file and from servers: they must not become markup.
