@@ -21,7 +21,7 @@ pub struct Names<'a> {
 pub fn resolve(job: &Job, names: Names<'_>, problems: &mut Vec<Problem>) -> Vec<MessageTemplate> {
     let Some(prompt) = &job.keys.prompt else {
         if job.keys.written.key("prompt").is_none() {
-            let problem = Problem::new("the job has no prompt");
+            let problem = job.start.problem("the job has no `prompt`");
             problems.push(problem.help("say what to ask for each row: `prompt: \"{{ column }}\"`"));
         }
         return Vec::new();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::decode::Decode;
-use super::source::{Source, is_secret_key, is_secret_value};
+use super::source::{Source, Span, is_secret_key, is_secret_value};
 use super::written::JobKeys;
 use super::yaml::{Node, Value};
 use super::{Problem, Problems, set, yaml};
@@ -15,6 +15,8 @@ pub const MAX_FILE: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Job {
     pub(super) path: PathBuf,
+    /// The start of the file: the place of what is not there at all.
+    pub(super) start: Span,
     pub(super) keys: JobKeys,
     pub(super) problems: Vec<Problem>,
 }
@@ -46,9 +48,12 @@ impl Job {
             set::apply(&mut root, text, &mut problems);
         }
         remove_secrets(&mut root, &mut problems);
-        let keys = JobKeys::decode(&root, &mut problems).unwrap_or_default();
+        let Some(keys) = JobKeys::decode(&root, &mut problems) else {
+            return Err(Problems(problems));
+        };
         Ok(Self {
             path: path.to_owned(),
+            start: source.span(0, 0),
             keys,
             problems,
         })
@@ -132,7 +137,7 @@ fn remove_backend_secrets(backend: &mut Node, problems: &mut Vec<Problem>) {
                 .span
                 .problem("this looks like a key, and a job file must not hold one");
             problems.push(problem.help(help));
-            node.value = Value::Secret;
+            node.value = Value::Refused;
         }
     }
 }

@@ -35,7 +35,12 @@ fn read(text: &str, whole: &Span, start: usize, problems: &mut Vec<Problem>) -> 
     let structured = text.starts_with(['[', '{', '"', '\'']) && !text.starts_with("{{");
     // Spaces keep the places right: the value stands where it stands in the argument.
     let padded = Source::new("--set", format!("{}{text}", " ".repeat(start)));
-    match yaml::parse(&padded, problems) {
+    let before = problems.len();
+    let parsed = yaml::parse(&padded, problems).map_err(|problem| in_argument(problem, whole));
+    for problem in problems.drain(before..).collect::<Vec<_>>() {
+        problems.push(in_argument(problem, whole));
+    }
+    match parsed {
         Ok(mut node) if structured || is_scalar(&node) => {
             locate(&mut node, whole);
             Some(node)
@@ -49,6 +54,16 @@ fn read(text: &str, whole: &Span, start: usize, problems: &mut Vec<Problem>) -> 
             span: whole.source.span(start, whole.end),
         }),
     }
+}
+
+/// The problem as one of the argument as the user wrote it.
+fn in_argument(mut problem: Problem, whole: &Span) -> Problem {
+    if let Some(place) = &mut problem.place
+        && place.line == 1
+    {
+        place.source = whole.place().source;
+    }
+    problem
 }
 
 fn is_scalar(node: &Node) -> bool {
