@@ -7,8 +7,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::options::DuplicateKeyPolicy;
 use serde_yaml::{NonFiniteFloatPolicy, Options, Spanned, UserMessageFormatter};
 
-use super::Problem;
 use super::source::{Source, Span};
+use super::{Problem, Problems};
 
 /// The most nodes after aliases are expanded; a job of a hundred backends has a tenth of them.
 const MAX_NODES: usize = 10_000;
@@ -56,11 +56,11 @@ pub struct Key {
 
 /// Reads a source. The problems found on the way (duplicate keys) leave a usable tree behind; the
 /// error is one that does not.
-pub fn parse(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
+pub fn parse(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Result<Node, Problems> {
     let raw = serde_yaml::from_str_with_options::<Spanned<Raw>>(&source.text, options());
     match raw {
         Ok(raw) => Ok(Reader { source, problems }.node(raw)),
-        Err(error) => Err(syntax_problem(source, &error)),
+        Err(error) => Err(syntax_problem(source, &error).into()),
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
         let mut problems = Vec::new();
         let shown = match parse(&Source::new("t", text), &mut problems) {
             Ok(node) => show(&node),
-            Err(problem) => problem.message,
+            Err(Problems(problems)) => problems[0].message.clone(),
         };
         let problems: Vec<String> = problems.into_iter().map(|p| p.message).collect();
         assert_eq!(
