@@ -71,8 +71,8 @@ fn server(backend: &Backend) -> &Server {
 }
 
 fn bad_jobs() -> Vec<PathBuf> {
-    let folder = fs::read_dir("fixtures/bad_jobs").unwrap();
-    let paths = folder.map(|entry| entry.unwrap().path());
+    let folder = fs::read_dir("fixtures/bad_jobs").expect("the fixtures");
+    let paths = folder.map(|entry| entry.expect("an entry").path());
     let mut jobs: Vec<PathBuf> = paths
         .filter(|path| {
             path.extension()

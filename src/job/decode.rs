@@ -163,8 +163,7 @@ pub fn wrong<T>(node: &Node, expected: &str, problems: &mut Vec<Problem>) -> Opt
         Value::Text(_) => format!("the text `{}`", shown.trim_matches(['"', '\''])),
         Value::List(_) => "a list".to_owned(),
         Value::Mapping(_) => "a mapping".to_owned(),
-        // Reported where it was found.
-        Value::Secret => return None,
+        Value::Refused => return None,
     };
     let problem = node
         .span
@@ -173,8 +172,8 @@ pub fn wrong<T>(node: &Node, expected: &str, problems: &mut Vec<Problem>) -> Opt
         Value::Number(_) | Value::Bool if expected.contains("text") => {
             problem.help(format!("put it in quotes: \"{shown}\""))
         }
-        Value::Mapping(_) if node.span.text().starts_with('{') && expected.contains("text") => {
-            problem.help("a template needs quotes: \"{{ column }}\"")
+        Value::Text(text) if expected.contains("number") && text.parse::<f64>().is_ok() => {
+            problem.help("remove the quotes")
         }
         _ => problem,
     });

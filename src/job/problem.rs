@@ -1,5 +1,6 @@
 //! What is wrong with a job, where, and what to do about it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -68,16 +69,36 @@ impl Problem {
         } else {
             Renderer::plain()
         };
-        let title = Level::ERROR.primary_title(self.message.as_str());
+        let message = harmless(&self.message);
+        let label = self.label.as_deref().map(harmless);
+        let help = self.help.as_deref().map(harmless);
+        let title = Level::ERROR.primary_title(message.as_ref());
         let mut group = match &self.place {
-            Some(place) => title.element(snippet(place, self.label.as_deref())),
+            Some(place) => title.element(snippet(place, label.as_deref())),
             None => Group::with_title(title),
         };
-        if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help.as_str()));
+        if let Some(help) = &help {
+            group = group.element(Level::HELP.message(help.as_ref()));
         }
         renderer.render(&[group])
     }
+}
+
+/// The text with everything escaped that a terminal would obey: control and bidirectional
+/// characters. Source lines need no escaping here, the renderer replaces such characters.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| {
+        let bidirectional = matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        c.is_control() || bidirectional
+    };
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| match obeyed(c) {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    Cow::Owned(text.chars().map(escape).collect())
 }
 
 fn snippet<'a>(
@@ -109,10 +130,8 @@ pub struct Problems(pub Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.0 {
-            writeln!(f, "{}", problem.render(false))?;
-        }
-        Ok(())
+        let rendered: Vec<String> = self.0.iter().map(|p| p.render(false)).collect();
+        writeln!(f, "{}", rendered.join("\n\n"))
     }
 }
 

@@ -4,7 +4,7 @@ use super::decode::{At, need};
 use super::read::{Job, read_text};
 use super::source::{Source, Span};
 use super::written::{MessageKeys, Prompt, PromptKeys};
-use super::{MessageTemplate, Problem, suggest};
+use super::{MessageTemplate, Problem, Problems, suggest};
 use crate::template::Template;
 use crate::words::{Columns, Role};
 
@@ -21,7 +21,7 @@ pub struct Names<'a> {
 pub fn resolve(job: &Job, names: Names<'_>, problems: &mut Vec<Problem>) -> Vec<MessageTemplate> {
     let Some(prompt) = &job.keys.prompt else {
         if job.keys.written.key("prompt").is_none() {
-            let problem = Problem::new("the job has no prompt");
+            let problem = job.start.problem("the job has no `prompt`");
             problems.push(problem.help("say what to ask for each row: `prompt: \"{{ column }}\"`"));
         }
         return Vec::new();
@@ -116,11 +116,11 @@ fn from_file(
             let whole = source.span(0, source.text.len());
             message(Role::User, &source.text, &whole, names, problems)
         }
-        Err(problem) => {
-            problems.push(match problem.place {
+        Err(Problems(found)) => {
+            problems.extend(found.into_iter().map(|problem| match problem.place {
                 Some(_) => problem,
                 None => file.span.problem(problem.message),
-            });
+            }));
             None
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::decode::Decode;
-use super::source::{Source, is_secret_key, is_secret_value};
+use super::source::{Source, Span, is_secret_key, is_secret_value};
 use super::written::JobKeys;
 use super::yaml::{Node, Value};
 use super::{Problem, Problems, set, yaml};
@@ -15,6 +15,8 @@ pub const MAX_FILE: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Job {
     pub(super) path: PathBuf,
+    /// The start of the file: the place of what is not there at all.
+    pub(super) start: Span,
     pub(super) keys: JobKeys,
     pub(super) problems: Vec<Problem>,
 }
@@ -26,7 +28,7 @@ impl Job {
     /// Fails only where there is nothing to go on with: a file that cannot be read or is not YAML.
     /// Every other problem is kept for [`Job::resolve`].
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, Problems> {
-        let text = read_text(path).map_err(Problems::from)?;
+        let text = read_text(path)?;
         Self::parse(path, text, overrides)
     }
 
@@ -38,7 +40,7 @@ impl Job {
     ) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let source = Source::new(path.display().to_string(), text);
-        let mut root = yaml::parse(&source, &mut problems).map_err(Problems::from)?;
+        let mut root = yaml::parse(&source, &mut problems)?;
         if matches!(root.value, Value::Null) {
             root.value = Value::Mapping(Vec::new());
         }
@@ -46,9 +48,12 @@ impl Job {
             set::apply(&mut root, text, &mut problems);
         }
         remove_secrets(&mut root, &mut problems);
-        let keys = JobKeys::decode(&root, &mut problems).unwrap_or_default();
+        let Some(keys) = JobKeys::decode(&root, &mut problems) else {
+            return Err(Problems(problems));
+        };
         Ok(Self {
             path: path.to_owned(),
+            start: source.span(0, 0),
             keys,
             problems,
         })
@@ -61,16 +66,18 @@ impl Job {
 }
 
 /// Reads a small text file; the problem names it as the user would.
-pub fn read_text(path: &Path) -> Result<String, Problem> {
+pub fn read_text(path: &Path) -> Result<String, Problems> {
     let shown = path.display();
-    let fail = |error: std::io::Error| Problem::new(format!("cannot read {shown}: {error}"));
+    let fail = |error: std::io::Error| {
+        Problems::from(Problem::new(format!("cannot read {shown}: {error}")))
+    };
     let size = std::fs::metadata(path).map_err(fail)?.len();
     let too_large = || {
         let limit = MAX_FILE >> 20;
         Problem::new(format!("{shown} is larger than {limit} MiB")).help("rows belong in an input")
     };
     if size > MAX_FILE {
-        return Err(too_large());
+        return Err(too_large().into());
     }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(fail)?;
@@ -78,7 +85,7 @@ pub fn read_text(path: &Path) -> Result<String, Problem> {
     std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_FILE + 1), &mut bytes)
         .map_err(fail)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(too_large());
+        return Err(too_large().into());
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -92,7 +99,7 @@ pub fn read_text(path: &Path) -> Result<String, Problem> {
         );
         let problem = source.span(valid, valid + '\u{fffd}'.len_utf8());
         let problem = problem.problem(format!("byte {:#04x} is not UTF-8", bytes[valid]));
-        problem.help("save the file as UTF-8")
+        problem.help("save the file as UTF-8").into()
     })
 }
 
@@ -132,7 +139,7 @@ fn remove_backend_secrets(backend: &mut Node, problems: &mut Vec<Problem>) {
                 .span
                 .problem("this looks like a key, and a job file must not hold one");
             problems.push(problem.help(help));
-            node.value = Value::Secret;
+            node.value = Value::Refused;
         }
     }
 }

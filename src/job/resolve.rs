@@ -113,7 +113,7 @@ impl Job {
     fn check_inputs(&self, problems: &mut Vec<Problem>) {
         let Some(inputs) = &self.keys.inputs else {
             if self.keys.written.key("inputs").is_none() {
-                let problem = Problem::new("the job has no inputs");
+                let problem = self.start.problem("the job has no `inputs`");
                 problems.push(problem.help("name a CSV file: `inputs: rows.csv`"));
             }
             return;
@@ -149,7 +149,7 @@ impl Job {
         if names.is_empty() {
             let problem = match (&self.keys.backends, self.keys.written.key("backends")) {
                 (Some(backends), _) => Some(backends.span.problem("there are no backends")),
-                (None, None) => Some(Problem::new("the job has no backends")),
+                (None, None) => Some(self.start.problem("the job has no `backends`")),
                 (None, Some(_)) => None,
             };
             let help = "write at least one: `backends: { dry: { type: echo } }`";

@@ -1,8 +1,8 @@
 //! `--set key=value`: a value on top of the job file.
 
-use super::Problem;
 use super::source::{Source, Span};
 use super::yaml::{self, Key, Node, Value};
+use super::{Problem, Problems};
 
 /// Puts one override, such as `backends.gpt.model=gpt-4o` or `inputs.0.limit=10`, into the tree.
 pub fn apply(root: &mut Node, text: &str, problems: &mut Vec<Problem>) {
@@ -19,12 +19,9 @@ pub fn apply(root: &mut Node, text: &str, problems: &mut Vec<Problem>) {
     };
     let mut node = root;
     for name in path.split('.') {
-        match child(node, name, &key) {
-            Ok(found) => node = found,
-            Err(problem) => {
-                problems.push(problem);
-                return;
-            }
+        match child(node, name, &key, problems) {
+            Some(found) => node = found,
+            None => return,
         }
     }
     *node = value;
@@ -35,19 +32,36 @@ fn read(text: &str, whole: &Span, start: usize, problems: &mut Vec<Problem>) -> 
     let structured = text.starts_with(['[', '{', '"', '\'']) && !text.starts_with("{{");
     // Spaces keep the places right: the value stands where it stands in the argument.
     let padded = Source::new("--set", format!("{}{text}", " ".repeat(start)));
-    match yaml::parse(&padded, problems) {
+    let before = problems.len();
+    let parsed = yaml::parse(&padded, problems);
+    for problem in &mut problems[before..] {
+        in_argument(problem, whole);
+    }
+    match parsed {
         Ok(mut node) if structured || is_scalar(&node) => {
             locate(&mut node, whole);
             Some(node)
         }
-        Err(problem) if structured => {
-            problems.push(problem);
+        Err(Problems(mut found)) if structured => {
+            found
+                .iter_mut()
+                .for_each(|problem| in_argument(problem, whole));
+            problems.extend(found);
             None
         }
         _ => Some(Node {
             value: Value::Text(text.to_owned()),
             span: whole.source.span(start, whole.end),
         }),
+    }
+}
+
+/// Lets the problem show the argument as the user wrote it.
+fn in_argument(problem: &mut Problem, whole: &Span) {
+    if let Some(place) = &mut problem.place
+        && place.line == 1
+    {
+        place.source = whole.place().source;
     }
 }
 
@@ -71,7 +85,12 @@ fn locate(node: &mut Node, whole: &Span) {
 }
 
 /// The value under this name, made if it is not there.
-fn child<'a>(node: &'a mut Node, name: &str, place: &Span) -> Result<&'a mut Node, Problem> {
+fn child<'a>(
+    node: &'a mut Node,
+    name: &str,
+    place: &Span,
+    problems: &mut Vec<Problem>,
+) -> Option<&'a mut Node> {
     if matches!(node.value, Value::Null) {
         node.value = Value::Mapping(Vec::new());
     }
@@ -90,7 +109,7 @@ fn child<'a>(node: &'a mut Node, name: &str, place: &Span) -> Result<&'a mut Nod
                 entries.push((key, value));
                 entries.len() - 1
             });
-            Ok(&mut entries[position].1)
+            Some(&mut entries[position].1)
         }
         Value::List(items) => {
             let length = items.len();
@@ -98,13 +117,17 @@ fn child<'a>(node: &'a mut Node, name: &str, place: &Span) -> Result<&'a mut Nod
                 .parse()
                 .ok()
                 .and_then(|index: usize| items.get_mut(index));
-            item.ok_or_else(|| {
+            if item.is_none() {
                 let problem = place.problem(format!("`{name}` is not one of {length} list items"));
-                problem.help("items are counted from 0")
-            })
+                problems.push(problem.help("items are counted from 0"));
+            }
+            item
         }
-        _ => Err(place.problem(format!(
-            "there is nothing below which `{name}` could be set"
-        ))),
+        _ => {
+            problems.push(place.problem(format!(
+                "there is nothing below which `{name}` could be set"
+            )));
+            None
+        }
     }
 }

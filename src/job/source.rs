@@ -1,11 +1,12 @@
 //! Text that a person wrote, places in it, and what of it must never be shown again.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Place, Problem};
 
 /// A file (or the text of a `--set`) that the job was read from.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Source {
     /// How the user would name it.
     pub path: String,
@@ -13,6 +14,13 @@ pub struct Source {
     pub text: String,
     /// The same text, byte for byte as long, with everything that looks like a secret masked.
     masked: String,
+}
+
+impl fmt::Debug for Source {
+    /// Only the name: the text may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)
+    }
 }
 
 impl Source {
@@ -86,13 +94,15 @@ impl Span {
 }
 
 /// Keys whose value is a secret, whatever stands before them (`openai_api_key`).
-const SECRET_KEYS: [&str; 7] = [
+const SECRET_KEYS: [&str; 9] = [
     "api_key",
     "apikey",
     "api-key",
     "password",
     "secret",
-    "token",
+    "access_token",
+    "api_token",
+    "auth_token",
     "authorization",
 ];
 
@@ -158,7 +168,10 @@ fn secret_value(text: &str, key_end: usize) -> Option<(usize, usize)> {
     let start = text.len() - value.len();
     let length = match value.chars().next()? {
         quote @ ('"' | '\'') => value[1..].find(quote).map_or(value.len(), |at| at + 2),
-        _ => value.find(['\n', ',', '}']).unwrap_or(value.len()),
+        _ => {
+            let end = value.find(['\n', ',', '}']).unwrap_or(value.len());
+            value[..end].trim_end().len()
+        }
     };
     Some((start, start + length))
 }
@@ -177,7 +190,8 @@ mod tests {
             ("model: sk-proj-1234", "model: ************"),
             ("a task-oriented risk-averse", "a task-oriented risk-averse"),
             ("url: http://me:pw@host/v1", "url: http://*****@host/v1"),
-            ("max_tokens: 5", "max_tokens: 5"),
+            ("max_token: 5", "max_token: 5"),
+            ("{ api_key: abc }", "{ api_key: *** }"),
             ("tokens_per_minute: 5", "tokens_per_minute: 5"),
         ] {
             assert_eq!(mask(text), expected);

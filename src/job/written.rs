@@ -258,18 +258,12 @@ impl Decode for Prompt {
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
         match &node.value {
             Value::Text(text) => Some(Self::User(text.clone())),
-            Value::Mapping(_) if !node.span.text().starts_with('{') || !is_template(node) => {
+            Value::Mapping(_) => {
                 PromptKeys::decode(node, problems).map(|keys| Self::Keys(Box::new(keys)))
             }
             _ => wrong(node, "a text, or a mapping with the key `user`", problems),
         }
     }
-}
-
-/// Whether this mapping is what YAML makes of a template without quotes.
-fn is_template(node: &Node) -> bool {
-    let rest = node.span.source.text.get(node.span.start..);
-    rest.is_some_and(|rest| rest.starts_with("{{"))
 }
 
 /// What a backend speaks.

@@ -7,11 +7,13 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::options::DuplicateKeyPolicy;
 use serde_yaml::{NonFiniteFloatPolicy, Options, Spanned, UserMessageFormatter};
 
-use super::Problem;
 use super::source::{Source, Span};
+use super::{Problem, Problems};
 
 /// The most nodes after aliases are expanded; a job of a hundred backends has a tenth of them.
 const MAX_NODES: usize = 10_000;
+/// The most nodes that anchors keep and aliases bring.
+const MAX_ALIASED: usize = 2_000;
 /// The deepest nesting; a job needs five levels.
 const MAX_DEPTH: usize = 32;
 
@@ -39,8 +41,8 @@ pub enum Value {
     List(Vec<Node>),
     /// A mapping, in the order of the file, every key once.
     Mapping(Vec<(Key, Node)>),
-    /// A secret that was found and reported; it is not even kept.
-    Secret,
+    /// What was refused and reported already; nothing more is said about it.
+    Refused,
 }
 
 /// The key of a mapping and where it stands.
@@ -54,11 +56,11 @@ pub struct Key {
 
 /// Reads a source. The problems found on the way (duplicate keys) leave a usable tree behind; the
 /// error is one that does not.
-pub fn parse(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
+pub fn parse(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Result<Node, Problems> {
     let raw = serde_yaml::from_str_with_options::<Spanned<Raw>>(&source.text, options());
     match raw {
         Ok(raw) => Ok(Reader { source, problems }.node(raw)),
-        Err(error) => Err(syntax_problem(source, &error)),
+        Err(error) => Err(syntax_problem(source, &error).into()),
     }
 }
 
@@ -67,12 +69,12 @@ fn options() -> Options {
         budget: serde_yaml::budget! {
             max_nodes: MAX_NODES,
             max_events: 4 * MAX_NODES,
-            max_recorded_anchor_events: MAX_NODES,
+            max_recorded_anchor_events: MAX_ALIASED,
             max_depth: MAX_DEPTH,
             flow_nesting_limit: MAX_DEPTH,
         },
         alias_limits: serde_yaml::alias_limits! {
-            max_total_replayed_events: MAX_NODES,
+            max_total_replayed_events: MAX_ALIASED,
             max_replay_stack_depth: MAX_DEPTH,
         },
         // Duplicates are found below, where both places are known.
@@ -86,8 +88,14 @@ fn options() -> Options {
 }
 
 fn syntax_problem(source: &Arc<Source>, error: &serde_yaml::Error) -> Problem {
-    let message = match error.without_snippet() {
-        serde_yaml::Error::Budget { .. } => "the file has too many parts or levels".to_owned(),
+    let mut inner = error.without_snippet();
+    while let serde_yaml::Error::AliasError { error, .. } = inner {
+        inner = error;
+    }
+    let message = match inner {
+        serde_yaml::Error::Budget { .. } | serde_yaml::Error::AliasReplayLimitExceeded { .. } => {
+            "the file has too many parts or levels".to_owned()
+        }
         serde_yaml::Error::MultipleDocuments { .. } => {
             "a job is one YAML document, and this is the start of a second one".to_owned()
         }
@@ -107,6 +115,8 @@ fn syntax_problem(source: &Arc<Source>, error: &serde_yaml::Error) -> Problem {
         problem.help("YAML is indented with spaces, not with tabs")
     } else if message.starts_with("mapping values are not allowed") {
         problem.help("a text that contains `: ` needs quotes, or a block after `|`")
+    } else if message.starts_with("illegal placement of ':'") {
+        problem.help("is a bracket or a quote above it still open?")
     } else {
         problem
     }
@@ -143,12 +153,16 @@ impl Reader<'_> {
             Raw::List(items) => {
                 Value::List(items.into_iter().map(|item| self.node(item)).collect())
             }
-            Raw::Mapping(entries) => Value::Mapping(self.entries(entries)),
+            Raw::Mapping(entries) => match self.entries(entries) {
+                Some(entries) => Value::Mapping(entries),
+                None => Value::Refused,
+            },
         };
         Node { value, span }
     }
 
-    fn entries(&mut self, entries: Vec<(Spanned<Raw>, Spanned<Raw>)>) -> Vec<(Key, Node)> {
+    /// The entries of a mapping; none where a key is no name and all the rest would mislead.
+    fn entries(&mut self, entries: Vec<(Spanned<Raw>, Spanned<Raw>)>) -> Option<Vec<(Key, Node)>> {
         let mut kept: Vec<(Key, Node)> = Vec::with_capacity(entries.len());
         for (key, value) in entries {
             let span = self.span(&key);
@@ -159,7 +173,7 @@ impl Reader<'_> {
                     let problem = span.problem("a key must be a name");
                     let help = "a template needs quotes: \"{{ column }}\"";
                     self.problems.push(problem.help(help));
-                    continue;
+                    return None;
                 }
             };
             match kept.iter().find(|(first, _)| first.name == name) {
@@ -175,7 +189,7 @@ impl Reader<'_> {
                 }
             }
         }
-        kept
+        Some(kept)
     }
 }
 
@@ -262,7 +276,7 @@ mod tests {
         let mut problems = Vec::new();
         let shown = match parse(&Source::new("t", text), &mut problems) {
             Ok(node) => show(&node),
-            Err(problem) => problem.message,
+            Err(Problems(problems)) => problems[0].message.clone(),
         };
         let problems: Vec<String> = problems.into_iter().map(|p| p.message).collect();
         assert_eq!(
@@ -281,7 +295,7 @@ mod tests {
             Value::List(items) => {
                 format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(","))
             }
-            Value::Secret => "secret".to_owned(),
+            Value::Refused => "refused".to_owned(),
             Value::Mapping(entries) => {
                 let entry = |(key, node): &(Key, Node)| format!("{}:{}", key.name, show(node));
                 format!(
