@@ -13,6 +13,8 @@ mod health;
 mod lane;
 mod limiter;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod tries;
 
 use std::sync::Arc;
@@ -25,7 +27,7 @@ pub use stop::{Interrupt, Stop};
 
 use backoff::Backoff;
 use lane::Sent;
-use tries::{Next, Tries};
+use tries::{MAX_RETRY_AFTER, Next, Tries};
 
 use crate::job::RetryPolicy;
 use crate::words::{
@@ -152,6 +154,11 @@ impl Dispatcher {
                 Ok(completion) => return Asked::Replied(completion),
                 Err(error) => error,
             };
+            if error.class == ErrorClass::Throttled {
+                // The limit is the backend's, not the row's: everybody waits, whatever this row does.
+                let pause = error.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+                lane.limiter().pause_until(Instant::now() + pause);
+            }
             let wait = match tries.after(&error, &mut backoff) {
                 Next::Retry(wait) => wait,
                 Next::OtherBackend => return Asked::NoAnswer(error.message),
@@ -173,7 +180,6 @@ impl Dispatcher {
                 wait,
             });
             if error.class == ErrorClass::Throttled {
-                // The limit is the backend's, not the row's: everybody waits, in the limiter's queue.
                 lane.limiter().pause_until(Instant::now() + wait);
             } else if !self.slept(wait).await {
                 return Asked::Stopped;

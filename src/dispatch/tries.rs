@@ -7,7 +7,7 @@ use crate::job::RetryPolicy;
 use crate::words::{CallError, ErrorClass};
 
 /// The longest wait that a provider may ask for before it counts as out of quota.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How often an attempt that may have been billed is made again.
 const MAX_BILLED_RETRIES: u32 = 1;
 

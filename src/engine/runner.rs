@@ -1,6 +1,7 @@
 //! A job that is ready to run: the library's way in.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::summary::{RunError, Summary};
 use crate::dispatch::{Lane, Stop};
 use crate::input::Inputs;
 use crate::job::{Backend, BackendKind, Job, Plan, Problem, Problems, Surroundings};
+use crate::output::OUTPUTS;
 use crate::words::Event;
 use crate::worker::{self, Http, ModelWorker};
 
@@ -61,6 +63,7 @@ impl Runner {
         if let Some(out) = &options.out {
             plan.output.dir.clone_from(out);
         }
+        refuse_to_overwrite(&plan, &inputs)?;
         if let Some(limit) = options.limit {
             inputs.truncate(limit);
         }
@@ -152,6 +155,24 @@ fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
             ));
             let help = format!("the input's columns are {}", row.columns.names().join(", "));
             return Err(problem.help(help).into());
+        }
+    }
+    Ok(())
+}
+
+/// An input that stands where a result will be written would be lost.
+fn refuse_to_overwrite(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
+    let dir = std::fs::canonicalize(&plan.output.dir).ok();
+    for input in inputs.paths() {
+        let written_over = std::fs::canonicalize(input).is_ok_and(|input| {
+            let name = input.file_name().and_then(OsStr::to_str);
+            input.parent() == dir.as_deref() && name.is_some_and(|name| OUTPUTS.contains(&name))
+        });
+        if written_over {
+            let input = input.display();
+            let message = format!("the run would write over its own input {input}");
+            let help = "choose another output directory: `output: { dir: ... }` or --out";
+            return Err(Problem::new(message).help(help).into());
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ mod files;
 mod ids;
 mod take;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::job::{InputPlan, Problem};
@@ -105,6 +106,14 @@ impl Inputs {
     /// Uses at most the first so many rows.
     pub fn truncate(&mut self, rows: u64) {
         self.rows = self.rows.min(rows);
+    }
+
+    /// The files that are read.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.entries
+            .iter()
+            .flat_map(|entry| &entry.files)
+            .map(CsvFile::path)
     }
 
     /// The error that a file is not what it was when it was scanned, if so.

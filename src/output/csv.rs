@@ -7,6 +7,9 @@ use super::publish::Pending;
 use crate::job::OutputPlan;
 use crate::words::{Columns, Outcome};
 
+/// The file's name.
+pub(super) const NAME: &str = "results.csv";
+
 /// `results.csv` while it is written.
 pub(super) struct CsvResults {
     file: Pending,
@@ -16,7 +19,7 @@ impl CsvResults {
     /// Starts the file with its header.
     pub(super) fn create(plan: &OutputPlan, columns: &Columns) -> Result<Self, OutputError> {
         let mut results = Self {
-            file: Pending::create(&plan.dir, "results.csv")?,
+            file: Pending::create(&plan.dir, NAME)?,
         };
         let added = plan.result_columns();
         let header = columns.names().iter().chain(&added);

@@ -8,6 +8,9 @@ use super::OutputError;
 use super::publish::Pending;
 use crate::words::{Attempt, Cost, ErrorClass, FinishReason, Outcome};
 
+/// The file's name.
+pub(super) const NAME: &str = "results.jsonl";
+
 /// `results.jsonl` while it is written.
 pub(super) struct JsonlResults {
     file: Pending,
@@ -17,7 +20,7 @@ impl JsonlResults {
     /// Starts the file.
     pub(super) fn create(dir: &Path) -> Result<Self, OutputError> {
         Ok(Self {
-            file: Pending::create(dir, "results.jsonl")?,
+            file: Pending::create(dir, NAME)?,
         })
     }
 

@@ -5,6 +5,9 @@ use std::fmt::Write;
 use super::report::{BackendLine, Report};
 use crate::words::Status;
 
+/// The file's name.
+pub(super) const NAME: &str = "report.md";
+
 /// The whole file.
 pub(super) fn render(report: &Report) -> String {
     let mut text = String::new();

@@ -21,6 +21,9 @@ use crate::words::{Columns, Outcome};
 
 use publish::Pending;
 
+/// The names of the files that a run may write.
+pub const OUTPUTS: [&str; 4] = [csv::NAME, jsonl::NAME, report_json::NAME, markdown::NAME];
+
 /// Why results or reports cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {path}")]
@@ -85,8 +88,8 @@ pub fn publish_report(
     exit_code: u8,
 ) -> Result<Vec<PathBuf>, OutputError> {
     let files = [
-        ("report.json", report_json::render(report, exit_code)),
-        ("report.md", markdown::render(report)),
+        (report_json::NAME, report_json::render(report, exit_code)),
+        (markdown::NAME, markdown::render(report)),
     ];
     files
         .into_iter()

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use super::report::{BackendLine, Report};
 use crate::words::Usd;
 
+/// The file's name.
+pub(super) const NAME: &str = "report.json";
+
 /// Names the form of the file.
 const SCHEMA: &str = "runner.report/1";
 
