@@ -1,17 +1,18 @@
 //! How far a run is: a bar on a terminal, a line now and then elsewhere.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio_prompt_orchestrator::words::{Event, Status, Usd};
 
 use super::terminal;
 
 /// How often a line is printed where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
-const BAR: &str = "{bar:30} {pos}/{len} rows  {per_sec}  eta {eta}  {msg}";
+const BAR: &str = "{bar:24} {pos}/{len} rows  {rate}  eta {eta}  {msg}";
 
 /// The display of one run.
 pub struct Progress {
@@ -37,7 +38,13 @@ impl Progress {
             false => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(None, target);
-        bar.set_style(ProgressStyle::with_template(BAR).expect("the template is sound"));
+        let style = ProgressStyle::with_template(BAR).expect("the template is sound");
+        bar.set_style(
+            style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+                // Writing into the line that is drawn cannot fail.
+                let _ = write!(out, "{:.0}/s", state.per_sec());
+            }),
+        );
         let state = State {
             rows: 0,
             done: 0,
@@ -101,13 +108,13 @@ impl Progress {
                 error,
             } => {
                 let (class, error) = (class.as_str(), terminal::escape(error));
-                self.warn(&format!(
-                    "backend {backend} is not asked any more ({class}): {error}"
+                self.say(&format!(
+                    "warning: backend {backend} is not asked any more ({class}): {error}"
                 ));
             }
-            Event::DrainStarted { in_flight } => {
-                tracing::info!(in_flight, "drain started");
-            }
+            Event::DrainStarted { in_flight } => self.say(&format!(
+                "stopping: waiting for {in_flight} rows in flight; once more to give them up"
+            )),
             _ => {}
         }
     }
@@ -117,9 +124,9 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    fn warn(&self, text: &str) {
-        self.bar
-            .suspend(|| terminal::err(&format!("warning: {text}")));
+    /// Prints a line without tearing the bar.
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| terminal::err(text));
     }
 
     fn line_now_and_then(&self, state: &mut State) {
@@ -141,7 +148,7 @@ impl State {
         let paid = self.paid.rounded(4);
         match self.unanswered {
             0 => format!("${paid}"),
-            unanswered => format!("{unanswered} without an answer  ${paid}"),
+            unanswered => format!("${paid}  {unanswered} unanswered"),
         }
     }
 }

@@ -19,7 +19,6 @@ pub async fn obey(stop: Stop) {
         }
     };
     let interrupt = signals.next().await;
-    terminal::err("stopping: waiting for requests in flight; once more to give them up");
     stop.drain(interrupt);
     tokio::select! {
         _ = signals.next() => {}
