@@ -84,7 +84,7 @@ impl Progress {
                 wait,
             } => {
                 let (class, wait) = (class.as_str(), format!("{wait:.1?}"));
-                let error = terminal::escape(error);
+                let (row, error) = (terminal::escape(row), terminal::escape(error));
                 tracing::debug!(
                     row,
                     backend = &**backend,
@@ -99,7 +99,7 @@ impl Progress {
                 to,
                 error,
             } => {
-                let error = terminal::escape(error);
+                let (row, error) = (terminal::escape(row), terminal::escape(error));
                 tracing::info!(row, from = &**from, to = &**to, "row falls back: {error}");
             }
             Event::BackendStopped {
