@@ -1,5 +1,7 @@
 //! The examples as a user runs them, against a loopback server.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 #[path = "common/loopback.rs"]
 mod loopback;
 

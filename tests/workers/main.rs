@@ -1,5 +1,7 @@
 //! The workers against a loopback server: no network, no keys.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 #[path = "../common/loopback.rs"]
 mod loopback;
 
