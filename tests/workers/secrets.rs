@@ -49,6 +49,14 @@ async fn a_server_that_repeats_the_key_does_not_bring_it_into_an_error() {
             400,
             json!({"error": {"message": format!("{long}{CANARY}")}}),
         ),
+        (
+            400,
+            json!({"error": {"message": "m", "code": format!("{}{CANARY}", "x".repeat(90))}}),
+        ),
+        (
+            400,
+            json!({"request_id": CANARY, "error": {"message": "m"}}),
+        ),
         (500, json!(CANARY)),
         (200, json!({"unexpected": CANARY})),
         (200, json!({"error": {"message": CANARY, "code": CANARY}})),
@@ -59,7 +67,7 @@ async fn a_server_that_repeats_the_key_does_not_bring_it_into_an_error() {
                 .await
                 .unwrap_err();
             let shown = format!("{error} {error:?}");
-            assert!(!shown.contains(&CANARY[..12]), "{shown}");
+            assert!(!shown.contains(&CANARY[..8]), "{shown}");
         }
     }
 }
