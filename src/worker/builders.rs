@@ -38,7 +38,7 @@ pub(super) fn as_written(value: f32) -> f64 {
         .unwrap_or_else(|_| f64::from(value))
 }
 
-/// The builder methods that every worker with a [`Remote`] has.
+/// The builder methods that every worker with a server behind it has.
 macro_rules! remote_builders {
     ($worker:ty) => {
         impl $worker {

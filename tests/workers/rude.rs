@@ -286,3 +286,23 @@ async fn a_wait_is_counted_from_the_servers_own_clock_and_bounded() {
     let error = call(&server.url).await.unwrap_err();
     assert_eq!(error.retry_after, Some(Duration::from_secs(900)));
 }
+
+#[tokio::test]
+async fn a_connection_that_the_server_closed_while_idle_costs_no_call() {
+    // It does not announce that it closes.
+    let mut bytes = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
+        ANSWER.len()
+    )
+    .into_bytes();
+    bytes.extend(ANSWER);
+    let server = Loopback::always(Act::Write(bytes));
+    let worker = OpenAiWorker::new("m")
+        .with_url(&server.url)
+        .with_api_key("k");
+    for _ in 0..5 {
+        assert_eq!(ask(&worker).await.unwrap().text, "yes");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(server.seen().len(), 5);
+}
