@@ -61,6 +61,17 @@ impl Fault {
         }
     }
 
+    /// The same fault, every text in it changed like this.
+    pub(super) fn map(self, change: impl Fn(String) -> String) -> Self {
+        Fault {
+            code: self.code.map(&change),
+            kind: self.kind.map(&change),
+            detail: self.detail.map(&change),
+            message: self.message.map(&change),
+            request_id: self.request_id.map(&change),
+        }
+    }
+
     /// The code or type that says the most.
     pub(super) fn name(&self) -> Option<&str> {
         let code = self.code.as_deref();

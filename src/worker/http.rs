@@ -96,7 +96,9 @@ impl Http {
         let to = origin(call.url);
         let url = Url::parse(call.url)
             .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            // The parser would take the path of an address without a host for one.
+            .filter(|url| url.has_host() && call.url.contains("://"))
             .ok_or_else(|| config(format!("`{to}` is not an http or https address")))?;
         let client = self.client(&call, &url)?;
         let mut request = match call.body {

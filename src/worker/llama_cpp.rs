@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::builders::remote_builders;
 use super::http::Http;
 use super::openai::chat;
-use super::remote::{Auth, Dialect, Endpoint, Remote, remote_builders};
+use super::remote::{Auth, Dialect, Endpoint, Remote};
 use super::wire::{Body, count, maybe, read as read_wire};
 use crate::job::{LlamaCppApi, Server};
 use crate::words::{CallError, Completion, FinishReason, Provider, Request, Sampling, Usage};

@@ -12,6 +12,7 @@ mod llama_cpp;
 mod openai;
 mod vllm;
 
+mod builders;
 mod classify;
 mod fault;
 mod http;

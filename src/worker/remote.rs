@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::ModelWorker;
 use super::classify::{Facts, MAX_RETRY_AFTER, classify, implied_status};
 use super::fault::{Fault, is_error};
 use super::http::{Call, Http, Reply};
@@ -13,10 +12,7 @@ use super::key::Key;
 use super::text::{clip, clip_to, origin};
 use super::wire;
 use crate::job::Server;
-use crate::words::{
-    CallError, Completion, ErrorClass, FinishReason, OrchestratorError, Provider, Request,
-    Sampling, Usage,
-};
+use crate::words::{CallError, Completion, ErrorClass, Provider, Sampling, Usage};
 
 /// What is the same for all servers of one provider.
 #[derive(Debug)]
@@ -155,7 +151,8 @@ impl Remote {
             http1: self.dialect.http1,
             idle: self.dialect.idle,
         };
-        let reply = self.http.send(call).await?;
+        let mut reply = self.http.send(call).await?;
+        reply.request_id = reply.request_id.map(|id| self.key.scrub(id));
         if !(200..300).contains(&reply.status) {
             let fault = Fault::read(&reply.body);
             return Err(self.failure(reply.status, &reply, fault));
@@ -183,6 +180,8 @@ impl Remote {
 
     /// The error that a status (or what stands for one) and a body amount to.
     fn failure(&self, status: u16, reply: &Reply, fault: Fault) -> CallError {
+        // Before anything is cut: half a key is no longer found.
+        let fault = fault.map(|text| self.key.scrub(text));
         let class = classify(Facts {
             status,
             code: fault.code.as_deref(),
@@ -195,24 +194,21 @@ impl Remote {
         if let Some(name) = fault.name() {
             message.push_str(&format!(" ({})", clip_to(name, 100)));
         }
-        // Scrubbed before it is cut: half a key is no longer found.
-        if let Some(said) = fault.message.clone() {
-            message.push_str(&format!(": {}", clip(&self.key.scrub(said))));
+        if let Some(said) = &fault.message {
+            message.push_str(&format!(": {}", clip(said)));
         }
         if let Some(advice) = self.advice(class, status) {
             message.push_str(&format!(" ({advice})"));
         }
         CallError {
             status: Some(reply.status),
-            code: fault
-                .name()
-                .map(|name| clip_to(&self.key.scrub(name.to_owned()), 100)),
+            code: fault.name().map(|name| clip_to(name, 100)),
             retry_after: match class {
                 ErrorClass::Exhausted => reply.retry_after,
                 _ => reply.retry_after.map(|wait| wait.min(MAX_RETRY_AFTER)),
             },
             request_id: reply.request_id.clone().or(fault.request_id),
-            ..CallError::new(class, self.key.scrub(message))
+            ..CallError::new(class, message)
         }
     }
 
@@ -272,115 +268,6 @@ impl fmt::Debug for Remote {
             .finish_non_exhaustive()
     }
 }
-
-/// A plain prompt's answer split at white space. What is no answer is an error.
-pub(super) async fn infer(
-    worker: &dyn ModelWorker,
-    prompt: &str,
-) -> Result<Vec<String>, OrchestratorError> {
-    let completion = worker.complete(&Request::user(prompt)).await?;
-    let flagged = |message: String| {
-        let mut error = CallError::new(ErrorClass::Flagged, message);
-        error.request_id = completion.request_id.clone();
-        error.usage = completion.usage;
-        error
-    };
-    match (&completion.finish_reason, &completion.refusal) {
-        (_, Some(words)) => Err(flagged(format!("the model declined: {}", clip(words))).into()),
-        (Some(FinishReason::Refusal), None) => Err(flagged("the model declined".to_owned()).into()),
-        (Some(FinishReason::ContentFilter), None) if completion.text.is_empty() => {
-            Err(flagged("the provider's filter took the answer".to_owned()).into())
-        }
-        _ => Ok(completion
-            .text
-            .split_whitespace()
-            .map(String::from)
-            .collect()),
-    }
-}
-
-/// The number as a person wrote it: 0.7, not the 0.699999988… that an `f32` holds.
-pub(super) fn as_written(value: f32) -> f64 {
-    value
-        .to_string()
-        .parse()
-        .unwrap_or_else(|_| f64::from(value))
-}
-
-/// The builder methods that every worker with a [`Remote`] has.
-macro_rules! remote_builders {
-    ($worker:ty) => {
-        impl $worker {
-            /// Asks the server at this address.
-            pub fn with_url(mut self, url: impl Into<String>) -> Self {
-                self.remote.server.url = url.into();
-                self
-            }
-
-            /// Asks for this model.
-            pub fn with_model(mut self, model: impl Into<String>) -> Self {
-                self.remote.server.model = Some(model.into());
-                self
-            }
-
-            /// Sends this key, and only to the worker's own address.
-            pub fn with_api_key(mut self, key: impl Into<String>) -> Self {
-                self.remote.key = crate::worker::key::Key::given(key.into());
-                self
-            }
-
-            /// Sends the key that the environment variable of this name holds.
-            pub fn with_api_key_env(mut self, name: impl Into<String>) -> Self {
-                self.remote.key = crate::worker::key::Key::env(name);
-                self
-            }
-
-            /// Samples at this temperature.
-            pub fn with_temperature(mut self, temperature: f32) -> Self {
-                let temperature = crate::worker::remote::as_written(temperature);
-                self.remote.server.sampling.temperature = Some(temperature);
-                self
-            }
-
-            /// Samples from this share of the probability.
-            pub fn with_top_p(mut self, top_p: f32) -> Self {
-                let top_p = crate::worker::remote::as_written(top_p);
-                self.remote.server.sampling.top_p = Some(top_p);
-                self
-            }
-
-            /// Samples with these parameters and no others.
-            pub fn with_sampling(mut self, sampling: crate::words::Sampling) -> Self {
-                self.remote.server.sampling = sampling;
-                self
-            }
-
-            /// Gives up on a reply that is not complete after this time.
-            pub fn with_timeout(mut self, timeout: std::time::Duration) -> Self {
-                self.remote.server.timeout = timeout;
-                self
-            }
-        }
-
-        #[async_trait::async_trait]
-        impl crate::worker::ModelWorker for $worker {
-            async fn infer(
-                &self,
-                prompt: &str,
-            ) -> Result<Vec<String>, crate::words::OrchestratorError> {
-                crate::worker::remote::infer(self, prompt).await
-            }
-
-            async fn complete(
-                &self,
-                request: &crate::words::Request,
-            ) -> Result<crate::words::Completion, crate::words::OrchestratorError> {
-                Ok(self.answer(request).await?)
-            }
-        }
-    };
-}
-pub(super) use remote_builders;
 
 impl Auth {
     fn header(self, key: &secrecy::SecretString) -> (&'static str, secrecy::SecretString) {

@@ -1,7 +1,5 @@
 //! Foreign text made fit for a message: short, on one line, without secrets.
 
-use std::fmt::Write;
-
 /// The most characters of foreign text in a message.
 const MOST: usize = 300;
 
@@ -10,25 +8,23 @@ pub(super) fn clip(text: &str) -> String {
     clip_to(text, MOST)
 }
 
-/// At most this many characters of the source, escaped likewise.
+/// At most this many characters, escaped likewise.
 pub(super) fn clip_to(text: &str, most: usize) -> String {
-    let text = text.trim();
     let mut clipped = String::new();
-    for (count, character) in text.chars().enumerate() {
-        if count == most {
-            clipped.push('…');
-            break;
+    let mut room = most;
+    for character in text.trim().chars() {
+        let shown = match character {
+            '\n' => "\\n".to_owned(),
+            '\r' => "\\r".to_owned(),
+            '\t' => " ".to_owned(),
+            _ if unprintable(character) => format!("\\u{{{:x}}}", u32::from(character)),
+            _ => character.to_string(),
+        };
+        match room.checked_sub(shown.chars().count()) {
+            Some(left) => room = left,
+            None => return clipped + "…",
         }
-        match character {
-            '\n' => clipped.push_str("\\n"),
-            '\r' => clipped.push_str("\\r"),
-            '\t' => clipped.push(' '),
-            _ if unprintable(character) => {
-                // Writing to a string cannot fail.
-                let _ = write!(clipped, "\\u{{{:x}}}", u32::from(character));
-            }
-            _ => clipped.push(character),
-        }
+        clipped.push_str(&shown);
     }
     clipped
 }

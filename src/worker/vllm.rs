@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::builders::remote_builders;
 use super::http::Http;
 use super::openai::{chat, completions};
-use super::remote::{Auth, Dialect, Endpoint, Remote, remote_builders};
+use super::remote::{Auth, Dialect, Endpoint, Remote};
 use super::text::origin;
 use super::wire::Body;
 use crate::job::{Server, VllmApi};

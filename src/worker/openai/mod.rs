@@ -7,8 +7,9 @@ mod usage;
 
 use std::time::Duration;
 
+use super::builders::remote_builders;
 use super::http::Http;
-use super::remote::{Auth, Dialect, Remote, remote_builders};
+use super::remote::{Auth, Dialect, Remote};
 use crate::job::{OpenAiApi, Server};
 use crate::words::{CallError, Completion, Provider, Request};
 
