@@ -1,0 +1,19 @@
+//! The `runner` command and the library, end to end, against scripted backends and loopback servers.
+
+// Helpers, shared with other test binaries.
+#[path = "../common/loopback.rs"]
+#[allow(clippy::unwrap_used, reason = "a test's helper may panic")]
+mod loopback;
+#[path = "../common/published.rs"]
+mod published;
+#[path = "../common/scratch.rs"]
+mod scratch;
+#[path = "../common/served.rs"]
+mod served;
+
+// The job that the project ships and that its README shows.
+mod main_job;
+// results.csv, results.jsonl and report.json: order, bytes, columns, money.
+mod outputs;
+// What each class of failure leads to: attempts, waits, the next backend, the exit code.
+mod retry;
