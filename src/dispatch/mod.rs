@@ -146,36 +146,41 @@ impl Dispatcher {
             request.attempt += 1;
             let kind = kind_of(position, request.attempt);
             let Sent { attempt, result } = lane.send(request, kind, &self.stop).await;
-            permit.settle(attempt.usage);
+            let usage = attempt.usage;
             attempts.push(attempt);
             let error = match result {
-                Ok(completion) => return Asked::Replied(completion),
+                Ok(completion) => {
+                    permit.settle(usage);
+                    return Asked::Replied(completion);
+                }
                 Err(error) => error,
             };
-            let wait = match tries.after(&error, &mut backoff) {
+            let next = match tries.after(&error, &mut backoff) {
+                Next::Retry(_) if lane.health().lost() => Next::StopBackend,
+                next => next,
+            };
+            let throttled = error.class == ErrorClass::Throttled;
+            match next {
+                Next::StopBackend => self.stop_backend(lane, &error),
+                // The limit is the backend's, not the row's: everybody waits, in the limiter's queue.
+                Next::Retry(wait) if throttled => lane.limiter().pause_until(Instant::now() + wait),
+                _ => {}
+            }
+            // Not before: the next request in the queue would slip out before the stop or the pause.
+            permit.settle(usage);
+            let wait = match next {
                 Next::Retry(wait) => wait,
-                Next::OtherBackend => return Asked::NoAnswer(error.message),
-                Next::StopBackend => {
-                    self.stop_backend(lane, &error);
-                    return Asked::NoAnswer(error.message);
-                }
+                Next::OtherBackend | Next::StopBackend => return Asked::NoAnswer(error.message),
                 Next::GiveUp => return Asked::Refused,
             };
-            if lane.health().lost() {
-                self.stop_backend(lane, &error);
-                return Asked::NoAnswer(error.message);
-            }
             (self.on_event)(Event::AttemptFailedWillRetry {
                 row: row.id.clone(),
                 backend: Arc::clone(lane_name(lane)),
                 class: error.class,
-                error: error.message.clone(),
+                error: error.message,
                 wait,
             });
-            if error.class == ErrorClass::Throttled {
-                // The limit is the backend's, not the row's: everybody waits, in the limiter's queue.
-                lane.limiter().pause_until(Instant::now() + wait);
-            } else if !self.slept(wait).await {
+            if !throttled && !self.slept(wait).await {
                 return Asked::Stopped;
             }
         }
