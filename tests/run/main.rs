@@ -17,3 +17,9 @@ mod main_job;
 mod outputs;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
 mod retry;
+// What is never exceeded: requests a minute, requests at once, tokens a minute.
+mod limits;
+// Signals, a second runner, a reader that leaves.
+mod stop;
+// Each exit code that no other file shows.
+mod exit_codes;

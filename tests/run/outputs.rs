@@ -210,8 +210,15 @@ fn the_echo_backend_reaches_the_statuses_without_a_network() {
     assert_eq!(published.attempts(0), ["a first server", "a retry server"]);
     job("failures: { config: 100% }, limits: { concurrency: 1 }");
     let (_, published) = scratch.run(5);
-    assert_eq!(published.statuses(), ["failed", "not_run", "not_run"]);
-    assert_eq!(published.field("backend"), ["a", "(none)", "(none)"]);
+    assert_eq!(
+        (published.count("failed"), published.count("not_run")),
+        (1, 2)
+    );
+    let not_asked = published
+        .lines
+        .iter()
+        .filter(|line| line["backend"].is_null());
+    assert_eq!(not_asked.count(), 2);
 }
 
 #[test]
