@@ -21,5 +21,7 @@ mod retry;
 mod limits;
 // Signals, a second runner, a reader that leaves.
 mod stop;
+// What is refused before anything is sent, and how that looks; which rows an input gives.
+mod inputs;
 // Each exit code that no other file shows.
 mod exit_codes;
