@@ -25,3 +25,7 @@ mod stop;
 mod inputs;
 // Each exit code that no other file shows.
 mod exit_codes;
+// The library: workers of one's own, events, errors.
+mod library;
+// Thousands of rows in virtual time: rates, waits, pauses, stops.
+mod clock;
