@@ -29,6 +29,13 @@ pub(super) fn find(plan: &InputPlan) -> Result<Vec<Found>, Problem> {
                 )),
             );
         }
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(
+                problem(format!("input {} is not a regular file", plan.written)).help(
+                    "inputs are read twice; write what a pipe or device gives to a file first",
+                ),
+            );
+        }
         Ok(_) => {
             return Ok(vec![Found {
                 path: plan.path.clone(),
