@@ -152,6 +152,53 @@ error: a record has 3 of 2 cells
 }
 
 #[test]
+fn a_quote_that_is_never_closed_does_not_swallow_the_rest_of_the_file() {
+    let stderr = refused_rows(b"n,text\n1,fine\n2,\"never closed\n3,lost\n4,lost\n");
+    let expected = "\
+error: a quote is opened and never closed
+ --> rows.csv:3:1
+  |
+3 | 2,\"never closed
+  | ^^^^^^^^^^^^^^^
+  |
+  = help: a quote inside a quoted cell must be doubled
+
+1 problem found; nothing was sent
+";
+    assert_eq!(stderr, expected);
+    // Quotes that are all right.
+    for (cell, text) in [
+        ("\"closed\"", "closed"),
+        ("\"two\nlines\"", "two\nlines"),
+        ("\"a \"\"b\"\"\"", "a \"b\""),
+        ("5\" disk", "5\" disk"),
+        ("\"\"\"\"", "\""),
+    ] {
+        for end in ["", "\n", "\r\n", "\n\n"] {
+            let scratch = Scratch::new();
+            scratch
+                .write("rows.csv", format!("text\n{cell}{end}"))
+                .job(ECHO);
+            let (_, published) = scratch.run(0);
+            assert_eq!(published.answers(), [text], "{cell:?} {end:?}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_input_and_nobody_waits_for_it() {
+    let scratch = Scratch::new();
+    let made = std::process::Command::new("mkfifo")
+        .arg(scratch.path().join("rows.csv"))
+        .status();
+    assert!(made.expect("mkfifo can be run").success());
+    scratch.job(ECHO);
+    let ran = scratch.runner(&["job.yaml"]).exits(2);
+    ran.says("error: input rows.csv is not a regular file");
+}
+
+#[test]
 fn of_very_many_bad_records_ten_are_shown_and_the_rest_is_counted() {
     let stderr = refused_rows(format!("text\n{}", "a,b\n".repeat(1000)).as_bytes());
     assert_eq!(stderr.matches("a record has 2 of 1 cells").count(), 10);
