@@ -61,6 +61,7 @@ impl Runner {
         if let Some(out) = &options.out {
             plan.output.dir.clone_from(out);
         }
+        spare_inputs(&plan.output.dir, &inputs)?;
         if let Some(limit) = options.limit {
             inputs.truncate(limit);
         }
@@ -134,6 +135,33 @@ impl Runner {
             }
         };
         route.map(lane).collect()
+    }
+}
+
+/// How the names of the files begin that a run writes or sets aside.
+const WRITTEN: [&str; 3] = ["results.", "report.", "run."];
+
+/// Finds inputs that the run itself would replace, such as the results of the run before.
+fn spare_inputs(out: &Path, inputs: &Inputs) -> Result<(), Problems> {
+    let Ok(out) = out.canonicalize() else {
+        return Ok(());
+    };
+    let replaced = |path: &Path| {
+        let path = path.canonicalize().unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.parent() == Some(&out) && WRITTEN.iter().any(|written| name.starts_with(written))
+    };
+    let problems: Vec<Problem> = inputs
+        .files()
+        .filter(|(path, _)| replaced(path))
+        .map(|(_, name)| {
+            Problem::new(format!("the run would write over its input {name}"))
+                .help("write to another directory: `output: { dir: ... }` or `--out`")
+        })
+        .collect();
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Problems(problems)),
     }
 }
 

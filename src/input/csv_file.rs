@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
@@ -44,6 +45,11 @@ impl Stamp {
 }
 
 impl CsvFile {
+    /// Where it is, and what messages call it.
+    pub(super) fn path_and_name(&self) -> (&Path, &str) {
+        (&self.found.path, &self.found.name)
+    }
+
     /// The rows of the file in order; their indexes are still 0.
     pub(super) fn rows<'a>(
         &'a self,

@@ -10,6 +10,7 @@ mod files;
 mod ids;
 mod take;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::job::{InputPlan, Problem};
@@ -100,6 +101,12 @@ impl Inputs {
     /// The first row, to try a template on.
     pub fn first(&self) -> Option<&Arc<Row>> {
         self.first.as_ref()
+    }
+
+    /// The files, and what messages call them.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        let files = self.entries.iter().flat_map(|entry| &entry.files);
+        files.map(CsvFile::path_and_name)
     }
 
     /// Uses at most the first so many rows.
