@@ -504,6 +504,38 @@ fn an_id_column_must_exist_and_be_filled() {
 }
 
 #[test]
+fn the_results_of_one_run_can_be_the_input_of_another_but_not_be_written_over() {
+    let scratch = Scratch::new();
+    scratch.rows(2).job(ECHO);
+    scratch.run(0);
+    let before = fs::read(scratch.path().join("out/results.csv")).unwrap();
+    scratch.write(
+        "job.yaml",
+        format!(
+            "inputs: out/results.csv\nprompt: \"{{{{ text }}}}\"\n\
+             output: {{ dir: ./out, prefix: again_ }}\n{ECHO}\n"
+        ),
+    );
+    let ran = scratch.runner(&["job.yaml"]).exits(2);
+    let expected = "\
+error: the run would write over its input out/results.csv
+ |
+ = help: write to another directory: `output: { dir: ... }` or `--out`
+
+1 problem found; nothing was sent
+";
+    assert_eq!(ran.stderr, expected);
+    assert_eq!(
+        fs::read(scratch.path().join("out/results.csv")).unwrap(),
+        before
+    );
+    scratch
+        .runner(&["job.yaml", "--out", "out/again"])
+        .exits(0)
+        .says("2 of 2 rows answered");
+}
+
+#[test]
 fn equal_rows_are_each_asked() {
     let scratch = Scratch::new();
     let server = Served::echo();
