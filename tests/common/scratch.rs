@@ -44,6 +44,12 @@ impl Scratch {
         self
     }
 
+    /// The environment of the command with this variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

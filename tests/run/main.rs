@@ -17,6 +17,10 @@ mod main_job;
 mod outputs;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
 mod retry;
+// Which backend is asked when, and when nobody else is.
+mod fallback;
+// Servers and rows that mean harm: keys, terminals, endless replies.
+mod hostile;
 // What is never exceeded: requests a minute, requests at once, tokens a minute.
 mod limits;
 // Signals, a second runner, a reader that leaves.
