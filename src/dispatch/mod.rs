@@ -130,9 +130,14 @@ impl Dispatcher {
             let permit = tokio::select! {
                 biased;
                 () = self.stop.draining() => return Asked::Stopped,
-                permit = lane.limiter().acquire(request) => permit,
+                // Nobody stands in the queue of a backend that answers no more.
+                () = lane.health().until_stopped() => None,
+                permit = lane.limiter().acquire(request) => Some(permit),
             };
-            let permit = match permit {
+            if let Some(stopped) = lane.health().stopped() {
+                return Asked::NoAnswer(stopped.message.clone());
+            }
+            let permit = match permit.expect("a backend that is not stopped admits or refuses") {
                 Ok(permit) => permit,
                 Err(too_large) => {
                     let kind = kind_of(position, request.attempt);
@@ -140,9 +145,6 @@ impl Dispatcher {
                     return Asked::Refused;
                 }
             };
-            if let Some(stopped) = lane.health().stopped() {
-                return Asked::NoAnswer(stopped.message.clone());
-            }
             request.attempt += 1;
             let kind = kind_of(position, request.attempt);
             let Sent { attempt, result } = lane.send(request, kind, &self.stop).await;
@@ -180,7 +182,7 @@ impl Dispatcher {
                 error: error.message,
                 wait,
             });
-            if !throttled && !self.slept(wait).await {
+            if !throttled && !self.slept(lane, wait).await {
                 return Asked::Stopped;
             }
         }
@@ -202,11 +204,12 @@ impl Dispatcher {
             .any(|lane| lane.health().stopped().is_none())
     }
 
-    /// Waits; `false` if the run was stopped first.
-    async fn slept(&self, wait: Duration) -> bool {
+    /// Waits, but not for a backend that is stopped; `false` if the run was stopped first.
+    async fn slept(&self, lane: &Lane, wait: Duration) -> bool {
         tokio::select! {
             biased;
             () = self.stop.draining() => false,
+            () = lane.health().until_stopped() => true,
             () = sleep(wait) => true,
         }
     }
