@@ -115,3 +115,22 @@ fn two_backends_that_are_stopped_end_the_run_with_5() {
         .says("warning: backend b is not asked any more (config): ")
         .says("exit 5: no backend is left that could be asked");
 }
+
+#[test]
+fn rows_that_wait_for_a_backend_leave_it_when_it_is_stopped() {
+    let scratch = Scratch::new();
+    let first = Served::always(served::fails(401, "invalid_api_key"));
+    // At this pace the queue would be a minute and a half long.
+    scratch.rows(10).job(&format!(
+        "backends: {{ {}, b: {{ type: echo, delay: 0ms }} }}",
+        first.backend("a", ", limits: { requests_per_minute: 6 }")
+    ));
+    let (ran, published) = scratch.run(0);
+    assert_eq!(published.count("answered"), 10);
+    assert_eq!(first.requests(), 1);
+    assert!(
+        ran.took < std::time::Duration::from_secs(5),
+        "{:?}",
+        ran.took
+    );
+}

@@ -70,6 +70,25 @@ fn what_a_server_says_cannot_command_the_terminal() {
 }
 
 #[test]
+fn what_a_row_says_cannot_command_the_terminal() {
+    let scratch = Scratch::new();
+    scratch
+        .write(
+            "rows.csv",
+            "key,text\n\"\u{1b}[2J\n::set-env \u{202e}x\",hello\n",
+        )
+        .write(
+            "job.yaml",
+            "inputs: { path: rows.csv, id: key }\nprompt: \"{{ text }}\"\noutput: { dir: out }\n\
+         backends: { a: { type: echo, delay: 0ms, failures: { row_fatal: 100% } } }\n",
+        );
+    let (ran, _) = scratch.run(3);
+    let commands = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    assert!(!ran.stdout.contains(commands), "{:?}", ran.stdout);
+    ran.says("first row_fatal: row \\u{1b}[2J\\u{a}::set-env \\u{202e}x: ");
+}
+
+#[test]
 fn a_reply_without_end_fails_its_row_and_not_the_machine() {
     let scratch = Scratch::new();
     let head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
