@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::words::{CallError, ErrorClass};
 
@@ -16,6 +17,7 @@ const LOST_FOR: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Health {
     stopped: OnceLock<CallError>,
+    told: CancellationToken,
     unreached: Mutex<Option<Unreached>>,
 }
 
@@ -34,7 +36,14 @@ impl Health {
 
     /// Asks the backend nothing more; `false` if it was stopped before.
     pub(super) fn stop(&self, error: &CallError) -> bool {
-        self.stopped.set(error.clone()).is_ok()
+        let first = self.stopped.set(error.clone()).is_ok();
+        self.told.cancel();
+        first
+    }
+
+    /// Waits until the backend is stopped.
+    pub(super) async fn until_stopped(&self) {
+        self.told.cancelled().await;
     }
 
     /// Takes note of how an attempt ended.

@@ -132,9 +132,14 @@ impl Dispatcher {
             let permit = tokio::select! {
                 biased;
                 () = self.stop.draining() => return Asked::Stopped,
-                permit = lane.limiter().acquire(request) => permit,
+                // Nobody stands in the queue of a backend that answers no more.
+                () = lane.health().until_stopped() => None,
+                permit = lane.limiter().acquire(request) => Some(permit),
             };
-            let permit = match permit {
+            if let Some(stopped) = lane.health().stopped() {
+                return Asked::NoAnswer(stopped.message.clone());
+            }
+            let permit = match permit.expect("a backend that is not stopped admits or refuses") {
                 Ok(permit) => permit,
                 Err(too_large) => {
                     let kind = kind_of(position, request.attempt);
@@ -142,46 +147,47 @@ impl Dispatcher {
                     return Asked::Refused;
                 }
             };
-            if let Some(stopped) = lane.health().stopped() {
-                return Asked::NoAnswer(stopped.message.clone());
-            }
             request.attempt += 1;
             let kind = kind_of(position, request.attempt);
             let Sent { attempt, result } = lane.send(request, kind, &self.stop).await;
-            permit.settle(attempt.usage);
+            let usage = attempt.usage;
             attempts.push(attempt);
             let error = match result {
-                Ok(completion) => return Asked::Replied(completion),
+                Ok(completion) => {
+                    permit.settle(usage);
+                    return Asked::Replied(completion);
+                }
                 Err(error) => error,
             };
-            if error.class == ErrorClass::Throttled {
-                // The limit is the backend's, not the row's: everybody waits, whatever this row does.
-                let pause = error.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+            let next = match tries.after(&error, &mut backoff) {
+                Next::Retry(_) if lane.health().lost() => Next::StopBackend,
+                next => next,
+            };
+            let throttled = error.class == ErrorClass::Throttled;
+            if next == Next::StopBackend {
+                self.stop_backend(lane, &error);
+            } else if throttled {
+                // The limit is the backend's, not the row's: everybody waits in the limiter's queue,
+                // whatever becomes of this row.
+                let asked_for = error.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+                let pause = next.wait().unwrap_or_default().max(asked_for);
                 lane.limiter().pause_until(Instant::now() + pause);
             }
-            let wait = match tries.after(&error, &mut backoff) {
+            // Not before: the next request in the queue would slip out before the stop or the pause.
+            permit.settle(usage);
+            let wait = match next {
                 Next::Retry(wait) => wait,
-                Next::OtherBackend => return Asked::NoAnswer(error.message),
-                Next::StopBackend => {
-                    self.stop_backend(lane, &error);
-                    return Asked::NoAnswer(error.message);
-                }
+                Next::OtherBackend | Next::StopBackend => return Asked::NoAnswer(error.message),
                 Next::GiveUp => return Asked::Refused,
             };
-            if lane.health().lost() {
-                self.stop_backend(lane, &error);
-                return Asked::NoAnswer(error.message);
-            }
             (self.on_event)(Event::AttemptFailedWillRetry {
                 row: row.id.clone(),
                 backend: Arc::clone(lane_name(lane)),
                 class: error.class,
-                error: error.message.clone(),
+                error: error.message,
                 wait,
             });
-            if error.class == ErrorClass::Throttled {
-                lane.limiter().pause_until(Instant::now() + wait);
-            } else if !self.slept(wait).await {
+            if !throttled && !self.slept(lane, wait).await {
                 return Asked::Stopped;
             }
         }
@@ -203,11 +209,12 @@ impl Dispatcher {
             .any(|lane| lane.health().stopped().is_none())
     }
 
-    /// Waits; `false` if the run was stopped first.
-    async fn slept(&self, wait: Duration) -> bool {
+    /// Waits, but not for a backend that is stopped; `false` if the run was stopped first.
+    async fn slept(&self, lane: &Lane, wait: Duration) -> bool {
         tokio::select! {
             biased;
             () = self.stop.draining() => false,
+            () = lane.health().until_stopped() => true,
             () = sleep(wait) => true,
         }
     }

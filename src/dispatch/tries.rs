@@ -24,6 +24,16 @@ pub(super) enum Next {
     GiveUp,
 }
 
+impl Next {
+    /// How long to wait before the next attempt on the same backend.
+    pub(super) fn wait(self) -> Option<Duration> {
+        match self {
+            Next::Retry(wait) => Some(wait),
+            Next::OtherBackend | Next::StopBackend | Next::GiveUp => None,
+        }
+    }
+}
+
 /// The attempts that one row has made on one backend.
 #[derive(Debug)]
 pub(super) struct Tries {

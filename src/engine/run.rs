@@ -85,9 +85,11 @@ impl FanOut {
     async fn run(&self, inputs: Arc<Inputs>, writer: &Writer) -> Result<Ended, InputError> {
         let mut rows = read_ahead(inputs);
         let mut in_flight = JoinSet::new();
+        let mut all_read = false;
         let mut ended = None;
         let mut failure = None;
-        while ended.is_none() || !in_flight.is_empty() {
+        // An interrupt counts until the last row has ended, not only until it was read.
+        while !in_flight.is_empty() || (ended.is_none() && !all_read) {
             tokio::select! {
                 biased;
                 () = self.stop.draining(), if ended.is_none() => {
@@ -101,11 +103,11 @@ impl FanOut {
                         self.stop.abort();
                         ended = Some(Ended::Stopped);
                     }
-                    if ended.is_none() && !self.dispatcher.usable() {
+                    if ended.is_none() && !all_read && !self.dispatcher.usable() {
                         ended = Some(Ended::BackendsDown);
                     }
                 }
-                row = rows.recv(), if ended.is_none() && in_flight.len() < self.concurrency => {
+                row = rows.recv(), if ended.is_none() && !all_read && in_flight.len() < self.concurrency => {
                     match row {
                         Some(Ok(row)) => {
                             in_flight.spawn(self.ask(row));
@@ -114,7 +116,7 @@ impl FanOut {
                             failure = Some(error);
                             ended = Some(Ended::Stopped);
                         }
-                        None => ended = Some(Ended::Complete),
+                        None => all_read = true,
                     }
                 }
             }

@@ -1,7 +1,6 @@
 //! A job that is ready to run: the library's way in.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +9,6 @@ use super::summary::{RunError, Summary};
 use crate::dispatch::{Lane, Stop};
 use crate::input::Inputs;
 use crate::job::{Backend, BackendKind, Job, Plan, Problem, Problems, Surroundings};
-use crate::output::OUTPUTS;
 use crate::words::Event;
 use crate::worker::{self, Http, ModelWorker};
 
@@ -63,7 +61,7 @@ impl Runner {
         if let Some(out) = &options.out {
             plan.output.dir.clone_from(out);
         }
-        refuse_to_overwrite(&plan, &inputs)?;
+        spare_inputs(&plan.output.dir, &inputs)?;
         if let Some(limit) = options.limit {
             inputs.truncate(limit);
         }
@@ -140,6 +138,33 @@ impl Runner {
     }
 }
 
+/// How the names of the files begin that a run writes or sets aside.
+const WRITTEN: [&str; 3] = ["results.", "report.", "run."];
+
+/// Finds inputs that the run itself would replace, such as the results of the run before.
+fn spare_inputs(out: &Path, inputs: &Inputs) -> Result<(), Problems> {
+    let Ok(out) = out.canonicalize() else {
+        return Ok(());
+    };
+    let replaced = |path: &Path| {
+        let path = path.canonicalize().unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.parent() == Some(&out) && WRITTEN.iter().any(|written| name.starts_with(written))
+    };
+    let problems: Vec<Problem> = inputs
+        .files()
+        .filter(|(path, _)| replaced(path))
+        .map(|(_, name)| {
+            Problem::new(format!("the run would write over its input {name}"))
+                .help("write to another directory: `output: { dir: ... }` or `--out`")
+        })
+        .collect();
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Problems(problems)),
+    }
+}
+
 /// Renders the prompt for the first row: finds what no look at the template alone can, such as a
 /// column read as `row["name"]` that does not exist.
 fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
@@ -155,24 +180,6 @@ fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
             ));
             let help = format!("the input's columns are {}", row.columns.names().join(", "));
             return Err(problem.help(help).into());
-        }
-    }
-    Ok(())
-}
-
-/// An input that stands where a result will be written would be lost.
-fn refuse_to_overwrite(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
-    let dir = std::fs::canonicalize(&plan.output.dir).ok();
-    for input in inputs.paths() {
-        let written_over = std::fs::canonicalize(input).is_ok_and(|input| {
-            let name = input.file_name().and_then(OsStr::to_str);
-            input.parent() == dir.as_deref() && name.is_some_and(|name| OUTPUTS.contains(&name))
-        });
-        if written_over {
-            let input = input.display();
-            let message = format!("the run would write over its own input {input}");
-            let help = "choose another output directory: `output: { dir: ... }` or --out";
-            return Err(Problem::new(message).help(help).into());
         }
     }
     Ok(())

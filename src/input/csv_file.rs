@@ -45,9 +45,9 @@ impl Stamp {
 }
 
 impl CsvFile {
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.found.path
+    /// Where it is, and what messages call it.
+    pub(super) fn path_and_name(&self) -> (&Path, &str) {
+        (&self.found.path, &self.found.name)
     }
 
     /// The rows of the file in order; their indexes are still 0.
@@ -232,10 +232,17 @@ impl Records {
         let mut record = ByteRecord::new();
         let mut records = 0;
         let mut unsound = 0;
+        let mut last = None;
         while records < most {
             match self.reader.read_byte_record(&mut record) {
-                Ok(true) => records += 1,
-                Ok(false) => break,
+                Ok(true) => {
+                    records += 1;
+                    last = record.position().cloned();
+                }
+                Ok(false) => {
+                    problems.extend(last.and_then(|last| self.unclosed(&last)));
+                    break;
+                }
                 Err(error) => {
                     problems.push(Problem::new(format!(
                         "cannot read input {}: {error}",
@@ -300,6 +307,26 @@ impl Records {
             return Some(self.at(record, "a record has no id".to_owned()));
         }
         None
+    }
+
+    /// The problem of a last record whose quote is never closed, so that it swallowed the rest of
+    /// the file: it would swallow one more record as well.
+    fn unclosed(&self, last: &csv::Position) -> Option<Problem> {
+        let mut file = File::open(&self.found.path).ok()?;
+        let start = SeekFrom::Start(last.byte() + self.found.mark());
+        file.seek(start).ok()?;
+        let mut records = ReaderBuilder::new()
+            .flexible(true)
+            .has_headers(false)
+            .from_reader(file.chain(&b"\none more"[..]))
+            .into_byte_records();
+        if records.nth(1).is_some() {
+            return None;
+        }
+        let (line, text) = self.found.line_at(last);
+        let place = place(&self.found.name, line, &text, None);
+        let problem = Problem::new("a quote is opened and never closed").at(place);
+        Some(problem.help("a quote inside a quoted cell must be doubled"))
     }
 
     fn at(&self, record: &ByteRecord, message: String) -> Problem {

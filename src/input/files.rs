@@ -29,6 +29,13 @@ pub(super) fn find(plan: &InputPlan) -> Result<Vec<Found>, Problem> {
                 )),
             );
         }
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(
+                problem(format!("input {} is not a regular file", plan.written)).help(
+                    "inputs are read twice; write what a pipe or device gives to a file first",
+                ),
+            );
+        }
         Ok(_) => {
             return Ok(vec![Found {
                 path: plan.path.clone(),
@@ -83,7 +90,12 @@ pub(super) fn find(plan: &InputPlan) -> Result<Vec<Found>, Problem> {
 /// The file beside a missing one whose name is most like it.
 fn closest(path: &Path) -> Option<String> {
     let wanted = path.file_name()?.to_string_lossy().into_owned();
-    std::fs::read_dir(path.parent()?)
+    let folder = match path.parent()? {
+        // What a job in the working directory names.
+        here if here.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    };
+    std::fs::read_dir(folder)
         .ok()?
         .filter_map(Result::ok)
         .map(|entry| entry.file_name().to_string_lossy().into_owned())

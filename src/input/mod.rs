@@ -103,17 +103,15 @@ impl Inputs {
         self.first.as_ref()
     }
 
+    /// The files, and what messages call them.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        let files = self.entries.iter().flat_map(|entry| &entry.files);
+        files.map(CsvFile::path_and_name)
+    }
+
     /// Uses at most the first so many rows.
     pub fn truncate(&mut self, rows: u64) {
         self.rows = self.rows.min(rows);
-    }
-
-    /// The files that are read.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.entries
-            .iter()
-            .flat_map(|entry| &entry.files)
-            .map(CsvFile::path)
     }
 
     /// The error that a file is not what it was when it was scanned, if so.

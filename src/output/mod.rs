@@ -21,9 +21,6 @@ use crate::words::{Columns, Outcome};
 
 use publish::Pending;
 
-/// The names of the files that a run may write.
-pub const OUTPUTS: [&str; 4] = [csv::NAME, jsonl::NAME, report_json::NAME, markdown::NAME];
-
 /// Why results or reports cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {path}")]

@@ -1,0 +1,284 @@
+//! The files that a run publishes, read back by other means than they were written, and audited: each
+//! says the same as the others, and every total is the exact sum of the attempts.
+
+#![allow(dead_code, reason = "each test binary uses another part of it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+/// The columns that the runner adds, as the contract names them.
+pub const ADDED: [&str; 10] = [
+    "answer",
+    "run_status",
+    "run_backend",
+    "run_model",
+    "run_attempts",
+    "run_input_tokens",
+    "run_output_tokens",
+    "run_cost_usd",
+    "run_latency_ms",
+    "run_error",
+];
+
+const STATUSES: [&str; 9] = [
+    "answered",
+    "truncated",
+    "refused",
+    "filtered",
+    "invalid",
+    "empty",
+    "failed",
+    "skipped_budget",
+    "not_run",
+];
+
+/// Everything in an output directory.
+pub struct Published {
+    /// The header of `results.csv`.
+    pub header: Vec<String>,
+    /// The records of `results.csv`.
+    pub csv: Vec<Vec<String>>,
+    /// The lines of `results.jsonl`.
+    pub lines: Vec<Value>,
+    /// `report.json`
+    pub report: Value,
+}
+
+impl Published {
+    /// Reads a directory that both formats were written to without a prefix, and audits it.
+    #[track_caller]
+    pub fn read(dir: &Path, code: i32) -> Self {
+        let (header, csv) = read_csv(&dir.join("results.csv"));
+        let published = Self {
+            header,
+            csv,
+            lines: read_jsonl(&dir.join("results.jsonl")),
+            report: read_report(dir),
+        };
+        published.audit(code);
+        published
+    }
+
+    /// The value of this field in each line, as text.
+    pub fn field(&self, name: &str) -> Vec<&str> {
+        self.lines
+            .iter()
+            .map(|line| line[name].as_str().unwrap_or("(none)"))
+            .collect()
+    }
+
+    pub fn statuses(&self) -> Vec<&str> {
+        self.field("status")
+    }
+
+    pub fn answers(&self) -> Vec<&str> {
+        self.field("answer")
+    }
+
+    /// How many rows ended in each status.
+    pub fn count(&self, status: &str) -> usize {
+        self.statuses().iter().filter(|s| **s == status).count()
+    }
+
+    /// The column of `results.csv`.
+    #[track_caller]
+    pub fn column(&self, name: &str) -> Vec<&str> {
+        let position = self.header.iter().position(|column| column == name);
+        let position = position.unwrap_or_else(|| panic!("no column {name}"));
+        self.csv.iter().map(|record| &*record[position]).collect()
+    }
+
+    /// The attempts of a row as `backend kind class`, such as `a retry server` or `b fallback ok`.
+    pub fn attempts(&self, row: usize) -> Vec<String> {
+        let word = |value: &Value, none: &str| value.as_str().unwrap_or(none).to_owned();
+        list(&self.lines[row]["attempts"])
+            .iter()
+            .map(|attempt| {
+                let backend = word(&attempt["backend"], "?");
+                let kind = word(&attempt["kind"], "?");
+                format!("{backend} {kind} {}", word(&attempt["class"], "ok"))
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn audit(&self, code: i32) {
+        let report = &self.report;
+        let inputs = self.header.len() - ADDED.len();
+        assert_eq!(self.header[inputs..], ADDED);
+        assert_eq!(self.csv.len(), self.lines.len());
+        assert_eq!(report["rows"]["total"], self.lines.len());
+        assert_eq!(report["exit_code"], code);
+        for status in STATUSES {
+            assert_eq!(report["rows"]["by_status"][status], self.count(status));
+        }
+        for (record, line) in self.csv.iter().zip(&self.lines) {
+            agree(&self.header[..inputs], record, line);
+        }
+        self.audit_money();
+    }
+
+    #[track_caller]
+    fn audit_money(&self) {
+        let attempts: Vec<&Value> = self
+            .lines
+            .iter()
+            .flat_map(|line| list(&line["attempts"]))
+            .collect();
+        let mut by = [(); 3].map(|()| BTreeMap::<String, i128>::new());
+        let mut kinds = BTreeMap::<String, u64>::new();
+        let (mut total, mut possibly) = (0, 0);
+        for attempt in &attempts {
+            let paid = attempt["cost_usd"].as_str().map_or(0, units);
+            total += paid;
+            possibly += attempt["possibly_billed_usd"].as_str().map_or(0, units);
+            let keys = ["backend", "model", "kind"];
+            for (sums, key) in by.iter_mut().zip(keys) {
+                let key = attempt[key].as_str().unwrap_or("(not named)");
+                *sums.entry(key.to_owned()).or_default() += paid;
+            }
+            let kind = attempt["kind"].as_str().expect("a kind");
+            *kinds.entry(kind.to_owned()).or_default() += 1;
+        }
+        let report = &self.report;
+        let cost = &report["cost"];
+        let rows: i128 = self
+            .lines
+            .iter()
+            .map(|line| line["cost_usd"].as_str().map_or(0, units))
+            .sum();
+        assert_eq!(units(text(&cost["total_usd"])), total, "total_usd");
+        assert_eq!(rows, total, "the rows' costs");
+        let names = ["by_backend", "by_model", "by_kind"];
+        for (sums, name) in by.iter().zip(names) {
+            let reported = object(&cost[name]);
+            let all: i128 = reported.values().map(|paid| units(text(paid))).sum();
+            assert_eq!(all, total, "{name}");
+            for (key, sum) in sums {
+                assert_eq!(units(text(&reported[key])), *sum, "{name} {key}");
+            }
+        }
+        assert_eq!(
+            units(text(&cost["possibly_billed_usd"])),
+            possibly,
+            "possibly_billed_usd"
+        );
+        assert_eq!(report["attempts"]["total"], attempts.len());
+        for (kind, count) in kinds {
+            assert_eq!(report["attempts"]["by_kind"][&kind], count, "{kind}");
+        }
+        let failed = attempts.iter().filter(|a| !a["class"].is_null()).count();
+        assert_eq!(report["attempts"]["failed"], failed);
+    }
+}
+
+/// Both forms of a row say the same.
+#[track_caller]
+fn agree(inputs: &[String], record: &[String], line: &Value) {
+    assert_eq!(record.len(), inputs.len() + ADDED.len(), "{line}");
+    let row: Map<String, Value> = inputs
+        .iter()
+        .cloned()
+        .zip(record.iter().cloned().map(Value::from))
+        .collect();
+    assert_eq!(line["row"], Value::from(row));
+    let attempts = list(&line["attempts"]);
+    let usage = |class: &str| -> Option<u64> {
+        let counts = attempts.iter().filter_map(|a| a["usage"][class].as_u64());
+        counts.fold(None, |sum, count| Some(sum.unwrap_or(0) + count))
+    };
+    let number = |count: Option<u64>| count.map_or(String::new(), |count| count.to_string());
+    let costs: i128 = attempts
+        .iter()
+        .filter_map(|attempt| attempt["cost_usd"].as_str())
+        .map(units)
+        .sum();
+    if let Some(cost) = line["cost_usd"].as_str() {
+        assert_eq!(units(cost), costs, "{line}");
+    }
+    let last = attempts.last().unwrap_or(&Value::Null);
+    for field in ["backend", "model", "latency_ms"] {
+        assert_eq!(line[field], last[field], "{field}");
+    }
+    let plain = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let error = match &line["error"] {
+        Value::Null => String::new(),
+        error => format!("{}: {}", text(&error["kind"]), text(&error["message"])),
+    };
+    let expected = [
+        plain(&line["answer"]),
+        plain(&line["status"]),
+        plain(&line["backend"]),
+        plain(&line["model"]),
+        attempts.len().to_string(),
+        number(usage("input_tokens")),
+        number(usage("output_tokens")),
+        plain(&line["cost_usd"]),
+        plain(&line["latency_ms"]),
+        error,
+    ];
+    assert_eq!(record[inputs.len()..], expected, "{line}");
+}
+
+/// The header and the records of a CSV file.
+#[track_caller]
+pub fn read_csv(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
+    let bytes = fs::read(path).expect("results.csv is there");
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .from_reader(&bytes[..]);
+    let record = |record: Result<csv::StringRecord, csv::Error>| -> Vec<String> {
+        let record = record.expect("results.csv is sound");
+        record.iter().map(str::to_owned).collect()
+    };
+    let mut records: Vec<Vec<String>> = reader.records().map(record).collect();
+    (records.remove(0), records)
+}
+
+/// The lines of a JSONL file.
+#[track_caller]
+pub fn read_jsonl(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).expect("results.jsonl is there");
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"))
+        .collect()
+}
+
+/// `report.json` of an output directory.
+#[track_caller]
+pub fn read_report(dir: &Path) -> Value {
+    let text = fs::read_to_string(dir.join("report.json")).expect("report.json is there");
+    serde_json::from_str(&text).expect("report.json is JSON")
+}
+
+/// An exact amount of dollars in units of 10⁻¹⁵.
+#[track_caller]
+pub fn units(usd: &str) -> i128 {
+    let (whole, fraction) = usd.split_once('.').expect("a decimal point");
+    assert!(fraction.len() <= 15 && !whole.starts_with('-'), "{usd}");
+    format!("{whole}{fraction:0<15}").parse().expect(usd)
+}
+
+#[track_caller]
+fn text(value: &Value) -> &str {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+#[track_caller]
+fn object(value: &Value) -> &Map<String, Value> {
+    value.as_object().expect("an object")
+}

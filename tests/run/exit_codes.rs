@@ -1,0 +1,76 @@
+use std::fs;
+
+use crate::scratch::Scratch;
+use crate::served::{self, Served};
+
+#[test]
+fn an_output_directory_that_cannot_be_is_found_before_anything_is_sent() {
+    let scratch = Scratch::new();
+    let server = Served::echo();
+    scratch
+        .rows(3)
+        .write("out", "a file stands where the directory should be")
+        .job(&format!("backends: {{ {} }}", server.backend("a", "")));
+    let ran = scratch.runner(&["job.yaml"]).exits(6);
+    assert_eq!(
+        ran.stderr,
+        "error: cannot make the output directory out: File exists (os error 17)\n"
+    );
+    scratch.runner(&["job.yaml", "--out", "out/below"]).exits(6);
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
+fn a_results_file_that_cannot_be_published_is_a_storage_fault() {
+    let scratch = Scratch::new();
+    scratch.rows(3).job("backends: { a: { type: echo } }");
+    // A directory with something in it cannot be replaced by a file.
+    scratch.write("out/results.csv/in_the_way", "");
+    let ran = scratch.runner(&["job.yaml"]).exits(6);
+    ran.says("error: cannot write out/results.csv: ")
+        .says("every answer so far is in out/run.db");
+}
+
+#[test]
+fn an_input_that_changes_during_the_run_is_noticed() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("rows.csv");
+    let changed = path.clone();
+    let server = Served::new(move |number, seen| {
+        if number == 0 {
+            fs::write(&changed, "text\nanother\nrow 2\nrow 3\n").expect("the input is changed");
+        }
+        served::says(&served::prompt(seen))
+    });
+    scratch
+        .rows(3)
+        .job(&format!("backends: {{ {} }}", server.backend("a", "")));
+    let ran = scratch.runner(&["job.yaml"]).exits(1);
+    ran.says("error: rows.csv changed while it was read; run the job again");
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_help_with_0() {
+    let scratch = Scratch::new();
+    scratch.runner(&[]).exits(2).says("Usage: runner");
+    scratch.runner(&["--nonsense"]).exits(2).says("--nonsense");
+    scratch.rows(1).job("backends: { a: { type: echo } }");
+    scratch
+        .runner(&["job.yaml", "--limit", "many"])
+        .exits(2)
+        .says("--limit");
+    let help = scratch.runner(&["--help"]).exits(0);
+    for code in ["0 ", "1 ", "2 ", "3 ", "5 ", "6 ", "75 ", "130 "] {
+        assert!(
+            help.stdout
+                .lines()
+                .any(|line| line.trim().starts_with(code)),
+            "{code}"
+        );
+    }
+    let version = scratch.runner(&["--version"]).exits(0);
+    assert_eq!(
+        version.stdout,
+        format!("runner {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}

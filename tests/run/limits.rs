@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use crate::scratch::Scratch;
+use crate::served::{self, Served};
+
+/// How late this machine may be, by the server's clock.
+const LATE: Duration = Duration::from_millis(70);
+
+#[test]
+fn requests_per_minute_spaces_the_requests_evenly() {
+    let scratch = Scratch::new();
+    let server = Served::echo();
+    scratch.rows(15).job(&format!(
+        "backends: {{ {} }}",
+        server.backend("a", ", limits: { requests_per_minute: 600 }")
+    ));
+    let (_, published) = scratch.run(0);
+    assert_eq!(published.count("answered"), 15);
+    let arrivals = server.arrivals();
+    assert_eq!(arrivals.len(), 15);
+    for (number, early) in arrivals.iter().enumerate() {
+        for (gaps, late) in (1..).zip(&arrivals[number + 1..]) {
+            let least = Duration::from_millis(100) * gaps;
+            assert!(
+                *late - *early + LATE >= least,
+                "{gaps} gaps in {:?}",
+                *late - *early
+            );
+        }
+    }
+}
+
+#[test]
+fn a_backend_never_has_more_requests_at_once_than_its_limit() {
+    let scratch = Scratch::new();
+    let server = Served::slowly(Duration::from_millis(20), |_, _| served::says("x"));
+    scratch.rows(14).job(&format!(
+        "backends: {{ {} }}",
+        server.backend("a", ", limits: { concurrency: 2 }")
+    ));
+    scratch.run(0);
+    assert_eq!((server.most_at_once(), server.requests()), (2, 14));
+}
+
+#[test]
+fn the_job_never_has_more_requests_at_once_than_its_concurrency() {
+    let scratch = Scratch::new();
+    let thinks = Duration::from_millis(20);
+    // A first backend that fails half of the rows, so that both are busy at once.
+    let first = Served::slowly(thinks, |number, _| match number % 2 {
+        0 => served::fails(500, "server_error"),
+        _ => served::says("first"),
+    });
+    let second = Served::slowly(thinks, |_, _| served::says("second"));
+    scratch.rows(20).job(&format!(
+        "backends: {{ {}, {} }}\nconcurrency: 3\nretry: {{ attempts: 1 }}",
+        first.backend("a", ""),
+        second.backend("b", "")
+    ));
+    let (_, published) = scratch.run(0);
+    assert_eq!(
+        published
+            .answers()
+            .iter()
+            .filter(|a| **a == "second")
+            .count(),
+        10
+    );
+    assert_eq!(first.most_at_once(), 3);
+    assert!(second.most_at_once() <= 3);
+}
+
+#[test]
+fn a_row_that_never_fits_a_limit_fails_at_once_and_does_not_wait() {
+    let scratch = Scratch::new();
+    let server = Served::echo();
+    scratch
+        .write(
+            "rows.csv",
+            format!("text\n{}\nshort\n", "word ".repeat(400)),
+        )
+        .job(&format!(
+            "backends: {{ {} }}",
+            server.backend("a", ", limits: { tokens_per_minute: 100 }")
+        ));
+    let (ran, published) = scratch.run(3);
+    assert_eq!(published.statuses(), ["failed", "answered"]);
+    assert_eq!(server.requests(), 1);
+    assert_eq!(
+        published.lines[0]["error"]["message"],
+        "the request needs about 520 tokens, more than the limit of 100 a minute"
+    );
+    assert_eq!(published.report["cost"]["possibly_billed_usd"], "0.00");
+    assert!(ran.took < Duration::from_secs(5), "{:?}", ran.took);
+}

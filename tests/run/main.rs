@@ -1,0 +1,35 @@
+//! The `runner` command and the library, end to end, against scripted backends and loopback servers.
+
+// Helpers, shared with other test binaries.
+#[path = "../common/loopback.rs"]
+#[allow(clippy::unwrap_used, reason = "a test's helper may panic")]
+mod loopback;
+#[path = "../common/published.rs"]
+mod published;
+#[path = "../common/scratch.rs"]
+mod scratch;
+#[path = "../common/served.rs"]
+mod served;
+
+// The job that the project ships and that its README shows.
+mod main_job;
+// results.csv, results.jsonl and report.json: order, bytes, columns, money.
+mod outputs;
+// What each class of failure leads to: attempts, waits, the next backend, the exit code.
+mod retry;
+// Which backend is asked when, and when nobody else is.
+mod fallback;
+// Servers and rows that mean harm: keys, terminals, endless replies.
+mod hostile;
+// What is never exceeded: requests a minute, requests at once, tokens a minute.
+mod limits;
+// Signals, a second runner, a reader that leaves.
+mod stop;
+// What is refused before anything is sent, and how that looks; which rows an input gives.
+mod inputs;
+// Each exit code that no other file shows.
+mod exit_codes;
+// The library: workers of one's own, events, errors.
+mod library;
+// Thousands of rows in virtual time: rates, waits, pauses, stops.
+mod clock;
