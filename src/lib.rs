@@ -1,4 +1,106 @@
 //! A declarative batch job runner for language models.
+//!
+//! A YAML job says what to ask for each row of a CSV file, whom to ask, whom to ask next and how fast.
+//! The `runner` command runs it; this library is all of the command but its printing. Use it to run
+//! a job with backends of your own, or to ask one worker directly.
+//!
+//! # Run a job
+//!
+//! [`Runner::load`] reads the job and its inputs and finds every problem before anything is sent;
+//! [`Runner::run`] runs it to its end, tells of every [`Event`](words::Event), and returns a [`Summary`].
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use async_trait::async_trait;
+//! use tokio_prompt_orchestrator::{ModelWorker, Options, OrchestratorError, Runner, Stop};
+//!
+//! /// Answers in capitals.
+//! struct Shouter;
+//!
+//! #[async_trait]
+//! impl ModelWorker for Shouter {
+//!     async fn infer(&self, prompt: &str) -> Result<Vec<String>, OrchestratorError> {
+//!         Ok(prompt.split_whitespace().map(str::to_uppercase).collect())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! let job = dir.path().join("greetings.yaml");
+//! std::fs::write(dir.path().join("greetings.csv"), "text\nhello\ngood morning\n")?;
+//! std::fs::write(&job, "
+//! inputs: greetings.csv
+//! prompt: '{{ text }}'
+//! backends:
+//!   mine: { type: custom }
+//! ")?;
+//!
+//! let options = Options { out: Some(dir.path().join("out")), ..Options::default() };
+//! let summary = Runner::load(&job, &options)?
+//!     .with_worker("mine", Arc::new(Shouter))
+//!     .run(Stop::new(), |_event| {})
+//!     .await?;
+//!
+//! assert_eq!(summary.exit_code.code(), 0);
+//! let results = std::fs::read_to_string(dir.path().join("out/results.csv"))?;
+//! assert!(results.contains("good morning,GOOD MORNING,answered,mine,"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Ask a worker
+//!
+//! A worker sends one request per call and never retries: retries, limits and fallbacks are the
+//! dispatcher's. [`ModelWorker::infer`] takes a plain prompt; [`ModelWorker::complete`] takes messages
+//! and says why the model stopped and what was used.
+//!
+//! ```
+//! use tokio_prompt_orchestrator::words::Request;
+//! use tokio_prompt_orchestrator::{EchoWorker, ModelWorker, OrchestratorError};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), OrchestratorError> {
+//! let worker = EchoWorker::with_delay(1);
+//! assert_eq!(worker.infer("hello world").await?, ["hello", "world"]);
+//!
+//! let completion = worker.complete(&Request::user("hello").with_system("Be kind.")).await?;
+//! assert_eq!(completion.text, "hello");
+//! assert_eq!(completion.usage.unwrap().input_tokens, Some(3));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The layers
+//!
+//! Imports point down only, and siblings do not meet; `tests/layers.rs` checks it.
+//!
+//! | layer | module | what it does |
+//! |---|---|---|
+//! | 5 | `cli`, in the binary | one file a subcommand; the only place that prints |
+//! | 4 | `engine` | rows in, bounded fan-out, one store writer, drain on stop |
+//! | 3 | `dispatch` | limits, retries, fallback, the health of each backend |
+//! | 2 | `input`, [`worker`], `store`, [`output`] | CSV; the providers' protocols; `run.db`; results and reports |
+//! | 1 | [`job`], `template` | YAML as written → [`job::Plan`] as run, or every problem; prompts over cells |
+//! | 0 | [`words`] | plain data, no I/O |
+//!
+//! # The path of a row
+//!
+//! `Row → Request → Attempt+ → Outcome → stored → result line`. `FanOut::run` in `engine/run.rs` is the
+//! loop that moves rows along it; `FanOut::ask`, beside it, is the way of one row. The arrows:
+//!
+//! | from | to | function | file |
+//! |---|---|---|---|
+//! | CSV | [`Row`](words::Row) | `Inputs::rows` | `input/mod.rs` |
+//! | `Row` | [`Request`](words::Request) | `render` | `engine/run.rs` |
+//! | `Request` | [`Attempt`](words::Attempt) | `Lane::send`, which calls [`ModelWorker::complete`] | `dispatch/lane.rs` |
+//! | a failed `Attempt` | what to do next | `Tries::after` | `dispatch/tries.rs` |
+//! | `Attempt`s | [`Outcome`](words::Outcome) | `Dispatcher::call` | `dispatch/mod.rs` |
+//! | `Outcome` | stored | `Database::insert` | `store/sqlite.rs` |
+//! | stored | result line | `Store::for_each` into [`output::Results::write`] | `store/mod.rs`, `output/mod.rs` |
+//!
+//! The job file, the files that a run writes and the exit codes are described in `docs/reference.md`.
 
 mod dispatch;
 mod engine;
@@ -16,3 +118,12 @@ pub use words::OrchestratorError;
 pub use worker::{
     AnthropicWorker, EchoWorker, LlamaCppWorker, ModelWorker, OpenAiWorker, VllmWorker,
 };
+
+/// The documents' snippets compile.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/workers.md")]
+    struct Workers;
+}

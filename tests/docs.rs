@@ -1,0 +1,386 @@
+//! The documents as a test: what they list is all there is, their jobs are sound, their commands print
+//! what they show.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+use tokio_prompt_orchestrator::job::RESULT_COLUMNS;
+use tokio_prompt_orchestrator::words::{AttemptKind, ErrorClass, Provider, Sampling, Status};
+
+const README: &str = "README.md";
+const REFERENCE: &str = "docs/reference.md";
+/// Variables that would change what a job does.
+const SERVERS: [&str; 4] = [
+    "OPENAI_BASE_URL",
+    "ANTHROPIC_BASE_URL",
+    "LLAMA_CPP_URL",
+    "VLLM_URL",
+];
+
+#[test]
+fn every_key_of_the_job_file_has_its_line_in_the_reference() {
+    let reference = read(REFERENCE);
+    let keys = keys();
+    assert!(keys.len() > 50, "the keys were not found: {keys:?}");
+    for key in &keys {
+        let needed = keys.iter().filter(|other| *other == key).count();
+        let line = format!("| `{key}` |");
+        let found = reference
+            .lines()
+            .filter(|text| text.starts_with(&line))
+            .count();
+        assert!(
+            found >= needed,
+            "{REFERENCE} has {found} of {needed} lines that start with {line}"
+        );
+    }
+}
+
+#[test]
+fn every_word_of_the_results_is_in_the_reference() {
+    let reference = read(REFERENCE);
+    let words = RESULT_COLUMNS
+        .into_iter()
+        .chain(Status::ALL.map(Status::as_str))
+        .chain(AttemptKind::ALL.map(AttemptKind::as_str))
+        .chain(ErrorClass::ALL.map(ErrorClass::as_str));
+    let missing: Vec<_> = words
+        .filter(|word| !reference.contains(&format!("`{word}`")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let readme = read(README);
+    for class in ErrorClass::ALL.map(ErrorClass::as_str) {
+        assert!(readme.contains(&format!("| `{class}` |")), "{class}");
+    }
+}
+
+#[test]
+fn the_defaults_of_the_servers_are_those_of_the_program() {
+    let reference = read(REFERENCE);
+    for (name, provider) in [
+        ("openai", Provider::OpenAi),
+        ("anthropic", Provider::Anthropic),
+        ("llama_cpp", Provider::LlamaCpp),
+        ("vllm", Provider::Vllm),
+    ] {
+        let sampling = Sampling::defaults(provider, "");
+        let temperature = sampling.temperature.expect("it has a default");
+        let cells = format!("| {} | {temperature:?} |", sampling.max_tokens);
+        let found = reference
+            .lines()
+            .any(|line| line.starts_with(&format!("| {name} |")) && line.contains(&cells));
+        assert!(found, "{name}: {cells}");
+    }
+}
+
+#[test]
+fn every_exit_code_of_the_help_is_in_the_documents() {
+    let help = text(&runner(Path::new("."), &["--help"]));
+    let (_, table) = help.split_once("Exit codes:").expect("the help lists them");
+    let (table, _) = table.split_once("\n\n").expect("the list ends");
+    let codes: Vec<&str> = table
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|number| !number.is_empty())
+        .collect();
+    assert!(codes.len() >= 9, "{codes:?}");
+    for document in [README, REFERENCE] {
+        let document_text = read(document);
+        for code in &codes {
+            let line = format!("\n| {code} |");
+            assert!(
+                document_text.contains(&line),
+                "{document} lacks exit code {code}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_shows_the_two_commands() {
+    let readme = read(README);
+    for command in ["cargo run --release -- jobs/eval.yaml", "cargo test"] {
+        let shown = readme
+            .lines()
+            .any(|line| line.split('#').next().map(str::trim) == Some(command));
+        assert!(shown, "{command}");
+    }
+}
+
+#[test]
+fn every_complete_job_of_the_documents_is_sound() {
+    let place = place();
+    let mut jobs = 0;
+    for document in documents() {
+        for block in blocks(&read(&document), "yaml") {
+            let Some(name) = job_name(&block) else {
+                continue;
+            };
+            jobs += 1;
+            fs::write(place.path().join(name), &block).expect("the job can be written");
+            let checked = runner(place.path(), &["check", name]);
+            assert!(
+                checked.status.success(),
+                "{document}: {name}: {}",
+                text(&checked)
+            );
+        }
+    }
+    assert!(jobs >= 2, "the jobs were not found");
+}
+
+#[test]
+fn every_example_job_is_sound() {
+    let place = place();
+    let mut jobs = 0;
+    for job in folder("jobs") {
+        jobs += 1;
+        let checked = runner(place.path(), &["check", &job]);
+        assert!(checked.status.success(), "{job}: {}", text(&checked));
+    }
+    assert!(jobs >= 7, "the jobs were not found");
+}
+
+#[test]
+fn every_command_of_the_readme_prints_what_is_shown() {
+    let place = place();
+    let mut commands = 0;
+    for block in blocks(&read(README), "console") {
+        for (command, shown) in commands_of(&block) {
+            let arguments = command.strip_prefix("runner ").expect("it is ours");
+            let arguments: Vec<&str> = arguments.split_whitespace().collect();
+            let ran = runner(place.path(), &arguments);
+            let printed = text(&ran);
+            commands += 1;
+            let lines: Vec<_> = printed.lines().map(without_times).collect();
+            let expected: Vec<_> = shown.lines().map(without_times).collect();
+            assert_eq!(lines, expected, "{command}\n{printed}");
+            let code = shown
+                .lines()
+                .find_map(|line| line.strip_prefix("exit ")?.split(':').next()?.parse().ok());
+            assert_eq!(ran.status.code(), Some(code.unwrap_or(0)), "{command}");
+        }
+    }
+    assert!(commands >= 4, "the commands were not found");
+}
+
+#[test]
+fn every_query_of_the_reference_finds_what_is_shown() {
+    let place = place();
+    assert!(
+        runner(place.path(), &["jobs/eval.yaml"]).status.success(),
+        "the job runs"
+    );
+    let mut queries = 0;
+    for block in blocks(&read(REFERENCE), "console") {
+        let (command, shown) = block.split_once('\n').expect("a command and its output");
+        let (command, query) = command.split_once(" \"").expect("a quoted query");
+        let database = command.split_whitespace().last().expect("a database");
+        let query = query.trim_end_matches('"');
+        let found = rows(&place.path().join(database), query);
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        let expected: Vec<Vec<String>> = shown.lines().skip(2).map(words).collect();
+        assert_eq!(found, expected, "{query}");
+        queries += 1;
+    }
+    assert_eq!(queries, 2);
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for document in documents() {
+        let folder = Path::new(&document).parent().expect("it is a file");
+        for link in read(&document).split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = match file {
+                "" => PathBuf::from(&document),
+                file => folder.join(file),
+            };
+            assert!(root().join(&path).exists(), "{document}: {link}");
+            if !anchor.is_empty() {
+                let target = fs::read_to_string(root().join(&path)).expect("it is text");
+                assert!(
+                    anchors(&target).contains(&anchor.to_owned()),
+                    "{document}: {link}"
+                );
+            }
+        }
+    }
+}
+
+/// The keys of every mapping of the job file, as `src/job/written.rs` lists them.
+fn keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut inside = false;
+    for line in read("src/job/written.rs").lines() {
+        match line {
+            "keys! {" => inside = true,
+            "}" => inside = false,
+            line if inside && !line.trim_start().starts_with("//") => {
+                if let Some((key, _)) = line.trim().split_once(": ") {
+                    keys.push(key.trim_start_matches("r#").to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    keys
+}
+
+/// A folder as the documents assume it: the jobs, their input, and the CSV file of the README.
+fn place() -> TempDir {
+    let place = TempDir::new().expect("there is room");
+    let path = |name: &str| place.path().join(name);
+    for name in ["jobs", "fixtures"] {
+        fs::create_dir(path(name)).expect("it is new");
+    }
+    for file in folder("jobs")
+        .into_iter()
+        .chain(["fixtures/tickets.csv".to_owned()])
+    {
+        fs::copy(root().join(&file), path(&file)).expect("it can be copied");
+    }
+    let readme = read(README);
+    let rows = blocks(&readme, "csv").remove(0);
+    fs::write(path("reviews.csv"), rows).expect("it can be written");
+    for block in blocks(&readme, "yaml") {
+        if let Some(name) = job_name(&block) {
+            fs::write(path(name), &block).expect("it can be written");
+        }
+    }
+    place
+}
+
+/// Runs the program with keys that open nothing.
+fn runner(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+    for variable in SERVERS {
+        command.env_remove(variable);
+    }
+    command
+        .current_dir(folder)
+        .args(arguments)
+        .env("OPENAI_API_KEY", "dummy")
+        .env("ANTHROPIC_API_KEY", "dummy")
+        .env_remove("RUNNER_LOG")
+        .output()
+        .expect("the program starts")
+}
+
+fn text(output: &Output) -> String {
+    let parts = [&output.stdout, &output.stderr];
+    parts.map(|part| String::from_utf8_lossy(part)).concat()
+}
+
+/// The insides of the fenced blocks of a language.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(bool, String)> = None;
+    for line in document.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(info), None) => open = Some((info == language, String::new())),
+            (Some(_), Some(_)) => {
+                let closed = open.take().filter(|(wanted, _)| *wanted);
+                blocks.extend(closed.map(|(_, text)| text));
+            }
+            (None, Some((_, text))) => text.push_str(&format!("{line}\n")),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    blocks
+}
+
+/// The name of a complete job: its first line is a comment with it.
+fn job_name(block: &str) -> Option<&str> {
+    let name = block.lines().next()?.strip_prefix("# ")?;
+    name.ends_with(".yaml").then_some(name)
+}
+
+/// The commands of a console block and what each prints.
+fn commands_of(block: &str) -> Vec<(String, String)> {
+    let mut commands: Vec<(String, String)> = Vec::new();
+    for line in block.lines() {
+        match (line.strip_prefix("$ "), commands.last_mut()) {
+            (Some(command), _) => commands.push((command.to_owned(), String::new())),
+            (None, Some((_, shown))) => shown.push_str(&format!("{line}\n")),
+            (None, None) => panic!("output without a command: {line}"),
+        }
+    }
+    commands
+}
+
+/// The line without what differs from run to run.
+fn without_times(line: &str) -> String {
+    match (line.split_once(" answered in "), line.split_once("p50 ")) {
+        (Some((before, _)), _) | (_, Some((before, _))) => before.to_owned(),
+        _ => line.to_owned(),
+    }
+}
+
+/// What a query finds, row by row, without what is null.
+fn rows(database: &Path, query: &str) -> Vec<Vec<String>> {
+    use rusqlite::types::Value;
+    let connection = rusqlite::Connection::open(database).expect("it is a database");
+    let mut statement = connection.prepare(query).expect("the query is sound");
+    let columns = statement.column_count();
+    let cells = |row: &rusqlite::Row<'_>| {
+        let cells = (0..columns).filter_map(|column| match row.get_unwrap(column) {
+            Value::Null => None,
+            Value::Integer(number) => Some(number.to_string()),
+            Value::Text(text) => Some(text),
+            other => panic!("{other:?}"),
+        });
+        Ok(cells.collect())
+    };
+    let rows = statement.query_map([], cells).expect("the query runs");
+    rows.map(|row| row.expect("the row can be read")).collect()
+}
+
+/// The anchors of the headings, as GitHub makes them.
+fn anchors(document: &str) -> Vec<String> {
+    let mut anchors: Vec<String> = Vec::new();
+    for heading in document.lines().filter(|line| line.starts_with('#')) {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = text
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        let anchor: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+        let again = anchors.iter().filter(|other| **other == anchor).count();
+        anchors.push(match again {
+            0 => anchor,
+            number => format!("{anchor}-{number}"),
+        });
+    }
+    anchors
+}
+
+fn documents() -> Vec<String> {
+    let mut documents = folder("docs");
+    documents.extend([README.to_owned(), "CHANGELOG.md".to_owned()]);
+    documents
+}
+
+/// The files in a folder of the project, as paths relative to it.
+fn folder(name: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(name)).expect("the folder is there");
+    let names = entries.map(|entry| entry.expect("it can be read").file_name());
+    let mut files: Vec<String> = names
+        .map(|file| format!("{name}/{}", file.to_string_lossy()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
