@@ -29,7 +29,8 @@ pub struct Template {
     environment: Arc<Environment<'static>>,
 }
 
-/// Why a template cannot be compiled or rendered. The message never holds row text.
+/// Why a template cannot be compiled or rendered. The message holds no row text, but for the name of
+/// a column that a template looked up by it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TemplateError {
@@ -128,7 +129,7 @@ impl fmt::Debug for Template {
 fn describe(error: &minijinja::Error) -> TemplateError {
     let message = match (error.kind(), error.detail()) {
         (ErrorKind::OutOfFuel, _) => "the template does too much work for one row".to_owned(),
-        (ErrorKind::SyntaxError, Some(detail)) => detail.to_owned(),
+        (ErrorKind::SyntaxError | ErrorKind::UndefinedError, Some(detail)) => detail.to_owned(),
         (kind, Some(detail)) => format!("{kind}: {detail}"),
         (kind, None) => kind.to_string(),
     };
@@ -167,8 +168,14 @@ impl Object for Scope {
 struct Cells(Arc<Row>);
 
 impl Object for Cells {
+    /// A missing column is an error that names it; undefined would only say that something is.
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.get(key.as_str()?).map(Value::from)
+        let name = key.as_str()?;
+        let missing = || {
+            let message = format!("there is no column `{}`", name.escape_debug());
+            Value::from(minijinja::Error::new(ErrorKind::UndefinedError, message))
+        };
+        Some(self.0.get(name).map_or_else(missing, Value::from))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -231,7 +238,7 @@ mod tests {
         check(
             "{{ row['Customer name'] }}",
             &[("Customer Name", "Ada")],
-            Err("undefined"),
+            Err("there is no column `Customer name`"),
         );
     }
 

@@ -10,7 +10,8 @@ use super::{JobArgs, terminal};
 pub fn check(args: &JobArgs) -> ExitCode {
     let options = Options {
         set: args.set.clone(),
-        ..Options::default()
+        out: args.out.clone(),
+        limit: args.limit,
     };
     match load(&args.job, &options) {
         Ok(runner) => {

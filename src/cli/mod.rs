@@ -59,6 +59,12 @@ struct JobArgs {
     /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Check for a run that writes to this directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Check a run of only the first N rows
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
 }
 
 /// What [`JobArgs`] holds, and more (clap cannot tell whether a nested group is there).
@@ -113,6 +119,7 @@ fn start_log() {
     if let Ok(filter) = filter {
         tracing_subscriber::fmt()
             .with_env_filter(filter)
+            .with_ansi(terminal::stderr_is_colorful())
             .with_writer(std::io::stderr)
             .init();
     }

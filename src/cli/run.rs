@@ -38,9 +38,13 @@ pub fn run(args: &RunArgs) -> ExitCode {
         }
         Err(error) => {
             terminal::error(&error);
-            if let RunError::Output(_) | RunError::Input(_) = error {
-                let store = dir.join("run.db");
-                terminal::err(&format!("every answer so far is in {}", store.display()));
+            let kept = match error {
+                RunError::Output(_) => Some(dir.join("run.db")),
+                RunError::Input(_) => Some(dir),
+                _ => None,
+            };
+            if let Some(kept) = kept {
+                terminal::err(&format!("every answer so far is in {}", kept.display()));
             }
             error.exit_code()
         }

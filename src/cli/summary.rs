@@ -22,7 +22,7 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
         took.as_secs_f64()
     ));
     if report.rows() == 0 {
-        out("the input has a header and no rows");
+        out("there are no rows to ask");
     }
     let others = report
         .by_status
@@ -111,17 +111,9 @@ fn why(run: &Summary, most: MaxFailures) -> Option<String> {
         (ExitCode::Backends, _) => Some(format!(
             "{unanswered} rows have no answer, and every backend is exhausted or down"
         )),
-        (ExitCode::Failures, _) => {
-            let allowed = match most {
-                MaxFailures::Rows(rows) => rows.to_string(),
-                MaxFailures::PerMillion(share) => {
-                    format!("{}.{:04}%", share / 10_000, share % 10_000)
-                }
-            };
-            Some(format!(
-                "{unanswered} rows have no answer, max_failures allows {allowed}"
-            ))
-        }
+        (ExitCode::Failures, _) => Some(format!(
+            "{unanswered} rows have no answer, max_failures allows {most}"
+        )),
         _ => Some(format!(
             "stopped with {unanswered} rows not answered; the answers so far are in the results"
         )),

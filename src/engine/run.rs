@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::summary::{Ended, RunError, Summary, exit_code};
+use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
 use crate::dispatch::{Dispatcher, Lane, OnEvent, Stop};
 use crate::input::{InputError, Inputs};
 use crate::job::{MessageTemplate, Plan};
@@ -43,32 +43,40 @@ pub(super) async fn run(
     let inputs = Arc::new(inputs);
     let asked = fan_out.run(Arc::clone(&inputs), &writer).await;
     let store = writer.finish()?;
-    let ended = asked?;
+    // Whatever went wrong with the input, what was answered is published.
+    let (ended, failure) = match asked {
+        Ok(ended) => (ended, inputs.changed()),
+        Err(error) => (Ended::Stopped, Some(error)),
+    };
 
-    let mut report = Report::new(&plan.name, plan.backends.iter().map(|b| b.name.to_string()));
+    let route = plan.route.iter().map(|position| &plan.backends[*position]);
+    let mut report = Report::new(&plan.name, route.map(|backend| backend.name.to_string()));
     let mut results = Results::create(&plan.output, &plan.columns)?;
     store.for_each(&plan.columns, |outcome| {
         report.add(outcome);
         results.write(outcome).map_err(RunError::from)
     })?;
-    let exit_code = exit_code(
-        ended,
-        fan_out.stop.interrupt(),
-        &report,
-        plan.max_failures,
-        fan_out.dispatcher.down(),
-    );
+    let exit_code = match failure {
+        Some(_) => ExitCode::Unexpected,
+        None => exit_code(
+            ended,
+            fan_out.stop.interrupt(),
+            &report,
+            plan.max_failures,
+            fan_out.dispatcher.down(),
+        ),
+    };
     let mut files = results.publish()?;
     files.extend(publish_report(&plan.output.dir, &report, exit_code.code())?);
-    if let Some(error) = inputs.changed() {
-        return Err(error.into());
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(Summary {
+            report,
+            ended,
+            exit_code,
+            files,
+        }),
     }
-    Ok(Summary {
-        report,
-        ended,
-        exit_code,
-        files,
-    })
 }
 
 /// What it takes to ask rows, many at a time.

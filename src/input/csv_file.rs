@@ -457,6 +457,17 @@ fn column_names(found: &Found, header: &ByteRecord) -> Result<Vec<String>, Box<P
     let at = |problem: Problem, from: Option<usize>| {
         Box::new(problem.at(place(&found.name, 1, text, from)))
     };
+    let separators = [(b';', "semicolons", ';'), (b'\t', "tabs", '\t')];
+    for (byte, plural, separator) in separators {
+        if header.len() == 1 && header[0].contains(&byte) {
+            let message = format!("{} separates its columns with {plural}", found.name);
+            let help = format!(
+                "inputs are separated with commas; convert it, for example: python3 -c \"import csv, sys; \
+                 csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={separator:?}))\" < in.csv > out.csv"
+            );
+            return Err(at(Problem::new(message).help(help), None));
+        }
+    }
     let mut names: Vec<String> = Vec::with_capacity(header.len());
     for (position, cell) in header.iter().enumerate() {
         let Ok(name) = std::str::from_utf8(cell) else {

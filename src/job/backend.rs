@@ -87,19 +87,17 @@ fn kind(context: &Context<'_>, problems: &mut Vec<Problem>) -> Option<BackendKin
             Some(BackendKind::Custom)
         }
         BackendType::OpenAi => {
-            let legacy = |model: &str| {
-                let old = model.ends_with("-instruct") || model.contains("-instruct-");
-                old || model == "text-davinci-003"
-            };
-            let default = match &context.keys.model {
-                Some(model) if legacy(&model.value) => "completions",
-                _ => "chat",
-            };
             let apis = [
                 ("chat", OpenAiApi::Chat),
                 ("completions", OpenAiApi::Completions),
                 ("responses", OpenAiApi::Responses),
             ];
+            let model = context.keys.model.as_ref().map_or("", |model| &model.value);
+            let default = OpenAiApi::default_for(model);
+            let default = apis
+                .iter()
+                .find(|(_, api)| *api == default)
+                .map_or("chat", |api| api.0);
             let (name, api) = server::api(context, &apis, default, problems)?;
             let server = server::resolve(context, Spec::openai(name), problems);
             Some(BackendKind::OpenAi(api, server))

@@ -1,5 +1,6 @@
 //! The plan: the job as it will run. Nothing is optional that the engine would have to interpret.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +140,18 @@ pub enum OpenAiApi {
     Responses,
 }
 
+impl OpenAiApi {
+    /// The endpoint of a model that the job or the program names none for: `completions` for the old
+    /// completion models, which answer nowhere else, `chat` for all others.
+    pub fn default_for(model: &str) -> Self {
+        let old = model.ends_with("-instruct") || model.contains("-instruct-");
+        match old || model == "text-davinci-003" {
+            true => OpenAiApi::Completions,
+            false => OpenAiApi::Chat,
+        }
+    }
+}
+
 /// Anthropic's endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AnthropicApi {
@@ -272,6 +285,23 @@ impl MaxFailures {
             MaxFailures::Rows(most) => failures > most,
             MaxFailures::PerMillion(share) => {
                 u128::from(failures) * 1_000_000 > u128::from(rows) * u128::from(share)
+            }
+        }
+    }
+}
+
+impl fmt::Display for MaxFailures {
+    /// As the job file would say it: `3`, `0.5%`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MaxFailures::Rows(rows) => write!(f, "{rows}"),
+            MaxFailures::PerMillion(share) => {
+                let percent = format!("{}.{:04}", share / 10_000, share % 10_000);
+                write!(
+                    f,
+                    "{}%",
+                    percent.trim_end_matches('0').trim_end_matches('.')
+                )
             }
         }
     }

@@ -242,8 +242,15 @@ impl Job {
             problems.extend(problem.map(|problem| problem.help("there are `csv` and `jsonl`")));
         }
         let clash = |name: &String| columns.is_some_and(|all| all.position(name).is_some());
-        if let Some(name) = plan.result_columns().into_iter().find(clash) {
-            let message = format!("the input has a column `{name}`, and the results add one too");
+        let clashes: Vec<String> = plan.result_columns().into_iter().filter(clash).collect();
+        if !clashes.is_empty() {
+            let clashes: Vec<&str> = clashes.iter().map(String::as_str).collect();
+            let (noun, added) = match clashes.len() {
+                1 => ("a column", "one"),
+                _ => ("columns", "them"),
+            };
+            let names = suggest::list(&clashes);
+            let message = format!("the input has {noun} {names}, and the results add {added} too");
             let input = self
                 .keys
                 .inputs

@@ -49,10 +49,14 @@ fn read(text: &str, whole: &Span, start: usize, problems: &mut Vec<Problem>) -> 
             problems.extend(found);
             None
         }
-        _ => Some(Node {
-            value: Value::Text(text.to_owned()),
-            span: whole.source.span(start, whole.end),
-        }),
+        _ => {
+            // What is no YAML is text, and text has no problems.
+            problems.truncate(before);
+            Some(Node {
+                value: Value::Text(text.to_owned()),
+                span: whole.source.span(start, whole.end),
+            })
+        }
     }
 }
 

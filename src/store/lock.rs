@@ -1,6 +1,7 @@
 //! One runner at a time in a directory.
 
 use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use super::StoreError;
@@ -28,19 +29,41 @@ impl Lock {
             path: path.clone(),
             source,
         };
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
+        let mut options = File::options();
+        options.create(true).truncate(false).read(true).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => {
+                note_holder(&mut file).map_err(failed)?;
+                Ok(Self { _file: file })
+            }
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
                 dir: dir.to_owned(),
+                holder: holder(&mut file),
             }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+}
+
+/// Writes this process's number into the file: for people only, the lock itself is the kernel's.
+fn note_holder(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+/// What the holder wrote: " (process 4711)", or nothing.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    match file
+        .take(20)
+        .read_to_string(&mut text)
+        .map(|_| text.trim().parse::<u32>())
+    {
+        Ok(Ok(process)) => format!(" (process {process})"),
+        _ => String::new(),
     }
 }
 

@@ -31,10 +31,12 @@ const QUEUE: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process runs a job in this directory.
-    #[error("another runner holds {dir}")]
+    #[error("another runner{holder} holds {dir}")]
     Locked {
         /// The directory.
         dir: PathBuf,
+        /// Which process, in brackets, where it says so.
+        holder: String,
     },
     /// The directory or a file in it cannot be made or opened.
     #[error("cannot {doing} {path}")]

@@ -212,17 +212,20 @@ impl Outcome {
         ))
     }
 
-    /// What is known to have been paid for the row, over all attempts; `None` if a part of it has no
-    /// price.
+    /// What is known to have been paid for the row, over all attempts; `None` if there were attempts
+    /// and nothing is known of what any of them cost. Unknown is never zero.
     pub fn paid(&self) -> Option<Usd> {
-        self.attempts
+        let known = self
+            .attempts
             .iter()
-            .map(|attempt| match attempt.cost {
+            .filter_map(|attempt| match attempt.cost {
                 Cost::Known(amount) => Some(amount),
-                Cost::Unknown { .. } => Some(Usd::ZERO),
-                Cost::Unpriced => None,
-            })
-            .sum()
+                Cost::Unknown { .. } | Cost::Unpriced => None,
+            });
+        match known.clone().next() {
+            None if !self.attempts.is_empty() => None,
+            _ => Some(known.sum()),
+        }
     }
 
     /// Tokens over all attempts; `None` if no attempt reported any.

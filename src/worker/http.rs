@@ -20,7 +20,7 @@ use super::retry_after;
 use super::text::{clip, origin};
 use crate::words::{CallError, ErrorClass};
 
-/// How long a connection may take to come up, name lookup and TLS included.
+/// How long a connection may take to come up at most, name lookup and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a reply, counted after decompression.
 const BODY_CAP: usize = 8 << 20;
@@ -45,6 +45,7 @@ struct ClientKey {
     tls: bool,
     http1: bool,
     idle: Duration,
+    connect: Duration,
 }
 
 /// One request.
@@ -130,6 +131,8 @@ impl Http {
             tls: url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.starts_with("https")),
             http1: call.http1,
             idle: call.idle,
+            // Shorter than the whole time: what runs out while connecting is known not to be sent.
+            connect: CONNECT_TIMEOUT.min(call.timeout * 9 / 10),
         };
         let mut clients = self
             .shared
@@ -168,7 +171,7 @@ fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(key.connect)
         .pool_idle_timeout(key.idle)
         .pool_max_idle_per_host(idle_per_host)
         .http2_keep_alive_interval(PING.0)

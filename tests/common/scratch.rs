@@ -200,6 +200,11 @@ impl Running {
         assert!(status.expect("kill can be run").success());
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The other end of a piped stdout.
     pub fn stdout(&mut self) -> std::process::ChildStdout {
         self.child.stdout.take().expect("stdout is a pipe")

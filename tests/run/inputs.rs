@@ -278,7 +278,7 @@ fn a_header_without_rows_is_a_run_of_nothing() {
         assert_eq!(published.lines.len(), 0);
         assert_eq!(published.report["cost"]["total_usd"], "0.00");
         ran.says("job: 0 of 0 rows answered")
-            .says("the input has a header and no rows");
+            .says("there are no rows to ask");
     }
 }
 

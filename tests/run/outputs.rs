@@ -230,7 +230,7 @@ fn a_prefix_renames_the_added_columns_and_nothing_else() {
          output: { dir: out }\n",
     );
     let ran = scratch.runner(&["job.yaml"]).exits(2);
-    ran.says("the input has a column `answer`, and the results add one too")
+    ran.says("the input has columns `answer` and `run_status`, and the results add them too")
         .says("help: give the added columns a prefix: `output: { prefix: result_ }`")
         .says("nothing was sent");
     scratch

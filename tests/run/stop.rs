@@ -28,7 +28,7 @@ fn an_interrupt_lets_requests_in_flight_end_and_starts_no_others() {
             published.answers()[..4],
             ["row 1", "row 2", "row 3", "row 4"]
         );
-        ran.says("stopping: waiting for requests in flight; once more to give them up")
+        ran.says("stopping: waiting for 4 rows in flight; once more to give them up")
             .says(&format!("exit {code}: stopped with 26 rows not answered"));
     }
 }
@@ -119,7 +119,8 @@ fn a_second_runner_in_the_same_directory_is_turned_away() {
     until("the first request", || !server.arrivals().is_empty());
     let second = scratch.runner(&["job.yaml"]).exits(75);
     assert!(second.took < Duration::from_secs(1), "{:?}", second.took);
-    assert_eq!(second.stderr, "error: another runner holds out\n");
+    let holder = format!("error: another runner (process {}) holds out\n", first.id());
+    assert_eq!(second.stderr, holder);
     first.wait().exits(0);
     let published = scratch.published("out", 0);
     assert_eq!(published.count("answered"), 2);

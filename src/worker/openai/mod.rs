@@ -37,12 +37,8 @@ impl OpenAiWorker {
     /// Asks this model, with the key in `OPENAI_API_KEY`, at `OPENAI_BASE_URL` if that is set.
     pub fn new(model: impl Into<String>) -> Self {
         let model = model.into();
-        let legacy = model.ends_with("-instruct") || model == "text-davinci-003";
         Self {
-            api: match legacy {
-                true => OpenAiApi::Completions,
-                false => OpenAiApi::Chat,
-            },
+            api: OpenAiApi::default_for(&model),
             remote: Remote::new(&DIALECT, Some(model)),
         }
     }
