@@ -32,7 +32,9 @@ impl Iterator for Backoff {
 
     fn next(&mut self) -> Option<Duration> {
         let ceiling = u64::try_from(self.ceiling.as_micros()).unwrap_or(u64::MAX - 1);
-        self.ceiling = self.ceiling.saturating_mul(2).min(self.max);
+        // From nothing too, so that a policy which starts at zero does not spin.
+        let doubled = self.ceiling.saturating_mul(2).max(Duration::from_millis(1));
+        self.ceiling = doubled.min(self.max);
         Some(Duration::from_micros(self.random.u64(0..=ceiling)))
     }
 }

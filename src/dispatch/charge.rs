@@ -24,14 +24,14 @@ pub(super) fn failure(backend: &Backend, request: &Request, error: &CallError) -
     if backend.price == Some(Price::FREE) {
         return Cost::Known(Usd::ZERO);
     }
-    let reported = error
-        .usage
-        .zip(backend.price)
-        .and_then(|(usage, price)| price.cost(&usage));
-    match reported {
-        Some(amount) => Cost::Known(amount),
-        None if error.class.possibly_billed() => unknown(backend, request),
-        None => Cost::Known(Usd::ZERO),
+    match (error.usage, backend.price) {
+        (Some(_), None) => Cost::Unpriced,
+        (Some(usage), Some(price)) => match price.cost(&usage) {
+            Some(amount) => Cost::Known(amount),
+            None => unknown(backend, request),
+        },
+        (None, _) if error.class.possibly_billed() => unknown(backend, request),
+        (None, _) => Cost::Known(Usd::ZERO),
     }
 }
 

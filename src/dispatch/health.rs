@@ -1,5 +1,6 @@
 //! Whether a backend is worth asking.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,14 +11,17 @@ use crate::words::{CallError, ErrorClass};
 
 /// How many attempts in a row must fail to reach a backend before it counts as lost …
 const LOST_AFTER: u32 = 10;
-/// … and for how long, so that a server which restarts is waited for.
+/// … and for how long, if it has not answered in this run: its address is probably wrong …
 const LOST_FOR: Duration = Duration::from_secs(5);
+/// … or if it has: it may be restarting, or the network may come back.
+const LOST_FOR_AFTER_ANSWERS: Duration = Duration::from_secs(10 * 60);
 
 /// What is known of a backend's health.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     stopped: OnceLock<CallError>,
     told: CancellationToken,
+    reached: AtomicBool,
     unreached: Mutex<Option<Unreached>>,
 }
 
@@ -48,6 +52,9 @@ impl Health {
 
     /// Takes note of how an attempt ended.
     pub(super) fn observe(&self, class: Option<ErrorClass>) {
+        if class != Some(ErrorClass::NotSent) {
+            self.reached.store(true, Ordering::Relaxed);
+        }
         let mut unreached = self.unreached();
         *unreached = match (class, *unreached) {
             (Some(ErrorClass::NotSent), Some(streak)) => Some(Unreached {
@@ -64,14 +71,32 @@ impl Health {
 
     /// Whether the backend has not been reached so often and for so long that it should be stopped.
     pub(super) fn lost(&self) -> bool {
-        self.unreached().is_some_and(|streak| {
-            streak.attempts >= LOST_AFTER && streak.since.elapsed() >= LOST_FOR
-        })
+        let bound = match self.reached() {
+            true => LOST_FOR_AFTER_ANSWERS,
+            false => LOST_FOR,
+        };
+        self.unreached()
+            .is_some_and(|streak| streak.attempts >= LOST_AFTER && streak.since.elapsed() >= bound)
     }
 
-    /// Whether it is stopped, or the last attempt did not reach it.
+    /// Whether it has answered in this run and is not reached now: it may be restarting.
+    pub(super) fn away(&self) -> bool {
+        self.reached() && self.streak() >= LOST_AFTER
+    }
+
+    fn reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is stopped, was never reached, or has not been reached many times in a row.
     pub(super) fn down(&self) -> bool {
-        self.stopped().is_some() || self.unreached().is_some()
+        let streak = self.streak();
+        self.stopped().is_some() || streak >= LOST_AFTER || (streak > 0 && !self.reached())
+    }
+
+    /// How many attempts in a row have not reached it.
+    fn streak(&self) -> u32 {
+        self.unreached().map_or(0, |streak| streak.attempts)
     }
 
     fn unreached(&self) -> MutexGuard<'_, Option<Unreached>> {

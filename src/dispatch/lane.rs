@@ -12,8 +12,7 @@ use super::limiter::Limiter;
 use super::stop::Stop;
 use crate::job::Backend;
 use crate::words::{
-    Attempt, AttemptKind, CallError, Completion, Cost, ErrorClass, OrchestratorError, Request,
-    Status, Usd,
+    Attempt, AttemptKind, CallError, Completion, ErrorClass, OrchestratorError, Request, Status,
 };
 use crate::worker::ModelWorker;
 
@@ -87,36 +86,19 @@ impl Lane {
                 latency,
             },
             Err(error) => Attempt {
+                backend: Arc::clone(&self.backend.name),
+                model: asked_for,
+                kind,
+                class,
+                error: Some(error.message.clone()),
                 http_status: error.status,
                 request_id: error.request_id.clone(),
                 usage: error.usage,
                 cost: charge::failure(&self.backend, request, error),
                 latency,
-                ..self.never_sent(kind, error.class, error.message.clone())
             },
         };
         Sent { attempt, result }
-    }
-
-    /// The ledger's line of an attempt that could not even be sent.
-    pub(super) fn never_sent(
-        &self,
-        kind: AttemptKind,
-        class: ErrorClass,
-        error: String,
-    ) -> Attempt {
-        Attempt {
-            backend: Arc::clone(&self.backend.name),
-            model: self.backend.model().map(str::to_owned),
-            kind,
-            class: Some(class),
-            error: Some(error),
-            http_status: None,
-            request_id: None,
-            usage: None,
-            cost: Cost::Known(Usd::ZERO),
-            latency: std::time::Duration::ZERO,
-        }
     }
 }
 

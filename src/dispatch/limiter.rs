@@ -80,6 +80,15 @@ impl Tokens {
     }
 }
 
+/// Why a request is not admitted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is larger than the limit itself.
+    TooLarge(String),
+    /// The backend is paused for longer than the caller would wait.
+    Paused(Duration),
+}
+
 /// The right to send one request; held until its reply is there.
 pub(super) struct Permit {
     _in_flight: Option<OwnedSemaphorePermit>,
@@ -121,11 +130,15 @@ impl Limiter {
         }
     }
 
-    /// Waits until the request may be sent, in order of arrival. An error says why it never may.
-    /// Cancelling the wait leaves nothing behind.
-    pub(super) async fn acquire(&self, request: &Request) -> Result<Permit, String> {
+    /// Waits until the request may be sent, in order of arrival; not at all for one that never may, nor
+    /// for the end of a pause of more than `patience`. Cancelling the wait leaves nothing behind.
+    pub(super) async fn acquire(
+        &self,
+        request: &Request,
+        patience: Option<Duration>,
+    ) -> Result<Permit, Refused> {
         let reserved = self.estimate(request);
-        self.fits(reserved)?;
+        self.fits(reserved).map_err(Refused::TooLarge)?;
         let in_flight = match &self.in_flight {
             Some(semaphore) => {
                 let permit = Arc::clone(semaphore).acquire_owned().await;
@@ -135,6 +148,10 @@ impl Limiter {
         };
         let _head = self.head.lock().await;
         while let Err(until) = self.try_take(reserved) {
+            let pause = self.paused_for();
+            if patience.is_some_and(|patience| pause > patience) {
+                return Err(Refused::Paused(pause));
+            }
             sleep_until(until).await;
         }
         Ok(Permit {
@@ -148,6 +165,14 @@ impl Limiter {
     pub(super) fn pause_until(&self, until: Instant) {
         let mut state = lock(&self.state);
         state.paused_until = state.paused_until.max(Some(until));
+    }
+
+    /// How much longer nothing is admitted.
+    fn paused_for(&self) -> Duration {
+        let until = lock(&self.state).paused_until;
+        until.map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        })
     }
 
     /// Takes the request's share of every ceiling, or says when to try again.
@@ -208,9 +233,9 @@ impl Permit {
         };
         let used = Tokens { input, output };
         for (counts, bucket) in &mut lock(&self.state).buckets {
-            let more =
-                i128::from(used.counted(*counts)) - i128::from(self.reserved.counted(*counts));
-            bucket.take(more);
+            // A server's word for what it used is not good for more than a minute's wait.
+            let used = used.counted(*counts).min(bucket.per_minute());
+            bucket.take(i128::from(used) - i128::from(self.reserved.counted(*counts)));
         }
     }
 }

@@ -27,12 +27,13 @@ pub use stop::{Interrupt, Stop};
 
 use backoff::Backoff;
 use lane::Sent;
-use tries::{MAX_RETRY_AFTER, Next, Tries};
+use limiter::Refused;
+use tries::{Next, Tries};
 
 use crate::job::RetryPolicy;
 use crate::words::{
-    Answer, Attempt, AttemptKind, CallError, Completion, ErrorClass, Event, Outcome, Request, Row,
-    Status,
+    Answer, Attempt, AttemptKind, CallError, Completion, ErrorClass, Event, MAX_RETRY_AFTER,
+    Outcome, Request, Row, Status,
 };
 
 /// What is told of every event; called from many tasks at once.
@@ -52,6 +53,8 @@ enum Asked {
     Replied(Completion),
     /// The backend has no answer for this row; the next one may.
     NoAnswer(String),
+    /// The request is larger than the backend's limits; the next one's may be wider.
+    Unfit(String),
     /// No backend would answer this request.
     Refused,
     /// The run was stopped.
@@ -84,6 +87,7 @@ impl Dispatcher {
     /// Asks the backends in order until one replies. Always ends in an outcome.
     pub async fn call(&self, row: Arc<Row>, mut request: Request) -> Outcome {
         let mut attempts = Vec::new();
+        let mut unfit = None;
         let mut asked_before: Option<(&Lane, String)> = None;
         for (position, lane) in self.route.iter().enumerate() {
             if lane.health().stopped().is_some() {
@@ -100,19 +104,26 @@ impl Dispatcher {
             match self.ask(position, &row, &mut request, &mut attempts).await {
                 Asked::Replied(completion) => return replied(row, completion, attempts),
                 Asked::NoAnswer(error) => asked_before = Some((lane, error)),
+                Asked::Unfit(error) => {
+                    unfit = Some(error.clone());
+                    asked_before = Some((lane, error));
+                }
                 Asked::Refused | Asked::Stopped => break,
             }
         }
-        Outcome {
-            row,
-            status: if attempts.is_empty() {
-                Status::NotRun
-            } else {
-                Status::Failed
+        match unfit {
+            Some(error) if attempts.is_empty() => Outcome::unsendable(row, error),
+            _ => Outcome {
+                row,
+                status: if attempts.is_empty() {
+                    Status::NotRun
+                } else {
+                    Status::Failed
+                },
+                answer: None,
+                error: None,
+                attempts,
             },
-            answer: None,
-            error: None,
-            attempts,
         }
     }
 
@@ -126,7 +137,9 @@ impl Dispatcher {
     ) -> Asked {
         let lane = &self.route[position];
         let mut backoff = Backoff::new(self.retry, row.index, position);
-        let mut tries = Tries::new(self.retry, self.has_usable_after(position));
+        let has_fallback = self.has_usable_after(position);
+        let mut tries = Tries::new(self.retry, has_fallback);
+        let patience = has_fallback.then_some(self.retry.max);
         request.attempt = 0;
         loop {
             let permit = tokio::select! {
@@ -134,17 +147,16 @@ impl Dispatcher {
                 () = self.stop.draining() => return Asked::Stopped,
                 // Nobody stands in the queue of a backend that answers no more.
                 () = lane.health().until_stopped() => None,
-                permit = lane.limiter().acquire(request) => Some(permit),
+                permit = lane.limiter().acquire(request, patience) => Some(permit),
             };
             if let Some(stopped) = lane.health().stopped() {
                 return Asked::NoAnswer(stopped.message.clone());
             }
             let permit = match permit.expect("a backend that is not stopped admits or refuses") {
                 Ok(permit) => permit,
-                Err(too_large) => {
-                    let kind = kind_of(position, request.attempt);
-                    attempts.push(lane.never_sent(kind, ErrorClass::RowFatal, too_large));
-                    return Asked::Refused;
+                Err(Refused::TooLarge(error)) => return Asked::Unfit(error),
+                Err(Refused::Paused(pause)) => {
+                    return Asked::NoAnswer(format!("throttled for another {}", seconds(pause)));
                 }
             };
             request.attempt += 1;
@@ -159,16 +171,18 @@ impl Dispatcher {
                 }
                 Err(error) => error,
             };
-            let next = match tries.after(&error, &mut backoff) {
+            let away = lane.health().away();
+            let next = match tries.after(&error, away, &mut backoff) {
                 Next::Retry(_) if lane.health().lost() => Next::StopBackend,
                 next => next,
             };
+            // Whom the limit or an outage concerns is the backend, not the row: everybody waits in the
+            // limiter's queue, whatever becomes of this row.
             let throttled = error.class == ErrorClass::Throttled;
+            let pauses = throttled || (away && !has_fallback);
             if next == Next::StopBackend {
                 self.stop_backend(lane, &error);
-            } else if throttled {
-                // The limit is the backend's, not the row's: everybody waits in the limiter's queue,
-                // whatever becomes of this row.
+            } else if pauses {
                 let asked_for = error.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
                 let pause = next.wait().unwrap_or_default().max(asked_for);
                 lane.limiter().pause_until(Instant::now() + pause);
@@ -187,7 +201,7 @@ impl Dispatcher {
                 error: error.message,
                 wait,
             });
-            if !throttled && !self.slept(lane, wait).await {
+            if !pauses && !self.slept(lane, wait).await {
                 return Asked::Stopped;
             }
         }
@@ -218,6 +232,11 @@ impl Dispatcher {
             () = sleep(wait) => true,
         }
     }
+}
+
+/// A wait as a person would say it.
+fn seconds(wait: Duration) -> String {
+    format!("{} s", wait.as_secs().max(1))
 }
 
 fn lane_name(lane: &Lane) -> &Arc<str> {

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use crate::job::RetryPolicy;
-use crate::words::{CallError, ErrorClass};
+use crate::words::{CallError, ErrorClass, MAX_RETRY_AFTER};
 
-/// The longest wait that a provider may ask for before it counts as out of quota.
-pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How often an attempt that may have been billed is made again.
 const MAX_BILLED_RETRIES: u32 = 1;
+/// How often a row is throttled, or misses a server that was there before, without using up attempts.
+const MAX_FREE_RETRIES: u32 = 300;
+/// The shortest pause for a server that was there before and cannot be reached now.
+const RESTART_PAUSE: Duration = Duration::from_secs(2);
 
 /// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub(super) struct Tries {
     has_fallback: bool,
     counted: u32,
     billed: u32,
+    free: u32,
     throttled: Duration,
 }
 
@@ -52,13 +55,15 @@ impl Tries {
             has_fallback,
             counted: 0,
             billed: 0,
+            free: 0,
             throttled: Duration::ZERO,
         }
     }
 
-    /// What to do after this failure.
-    pub(super) fn after(&mut self, error: &CallError, backoff: &mut Backoff) -> Next {
+    /// What to do after this failure. `away`: the backend was there before and is not reached now.
+    pub(super) fn after(&mut self, error: &CallError, away: bool, backoff: &mut Backoff) -> Next {
         match error.class {
+            ErrorClass::NotSent if away && !self.has_fallback => self.wait_for_restart(backoff),
             ErrorClass::NotSent | ErrorClass::Server => self.retry(error, backoff),
             ErrorClass::Ambiguous | ErrorClass::Invalid => {
                 self.billed += 1;
@@ -78,40 +83,47 @@ impl Tries {
         if self.counted >= self.policy.attempts {
             return Next::OtherBackend;
         }
-        match wait(error, backoff) {
-            Some(wait) => Next::Retry(wait),
-            None => Next::StopBackend,
-        }
+        self.wait(error, backoff)
     }
 
     /// Being throttled is no fault of the row: it does not use up the row's attempts unless another
     /// backend could answer, or it has waited as long as all its attempts' longest waits.
     fn throttled(&mut self, error: &CallError, backoff: &mut Backoff) -> Next {
         let patience = self.policy.max.saturating_mul(self.policy.attempts);
-        if self.has_fallback || self.throttled >= patience {
+        self.free += 1;
+        if self.has_fallback || self.throttled >= patience || self.free > MAX_FREE_RETRIES {
             self.counted += 1;
         }
         if self.counted >= self.policy.attempts {
             return Next::OtherBackend;
         }
-        match wait(error, backoff) {
-            Some(wait) => {
-                self.throttled += wait;
-                Next::Retry(wait)
-            }
-            None => Next::StopBackend,
+        let next = self.wait(error, backoff);
+        self.throttled += next.wait().unwrap_or_default();
+        next
+    }
+
+    /// A server that was there before is restarting, or the network is gone: the row's attempts are
+    /// kept, for nothing was sent. The backend's health says when that has lasted too long.
+    fn wait_for_restart(&mut self, backoff: &mut Backoff) -> Next {
+        self.free += 1;
+        match self.free > MAX_FREE_RETRIES {
+            true => Next::OtherBackend,
+            false => Next::Retry(backoff.next().unwrap_or_default().max(RESTART_PAUSE)),
         }
     }
-}
 
-/// The longer of what the provider asks for and the backoff; `None` if that is longer than a batch
-/// should wait.
-fn wait(error: &CallError, backoff: &mut Backoff) -> Option<Duration> {
-    let wait = backoff
-        .next()
-        .unwrap_or_default()
-        .max(error.retry_after.unwrap_or_default());
-    (wait <= MAX_RETRY_AFTER).then_some(wait)
+    /// The longer of what the provider asks for and the backoff. Nobody waits longer for a provider
+    /// than a batch should, nor longer than the policy's longest wait if another backend could answer.
+    fn wait(&self, error: &CallError, backoff: &mut Backoff) -> Next {
+        let asked_for = error.retry_after.unwrap_or_default();
+        if asked_for > MAX_RETRY_AFTER {
+            Next::StopBackend
+        } else if self.has_fallback && asked_for > self.policy.max {
+            Next::OtherBackend
+        } else {
+            Next::Retry(backoff.next().unwrap_or_default().max(asked_for))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +137,7 @@ mod tests {
         let mut backoff = Backoff::new(policy, 1, 0);
         let error = CallError::new(class, "failed");
         for attempt in 1..1000 {
-            let next = tries.after(&error, &mut backoff);
+            let next = tries.after(&error, false, &mut backoff);
             if !matches!(next, Next::Retry(_)) {
                 return (attempt, next);
             }
@@ -164,10 +176,74 @@ mod tests {
         let mut error = CallError::new(ErrorClass::Throttled, "slow down");
         error.retry_after = Some(Duration::from_secs(60));
         let after = |error: &CallError| {
-            Tries::new(policy, false).after(error, &mut Backoff::new(policy, 1, 0))
+            Tries::new(policy, false).after(error, false, &mut Backoff::new(policy, 1, 0))
         };
         assert_eq!(after(&error), Next::Retry(Duration::from_secs(60)));
         error.retry_after = Some(MAX_RETRY_AFTER + Duration::from_secs(1));
         assert_eq!(after(&error), Next::StopBackend);
+    }
+
+    #[test]
+    fn nobody_waits_longer_for_a_provider_than_the_policy_says_if_another_can_answer() {
+        let policy = RetryPolicy::default();
+        let mut error = CallError::new(ErrorClass::Throttled, "slow down");
+        error.retry_after = Some(policy.max + Duration::from_secs(1));
+        let mut backoff = Backoff::new(policy, 1, 0);
+        let next = Tries::new(policy, true).after(&error, false, &mut backoff);
+        assert_eq!(next, Next::OtherBackend);
+    }
+
+    #[test]
+    fn a_policy_of_no_wait_at_all_ends_nevertheless() {
+        let policy = RetryPolicy {
+            attempts: 3,
+            initial: Duration::ZERO,
+            max: Duration::from_secs(30),
+        };
+        let mut tries = Tries::new(policy, false);
+        let mut backoff = Backoff::new(policy, 1, 0);
+        let error = CallError::new(ErrorClass::Throttled, "slow down");
+        let retries = (0..2_000)
+            .take_while(|_| matches!(tries.after(&error, false, &mut backoff), Next::Retry(_)))
+            .count();
+        assert!(retries < 100, "{retries}");
+    }
+
+    #[test]
+    fn a_long_backoff_of_the_jobs_own_is_a_wait_and_not_a_lack_of_quota() {
+        let hour = Duration::from_secs(3600);
+        let policy = RetryPolicy {
+            attempts: 3,
+            initial: hour,
+            max: hour,
+        };
+        let error = CallError::new(ErrorClass::Server, "failed");
+        for row in 0..20 {
+            let next =
+                Tries::new(policy, true).after(&error, false, &mut Backoff::new(policy, row, 0));
+            assert!(matches!(next, Next::Retry(_)), "{next:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_there_before_costs_no_attempts_while_it_is_away() {
+        let policy = RetryPolicy::default();
+        let mut backoff = Backoff::new(policy, 1, 0);
+        let error = CallError::new(ErrorClass::NotSent, "connection refused");
+        let mut alone = Tries::new(policy, false);
+        for _ in 0..50 {
+            let next = alone.after(&error, true, &mut backoff);
+            assert!(next.wait() >= Some(RESTART_PAUSE), "{next:?}");
+        }
+        let mut with_fallback = Tries::new(policy, true);
+        let retries = (0..50)
+            .take_while(|_| {
+                matches!(
+                    with_fallback.after(&error, true, &mut backoff),
+                    Next::Retry(_)
+                )
+            })
+            .count();
+        assert_eq!(retries, 2);
     }
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::Usage;
 
+/// The longest wait that is a matter of pace. A provider that asks for more is out of quota.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+
 /// The ten classes of a failed (or flagged) attempt. Everything above the workers asks the class
 /// questions; nobody matches on status numbers or message text again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -14,7 +14,7 @@ mod row;
 mod sampling;
 
 pub use completion::{Completion, FinishReason, Usage};
-pub use error::{CallError, ErrorClass, OrchestratorError};
+pub use error::{CallError, ErrorClass, MAX_RETRY_AFTER, OrchestratorError};
 pub use event::Event;
 pub use money::{Cost, Price, Rate, Rates, Usd};
 pub use outcome::{Answer, Attempt, AttemptKind, Outcome, Status};

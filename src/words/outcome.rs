@@ -212,20 +212,16 @@ impl Outcome {
         ))
     }
 
-    /// What is known to have been paid for the row, over all attempts; `None` if there were attempts
-    /// and nothing is known of what any of them cost. Unknown is never zero.
+    /// What is known to have been paid for the row, over all attempts. `None` where that is nothing, but
+    /// the cost of an attempt is not known: unknown is never zero.
     pub fn paid(&self) -> Option<Usd> {
-        let known = self
-            .attempts
-            .iter()
-            .filter_map(|attempt| match attempt.cost {
-                Cost::Known(amount) => Some(amount),
-                Cost::Unknown { .. } | Cost::Unpriced => None,
-            });
-        match known.clone().next() {
-            None if !self.attempts.is_empty() => None,
-            _ => Some(known.sum()),
-        }
+        let known = |attempt: &Attempt| match attempt.cost {
+            Cost::Known(amount) => Some(amount),
+            Cost::Unknown { .. } | Cost::Unpriced => None,
+        };
+        let sum: Usd = self.attempts.iter().filter_map(known).sum();
+        let all_known = self.attempts.iter().all(|attempt| known(attempt).is_some());
+        (all_known || sum != Usd::ZERO).then_some(sum)
     }
 
     /// Tokens over all attempts; `None` if no attempt reported any.

@@ -5,10 +5,7 @@
 
 use std::time::Duration;
 
-use crate::words::ErrorClass;
-
-/// The longest wait that is a matter of pace. Who asks for more is out of quota.
-pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+use crate::words::{ErrorClass, MAX_RETRY_AFTER};
 
 /// Codes and types with which a 429 means money and not pace.
 const SPENT: [&str; 6] = [

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::classify::{Facts, MAX_RETRY_AFTER, classify, implied_status};
+use super::classify::{Facts, classify, implied_status};
 use super::fault::{Fault, is_error};
 use super::http::{Call, Http, Reply};
 use super::key::Key;
 use super::text::{clip, clip_to, origin};
 use super::wire;
 use crate::job::Server;
-use crate::words::{CallError, Completion, ErrorClass, Provider, Sampling, Usage};
+use crate::words::{CallError, Completion, ErrorClass, MAX_RETRY_AFTER, Provider, Sampling, Usage};
 
 /// What is the same for all servers of one provider.
 #[derive(Debug)]
