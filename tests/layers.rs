@@ -37,6 +37,11 @@ fn imports_point_down_and_siblings_do_not_meet() {
         let own = module(&path);
         for (number, line) in code.lines().enumerate() {
             for used in line.split("crate::").skip(1) {
+                assert!(
+                    !used.starts_with('{'),
+                    "{}: write one `use` a module, this test reads no groups",
+                    path.display()
+                );
                 let name: String = used
                     .chars()
                     .take_while(|c| c.is_alphanumeric() || *c == '_')

@@ -63,7 +63,7 @@ struct JobArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Check a run of only the first N rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
 
@@ -80,7 +80,7 @@ struct RunArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Run only the first N rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Print nothing but errors
     #[arg(long, short)]
@@ -115,12 +115,18 @@ fn exit(code: ExitCode) -> std::process::ExitCode {
 }
 
 fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("RUNNER_LOG");
-    if let Ok(filter) = filter {
-        tracing_subscriber::fmt()
+    let Ok(wanted) = std::env::var("RUNNER_LOG") else {
+        return;
+    };
+    // What the HTTP client says of itself would bury the rest; a filter may ask for it by name.
+    match tracing_subscriber::EnvFilter::try_new(format!("warn,runner={wanted}"))
+        .or_else(|_| tracing_subscriber::EnvFilter::try_new(&wanted))
+    {
+        Ok(filter) => tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(terminal::stderr_is_colorful())
             .with_writer(std::io::stderr)
-            .init();
+            .init(),
+        Err(error) => terminal::err(&format!("warning: RUNNER_LOG is not obeyed: {error}")),
     }
 }

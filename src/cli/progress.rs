@@ -112,9 +112,9 @@ impl Progress {
                     "warning: backend {backend} is not asked any more ({class}): {error}"
                 ));
             }
-            Event::DrainStarted { in_flight } => self.say(&format!(
-                "stopping: waiting for {in_flight} rows in flight; once more to give them up"
-            )),
+            Event::DrainStarted { .. } => {
+                self.say("stopping: waiting for requests in flight; once more to give them up")
+            }
             _ => {}
         }
     }

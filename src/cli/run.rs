@@ -29,7 +29,18 @@ pub fn run(args: &RunArgs) -> ExitCode {
     let dir = runner.plan().output.dir.clone();
     let most = runner.plan().max_failures;
     let started = Instant::now();
-    match runtime.block_on(execute(runner, args.quiet)) {
+    let ended = runtime.block_on(execute(runner, args.quiet));
+    // What a third signal left behind must not be waited for.
+    runtime.shutdown_background();
+    let Some(ended) = ended else {
+        let kept = dir.join("run.db");
+        terminal::err(&format!(
+            "left without results; the answers are in {}",
+            kept.display()
+        ));
+        return ExitCode::Interrupted;
+    };
+    match ended {
         Ok(run) => {
             if !args.quiet {
                 summary::print(&run, started.elapsed(), most);
@@ -51,15 +62,17 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-async fn execute(runner: Runner, quiet: bool) -> Result<Summary, RunError> {
+/// Runs the job; `None` if the user would not even wait for the results.
+async fn execute(runner: Runner, quiet: bool) -> Option<Result<Summary, RunError>> {
     let stop = Stop::new();
-    let signals = tokio::spawn(signals::obey(stop.clone()));
     let progress = Arc::new(Progress::new(quiet));
-    let ended = {
-        let progress = Arc::clone(&progress);
-        runner.run(stop, move |event| progress.on(&event)).await
+    let shown = Arc::clone(&progress);
+    // As a task of its own, for writing the results does not yield.
+    let run = tokio::spawn(runner.run(stop.clone(), move |event| shown.on(&event)));
+    let ended = tokio::select! {
+        ended = run => Some(ended.expect("a run neither panics nor is cancelled")),
+        () = signals::obey(stop) => None,
     };
-    signals.abort();
     progress.finish();
     ended
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first drains, the second gives up what is in flight.
+//! Ctrl-C and SIGTERM: the first drains, the second gives up what is in flight, the third leaves.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use super::terminal;
 /// How long requests in flight may take to end after the first signal.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Turns signals into stops; never ends by itself.
+/// Turns the first signal and the second (or the end of the grace) into stops. Ends at the one after
+/// that: who sends it does not want to wait for the results either.
 pub async fn obey(stop: Stop) {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -25,7 +26,7 @@ pub async fn obey(stop: Stop) {
         () = tokio::time::sleep(GRACE) => {}
     }
     stop.abort();
-    std::future::pending().await
+    signals.next().await;
 }
 
 #[cfg(unix)]

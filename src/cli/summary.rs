@@ -96,7 +96,9 @@ fn cells(name: &str, line: &BackendLine) -> [String; 7] {
         line.failed.to_string(),
         tokens(line.usage.input_tokens),
         tokens(line.usage.output_tokens),
-        line.paid.rounded(6),
+        line.spent
+            .amount()
+            .map_or("unknown".to_owned(), |amount| amount.rounded(6)),
     ]
 }
 
@@ -111,6 +113,9 @@ fn why(run: &Summary, most: MaxFailures) -> Option<String> {
         (ExitCode::Backends, _) => Some(format!(
             "{unanswered} rows have no answer, and every backend is exhausted or down"
         )),
+        (ExitCode::Failures, _) if unanswered == 1 => {
+            Some(format!("1 row has no answer, max_failures allows {most}"))
+        }
         (ExitCode::Failures, _) => Some(format!(
             "{unanswered} rows have no answer, max_failures allows {most}"
         )),

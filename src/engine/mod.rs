@@ -1,7 +1,8 @@
 //! Layer 4: the run. Rows in, bounded fan-out, one store writer, drain on stop.
 //!
 //! What this folder promises: a run holds as many rows as are in flight and no more; an outcome is
-//! stored before it is reported; whatever ends the run, every row that was answered is in the results.
+//! stored before it is reported; whatever ends the run, every answer that could be stored is in the
+//! store, and in the results unless these cannot be written.
 //! Nothing is printed here: what happens is told as [`Event`](crate::words::Event)s.
 
 mod run;

@@ -137,10 +137,13 @@ impl CsvFile {
     }
 
     fn reader(&self) -> Result<Reader<Box<dyn Read + Send>>, Option<InputError>> {
-        let file = self
-            .found
-            .open()
-            .map_err(|error| Some(self.io(error.into())))?;
+        let io = |error: std::io::Error| Some(self.io(error.into()));
+        let file = self.found.open().map_err(io)?;
+        // Before the first row is asked: another file of the same shape would be paid for in vain.
+        let now = Stamp::of(&file.get_ref().metadata().map_err(io)?);
+        if now != self.stamp {
+            return Err(Some(self.changed_error()));
+        }
         Ok(reader(file))
     }
 

@@ -60,8 +60,15 @@ pub(super) fn find(plan: &InputPlan) -> Result<Vec<Found>, Problem> {
             )));
         }
     }
-    let pattern = plan.path.to_string_lossy();
-    let base = pattern.strip_suffix(plan.written.as_str()).unwrap_or("");
+    let whole = plan.path.to_string_lossy();
+    let (base, pattern) = match whole.strip_suffix(plan.written.as_str()) {
+        // The folder of the job file is a name, not a pattern.
+        Some(base) => (
+            base,
+            format!("{}{}", glob::Pattern::escape(base), plan.written),
+        ),
+        None => ("", whole.clone().into_owned()),
+    };
     let matches = glob::glob(&pattern).map_err(|error| {
         problem(format!(
             "input {} is not a pattern: {}",

@@ -217,22 +217,31 @@ fn limits(context: &Context<'_>, problems: &mut Vec<Problem>) -> Limits {
     }
 }
 
-/// A request whose output alone is more than a minute's tokens would wait for ever.
+/// A request whose output alone leaves no room in a minute's tokens would wait for ever.
 fn check_fit(context: &Context<'_>, backend: &Backend, problems: &mut Vec<Problem>) {
     let (Some(keys), Some(cap)) = (&context.keys.limits, backend.max_tokens()) else {
         return;
     };
-    for (name, limit) in [
-        ("tokens_per_minute", &keys.value.tokens_per_minute),
+    // A prompt takes some tokens of the common limit too.
+    for (name, limit, least) in [
+        (
+            "tokens_per_minute",
+            &keys.value.tokens_per_minute,
+            u64::from(cap) + 1,
+        ),
         (
             "output_tokens_per_minute",
             &keys.value.output_tokens_per_minute,
+            u64::from(cap),
         ),
     ] {
         if let Some(limit) = limit
-            && limit.value < u64::from(cap)
+            && limit.value < least
         {
-            let message = format!("no request fits: `max_tokens` is {cap}, `{name}` is less");
+            let message = format!(
+                "no request fits: `max_tokens` is {cap}, `{name}` is {}",
+                limit.value
+            );
             let problem = limit.span.problem(message);
             problems.push(problem.help("lower `max_tokens` or raise the limit"));
         }

@@ -186,7 +186,7 @@ pub enum VllmApi {
 pub struct Server {
     /// The base URL without a trailing slash: for openai with its `/v1`, for the others the root.
     pub url: String,
-    /// The model asked for; `None` only for llama.cpp and vLLM's `generate`, which serve one.
+    /// The model asked for; `None` only for llama.cpp, which serves one, and vLLM, which is asked.
     pub model: Option<String>,
     /// The *name* of the environment variable that holds the key.
     pub api_key_env: Option<String>,
@@ -236,13 +236,13 @@ pub struct EchoFailure {
 /// The ceilings on the use of one backend. `None` is no ceiling.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests in any 60 seconds.
+    /// Requests in any 60 seconds, evenly spaced.
     pub requests_per_minute: Option<u32>,
-    /// Input and output tokens in any 60 seconds.
+    /// Input and output tokens a minute; a tenth of that may be used at once.
     pub tokens_per_minute: Option<u64>,
-    /// Input tokens in any 60 seconds.
+    /// Input tokens a minute, likewise.
     pub input_tokens_per_minute: Option<u64>,
-    /// Output tokens in any 60 seconds.
+    /// Output tokens a minute, likewise.
     pub output_tokens_per_minute: Option<u64>,
     /// Requests in flight.
     pub concurrency: Option<usize>,

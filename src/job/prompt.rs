@@ -148,7 +148,11 @@ pub fn template(
         Ok(template) => template,
         Err(error) => {
             let place = line_of(span, text, error.line);
-            problems.push(place.problem(format!("template: {}", error.message)));
+            let problem = place.problem(format!("template: {}", error.message));
+            problems.push(match bare_column(text, names.columns) {
+                Some(column) => problem.help(format!("write `{{{{ row[\"{column}\"] }}}}`")),
+                None => problem,
+            });
             return None;
         }
     };
@@ -159,6 +163,21 @@ pub fn template(
         problems.push(advise(problem, &name, columns, names.also));
     }
     (problems.len() == before).then_some(template)
+}
+
+/// The column that stands in a template's braces as if its name were an identifier.
+fn bare_column<'a>(text: &str, columns: Option<&'a Columns>) -> Option<&'a str> {
+    let blocks = text
+        .split("{{")
+        .skip(1)
+        .filter_map(|block| block.split("}}").next());
+    let inside: Vec<&str> = blocks
+        .map(|block| block.split('|').next().unwrap_or("").trim())
+        .collect();
+    let names = columns?.names().iter().map(String::as_str);
+    names
+        .into_iter()
+        .find(|name| name.contains([' ', '-', '.']) && inside.contains(name))
 }
 
 fn advise(problem: Problem, name: &str, columns: &Columns, also: &[&str]) -> Problem {

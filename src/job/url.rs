@@ -52,7 +52,11 @@ fn host(authority: &str) -> Option<&str> {
         }
         None => authority.split_once(':').unwrap_or((authority, "80")),
     };
-    let valid = !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0);
+    // Other characters (an escape such as `%2e` above all) would be read in another way when sent.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    let valid = !host.is_empty()
+        && host.chars().all(plain)
+        && port.parse::<u16>().is_ok_and(|port| port > 0);
     valid.then_some(host)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{BackendLine, Report};
+use super::report::{BackendLine, Report, Spent};
 use crate::words::Status;
 
 /// The file's name.
@@ -21,10 +21,13 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out, "# {}\n", escape(&report.job))?;
     writeln!(
         out,
-        "{} of {} rows answered, ${} paid.\n",
+        "{} of {} rows answered, {} paid.\n",
         report.rows_with(Status::Answered),
         report.rows(),
-        total.paid
+        match total.spent.amount() {
+            Some(amount) => format!("${amount}"),
+            None => "an unknown amount".to_owned(),
+        }
     )?;
     writeln!(out, "## Rows\n\n| status | rows |\n|---|---:|")?;
     for (status, rows) in report.by_status.iter().filter(|(_, rows)| **rows > 0) {
@@ -46,15 +49,20 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     backend(out, "**total**", &total)?;
     writeln!(out, "\n## Cost by model\n\n| model | USD |\n|---|---:|")?;
-    for (model, paid) in &report.by_model {
-        writeln!(out, "| {} | {paid} |", escape(model))?;
+    for (model, spent) in &report.by_model {
+        writeln!(out, "| {} | {} |", escape(model), amount(*spent))?;
     }
     writeln!(
         out,
         "\n## Attempts\n\n| kind | attempts | USD |\n|---|---:|---:|"
     )?;
-    for (kind, (attempts, paid)) in &report.by_kind {
-        writeln!(out, "| {} | {attempts} | {paid} |", kind.as_str())?;
+    for (kind, (attempts, spent)) in &report.by_kind {
+        writeln!(
+            out,
+            "| {} | {attempts} | {} |",
+            kind.as_str(),
+            amount(*spent)
+        )?;
     }
     if !report.by_class.is_empty() {
         writeln!(out, "\n| what went wrong | attempts |\n|---|---:|")?;
@@ -95,8 +103,14 @@ fn backend(out: &mut String, name: &str, line: &BackendLine) -> std::fmt::Result
         line.failed,
         tokens(line.usage.input_tokens),
         tokens(line.usage.output_tokens),
-        line.paid
+        amount(line.spent)
     )
+}
+
+fn amount(spent: Spent) -> String {
+    spent
+        .amount()
+        .map_or("unknown".to_owned(), |amount| amount.to_string())
 }
 
 /// What the totals do not say: costs that nobody knows.
@@ -114,10 +128,10 @@ pub fn notes(total: &BackendLine) -> Vec<String> {
             attempts(total.unbounded)
         ));
     }
-    if total.unpriced > 0 {
+    if total.spent.unpriced > 0 {
         notes.push(format!(
             "No price is known for {}: set `price` of the backend. Their cost is not in the total.",
-            attempts(total.unpriced)
+            attempts(total.spent.unpriced)
         ));
     }
     notes

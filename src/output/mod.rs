@@ -14,7 +14,7 @@ mod report_json;
 use std::path::{Path, PathBuf};
 
 pub use markdown::notes;
-pub use report::{BackendLine, Report};
+pub use report::{BackendLine, Report, Spent};
 
 use crate::job::{OutputFormat, OutputPlan};
 use crate::words::{Columns, Outcome};

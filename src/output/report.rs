@@ -16,9 +16,9 @@ pub struct Report {
     /// What each backend did, in the order of the job; also those that did nothing.
     pub by_backend: IndexMap<String, BackendLine>,
     /// What is known to have been paid, by the model that answered (or was asked for).
-    pub by_model: BTreeMap<String, Usd>,
+    pub by_model: BTreeMap<String, Spent>,
     /// What is known to have been paid, by the kind of attempt, and how many there were.
-    pub by_kind: BTreeMap<AttemptKind, (u64, Usd)>,
+    pub by_kind: BTreeMap<AttemptKind, (u64, Spent)>,
     /// How many attempts failed, by class.
     pub by_class: BTreeMap<ErrorClass, u64>,
     /// Rows that were answered by a later backend of the route than the first.
@@ -27,6 +27,30 @@ pub struct Report {
     pub examples: BTreeMap<&'static str, (String, String)>,
     /// The time of each row's last attempt that brought a reply: milliseconds → how many rows.
     latency_ms: BTreeMap<u64, u64>,
+}
+
+/// What is known to have been paid, and how many attempts on top have no known price.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// What is known to have been paid.
+    pub paid: Usd,
+    /// Attempts that used tokens of a model without a known price.
+    pub unpriced: u64,
+}
+
+impl Spent {
+    /// The amount; `None` where that is nothing only because no price is known. Unknown is never zero.
+    pub fn amount(&self) -> Option<Usd> {
+        (self.unpriced == 0 || self.paid != Usd::ZERO).then_some(self.paid)
+    }
+
+    fn add(&mut self, cost: Cost) {
+        match cost {
+            Cost::Known(amount) => self.paid += amount,
+            Cost::Unpriced => self.unpriced += 1,
+            Cost::Unknown { .. } => {}
+        }
+    }
 }
 
 /// What one backend did.
@@ -43,13 +67,11 @@ pub struct BackendLine {
     /// Attempts with a reply that did not report tokens.
     pub unreported: u64,
     /// What is known to have been paid.
-    pub paid: Usd,
+    pub spent: Spent,
     /// What may have been billed on top, at most.
     pub possibly_billed: Usd,
     /// Attempts that may have been billed without any known bound.
     pub unbounded: u64,
-    /// Attempts that used tokens of a model without a known price.
-    pub unpriced: u64,
 }
 
 impl Report {
@@ -115,29 +137,22 @@ impl Report {
             Some(usage) => line.usage.add(&usage),
             None => line.unreported += u64::from(attempt.class.is_none()),
         }
-        let paid = match attempt.cost {
-            Cost::Known(amount) => amount,
+        line.spent.add(attempt.cost);
+        match attempt.cost {
             Cost::Unknown {
                 at_most: Some(amount),
-            } => {
-                line.possibly_billed += amount;
-                Usd::ZERO
-            }
-            Cost::Unknown { at_most: None } => {
-                line.unbounded += 1;
-                Usd::ZERO
-            }
-            Cost::Unpriced => {
-                line.unpriced += 1;
-                Usd::ZERO
-            }
-        };
-        line.paid += paid;
+            } => line.possibly_billed += amount,
+            Cost::Unknown { at_most: None } => line.unbounded += 1,
+            Cost::Known(_) | Cost::Unpriced => {}
+        }
         let model = attempt.model.as_deref().unwrap_or("(not named)");
-        *self.by_model.entry(model.to_owned()).or_default() += paid;
-        let (attempts, sum) = self.by_kind.entry(attempt.kind).or_default();
+        self.by_model
+            .entry(model.to_owned())
+            .or_default()
+            .add(attempt.cost);
+        let (attempts, spent) = self.by_kind.entry(attempt.kind).or_default();
         *attempts += 1;
-        *sum += paid;
+        spent.add(attempt.cost);
     }
 
     /// The time in milliseconds within which this many percent of the replies came; `None` without
@@ -171,10 +186,10 @@ impl Report {
                 total.failed += line.failed;
                 total.usage.add(&line.usage);
                 total.unreported += line.unreported;
-                total.paid += line.paid;
+                total.spent.paid += line.spent.paid;
+                total.spent.unpriced += line.spent.unpriced;
                 total.possibly_billed += line.possibly_billed;
                 total.unbounded += line.unbounded;
-                total.unpriced += line.unpriced;
                 total
             })
     }

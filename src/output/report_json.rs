@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::report::{BackendLine, Report};
-use crate::words::Usd;
+use super::report::{BackendLine, Report, Spent};
 
 /// The file's name.
 pub(super) const NAME: &str = "report.json";
@@ -22,26 +21,26 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
     let by_kind = report
         .by_kind
         .iter()
-        .map(|(kind, (_, paid))| (kind.as_str().to_owned(), *paid));
+        .map(|(kind, (_, spent))| (kind.as_str().to_owned(), *spent));
     let by_backend = report
         .by_backend
         .iter()
-        .map(|(name, line)| (name.clone(), line.paid));
+        .map(|(name, line)| (name.clone(), line.spent));
     let by_model = report
         .by_model
         .iter()
-        .map(|(name, paid)| (name.clone(), *paid));
+        .map(|(name, spent)| (name.clone(), *spent));
     let value = json!({
         "schema": SCHEMA,
         "job": report.job,
         "rows": { "total": report.rows(), "by_status": by_status, "fell_back": report.fell_back },
         "cost": {
-            "total_usd": total.paid.to_string(),
+            "total_usd": amount(total.spent),
             "possibly_billed_usd": total.possibly_billed.to_string(),
             "by_backend": amounts(by_backend),
             "by_model": amounts(by_model),
             "by_kind": amounts(by_kind),
-            "unpriced_attempts": total.unpriced,
+            "unpriced_attempts": total.spent.unpriced,
             "unbounded_attempts": total.unbounded,
         },
         "tokens": tokens(report, &total),
@@ -58,10 +57,13 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
     format!("{value:#}\n")
 }
 
-fn amounts(amounts: impl Iterator<Item = (String, Usd)>) -> Map<String, Value> {
-    amounts
-        .map(|(name, amount)| (name, json!(amount.to_string())))
-        .collect()
+fn amounts(amounts: impl Iterator<Item = (String, Spent)>) -> Map<String, Value> {
+    amounts.map(|(name, spent)| (name, amount(spent))).collect()
+}
+
+/// What is known to have been paid, as an exact decimal; `unpriced_attempts` says what it lacks.
+fn amount(spent: Spent) -> Value {
+    json!(spent.paid.to_string())
 }
 
 fn tokens(report: &Report, total: &BackendLine) -> Value {

@@ -29,6 +29,10 @@ impl Lock {
             path: path.clone(),
             source,
         };
+        // A planted link would have this process write its number into another file.
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(failed(std::io::Error::other("it is not a regular file")));
+        }
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true);
         #[cfg(unix)]

@@ -24,6 +24,7 @@ pub use rusqlite::Error;
 const NAME: &str = "run.db";
 const PREVIOUS: &str = "run.db.previous";
 const WAL: &str = "-wal";
+const SHM: &str = "-shm";
 /// Raised whenever the tables change.
 const FORMAT: &str = "1";
 
@@ -248,30 +249,33 @@ fn unknown(column: usize, text: &str) -> Error {
     Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, message.into())
 }
 
-/// Renames the store of the run before, its log first: a database without its log is still whole up
-/// to the last checkpoint, a log beside another database is not.
+/// Renames the store of the run before and its log, which may hold committed rows if that run was
+/// killed. The log follows its database: if this is interrupted between the two, the next start finds
+/// the log alone and moves it to where the database went.
 fn set_aside(dir: &Path) -> Result<(), StoreError> {
-    for suffix in [WAL, ""] {
-        let from = dir.join(format!("{NAME}{suffix}"));
-        let to = dir.join(format!("{PREVIOUS}{suffix}"));
-        let moved = match std::fs::rename(&from, &to) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => match suffix {
-                WAL => remove_if_there(&to),
-                _ => Ok(()),
-            },
-            moved => moved,
-        };
-        moved.map_err(|source| StoreError::Io {
-            doing: "set aside",
-            path: from,
-            source,
-        })?;
-    }
-    Ok(())
+    let there = |name: &str| dir.join(name);
+    let moves = || -> std::io::Result<()> {
+        if there(NAME).try_exists()? {
+            ignore_missing(std::fs::remove_file(there(&format!("{PREVIOUS}{WAL}"))))?;
+            std::fs::rename(there(NAME), there(PREVIOUS))?;
+        }
+        let log = format!("{NAME}{WAL}");
+        ignore_missing(std::fs::rename(
+            there(&log),
+            there(&format!("{PREVIOUS}{WAL}")),
+        ))?;
+        // The index of a log is made anew from the log.
+        ignore_missing(std::fs::remove_file(there(&format!("{NAME}{SHM}"))))
+    };
+    moves().map_err(|source| StoreError::Io {
+        doing: "set aside",
+        path: there(NAME),
+        source,
+    })
 }
 
-fn remove_if_there(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
+fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -87,7 +87,8 @@ impl Fault {
 /// Whether a body with a good status is an error all the same.
 pub(super) fn is_error(json: &Value) -> bool {
     let error = &json["error"];
-    error.is_object() || error.is_string() || json["type"] == "error" || json["object"] == "error"
+    let says_something = error.as_str().is_some_and(|text| !text.is_empty());
+    error.is_object() || says_something || json["type"] == "error" || json["object"] == "error"
 }
 
 fn word(value: &Value) -> Option<String> {

@@ -4,6 +4,23 @@ use crate::served::{self, Served};
 const FAILING: &str = "type: echo, delay: 0ms, failures: { server: 100% }";
 
 #[test]
+fn a_request_too_large_for_one_backends_limit_is_asked_of_the_next() {
+    let scratch = Scratch::new();
+    let server = Served::echo();
+    scratch.rows(3).job(&format!(
+        "backends:\n\
+         \x20 {}\n\
+         \x20 wide: {{ type: echo, delay: 0ms }}",
+        server.backend("narrow", ", limits: { input_tokens_per_minute: 1 }")
+    ));
+    let (_, published) = scratch.run(0);
+    for row in 0..3 {
+        assert_eq!(published.attempts(row), ["wide fallback ok"]);
+    }
+    assert_eq!(server.requests(), 0);
+}
+
+#[test]
 fn backends_are_tried_in_the_order_of_fallback_and_no_others() {
     let scratch = Scratch::new();
     scratch.rows(3).job(&format!(

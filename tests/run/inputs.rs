@@ -405,8 +405,9 @@ fn a_limit_takes_the_first_rows_of_each_input() {
     // The option counts over all inputs.
     scratch.runner(&["job.yaml", "--limit", "3"]).exits(0);
     assert_eq!(scratch.published("out", 0).answers(), ["a1", "a2", "b1"]);
-    scratch.runner(&["job.yaml", "--limit", "0"]).exits(0);
-    assert_eq!(scratch.published("out", 0).lines.len(), 0);
+    // Nothing is no run: it would replace the results of one.
+    scratch.runner(&["job.yaml", "--limit", "0"]).exits(2);
+    assert_eq!(scratch.published("out", 0).lines.len(), 3);
     scratch.runner(&["job.yaml", "--limit", "99"]).exits(0);
     assert_eq!(scratch.published("out", 0).lines.len(), 4);
 }

@@ -306,10 +306,25 @@ fn a_model_without_a_price_costs_unknown_and_not_nothing() {
     scratch
         .rows(2)
         .job(&format!("backends: {{ {backend} }}").replace(",  }", " }"));
-    let (_, published) = scratch.run(0);
+    let (ran, published) = scratch.run(0);
     assert_eq!(published.field("cost_usd"), ["(none)"; 2]);
     assert_eq!(published.column("run_cost_usd"), [""; 2]);
     assert_eq!(published.report["cost"]["unpriced_attempts"], 2);
+    ran.says("unknown").says("No price is known for 2 attempts");
+}
+
+#[test]
+fn a_free_failure_before_an_answer_without_a_price_does_not_make_it_free() {
+    let scratch = Scratch::new();
+    let server = Served::new(|request, _| match request {
+        0 => served::fails(503, "server_error"),
+        _ => served::says("x"),
+    });
+    let backend = server.backend("a", "").replace("price: { input: 1, output: 2 }", "");
+    let job = format!("backends: {{ {backend} }}\nretry: {{ initial: 1ms }}");
+    scratch.rows(1).job(&job.replace(",  }", " }"));
+    let (_, published) = scratch.run(0);
+    assert_eq!(published.column("run_cost_usd"), [""]);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn an_interrupt_lets_requests_in_flight_end_and_starts_no_others() {
             published.answers()[..4],
             ["row 1", "row 2", "row 3", "row 4"]
         );
-        ran.says("stopping: waiting for 4 rows in flight; once more to give them up")
+        ran.says("stopping: waiting for requests in flight; once more to give them up")
             .says(&format!("exit {code}: stopped with 26 rows not answered"));
     }
 }
