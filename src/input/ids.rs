@@ -6,7 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::job::{Place, Problem};
 use crate::words::Columns;
 
-use super::csv_file::{CsvFile, MAX_PROBLEMS};
+use super::csv_file::CsvFile;
+use super::scan::MAX_PROBLEMS;
 
 /// The ids seen so far, as 8 bytes each; freed when the scan ends.
 #[derive(Debug, Default)]

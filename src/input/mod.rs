@@ -5,9 +5,12 @@
 //! [`Inputs::rows`] reads it again, record by record, in order. A file that changes in between is an
 //! error, not a different result. Cells are the bytes of the file, unquoted and otherwise untouched.
 
+mod bytes;
 mod csv_file;
 mod files;
+mod header;
 mod ids;
+mod scan;
 mod take;
 
 use std::path::Path;
@@ -16,8 +19,9 @@ use std::sync::Arc;
 use crate::job::{InputPlan, Problem};
 use crate::words::{Columns, Row};
 
-use csv_file::{CsvFile, Records};
+use csv_file::CsvFile;
 use ids::Ids;
+use scan::Records;
 use take::Selection;
 
 /// The inputs of a job, scanned and found sound.

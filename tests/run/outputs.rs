@@ -320,7 +320,9 @@ fn a_free_failure_before_an_answer_without_a_price_does_not_make_it_free() {
         0 => served::fails(503, "server_error"),
         _ => served::says("x"),
     });
-    let backend = server.backend("a", "").replace("price: { input: 1, output: 2 }", "");
+    let backend = server
+        .backend("a", "")
+        .replace("price: { input: 1, output: 2 }", "");
     let job = format!("backends: {{ {backend} }}\nretry: {{ initial: 1ms }}");
     scratch.rows(1).job(&job.replace(",  }", " }"));
     let (_, published) = scratch.run(0);

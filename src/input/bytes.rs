@@ -1,0 +1,173 @@
+//! The bytes of an input file: where a record starts, what its line looks like, how it is read.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+
+use csv::{Reader, ReaderBuilder};
+
+use super::files::Found;
+use crate::job::Place;
+
+/// How much of a line is shown.
+pub(super) const MAX_SHOWN: usize = 400;
+/// How much is read at once.
+pub(super) const BUFFER: usize = 1 << 16;
+/// The largest record, in bytes of the file.
+const MAX_RECORD: usize = 64 << 20;
+const UTF8_MARK: &[u8; 3] = b"\xef\xbb\xbf";
+
+impl Found {
+    /// Opens it.
+    pub(super) fn open(&self) -> std::io::Result<BufReader<File>> {
+        Ok(BufReader::with_capacity(BUFFER, File::open(&self.path)?))
+    }
+
+    /// The length of the byte order mark, which the CSV reader does not count in its offsets.
+    pub(super) fn mark(&self) -> u64 {
+        let mut start = [0; UTF8_MARK.len()];
+        let read = File::open(&self.path).and_then(|mut file| file.read_exact(&mut start));
+        if read.is_ok() && start == *UTF8_MARK {
+            start.len() as u64
+        } else {
+            0
+        }
+    }
+
+    /// At most so many bytes from an offset of the CSV reader.
+    pub(super) fn bytes_at(&self, offset: u64, most: usize) -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(offset + self.mark()))?;
+        let mut bytes = Vec::new();
+        file.take(most as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The number and the text of the line that a record starts on. The reader's position may point
+    /// before the line breaks that stand in front of the record.
+    pub(super) fn line_at(&self, position: &csv::Position) -> (u64, Vec<u8>) {
+        let bytes = self
+            .bytes_at(position.byte(), MAX_SHOWN)
+            .unwrap_or_default();
+        let skip = bytes
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+            .count();
+        let breaks = bytes[..skip].iter().filter(|byte| **byte == b'\n').count() as u64;
+        (
+            position.line() + breaks,
+            first_line(&bytes[skip..]).to_vec(),
+        )
+    }
+}
+
+/// A CSV reader over a file whose records are of bounded size.
+pub(super) type CsvReader = Reader<Capped>;
+
+/// A file that fails when too much of it is read without the end of a record: the CSV reader keeps a
+/// whole record in memory, and a quote that is never closed makes the rest of the file one record.
+pub(super) struct Capped {
+    file: BufReader<File>,
+    since: usize,
+}
+
+impl Capped {
+    /// A record has ended.
+    pub(super) fn record_ended(&mut self) {
+        self.since = 0;
+    }
+}
+
+impl Read for Capped {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.since += read;
+        if self.since > MAX_RECORD {
+            let message = format!(
+                "a record is larger than {} MiB (is a quote never closed?)",
+                MAX_RECORD >> 20
+            );
+            return Err(std::io::Error::other(message));
+        }
+        Ok(read)
+    }
+}
+
+/// A reader that starts behind the byte order mark, if there is one.
+pub(super) fn reader(mut file: BufReader<File>) -> CsvReader {
+    if file
+        .fill_buf()
+        .is_ok_and(|start| start.starts_with(UTF8_MARK))
+    {
+        file.consume(UTF8_MARK.len());
+    }
+    let capped = Capped { file, since: 0 };
+    ReaderBuilder::new()
+        .flexible(true)
+        .buffer_capacity(BUFFER)
+        .from_reader(capped)
+}
+
+/// The bytes before the first line break.
+pub(super) fn first_line(bytes: &[u8]) -> &[u8] {
+    bytes
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default()
+}
+
+/// A line as a place: the whole of it, or what stands at this byte.
+pub(super) fn place(name: &str, line: u64, text: &[u8], at: Option<usize>) -> Place {
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    let shown = &text[..text.len().min(MAX_SHOWN)];
+    let source = String::from_utf8_lossy(shown).into_owned();
+    let (column, width) = match at {
+        Some(at) => (
+            String::from_utf8_lossy(&shown[..at.min(shown.len())])
+                .chars()
+                .count()
+                + 1,
+            1,
+        ),
+        None => (1, source.chars().count().max(1)),
+    };
+    Place {
+        path: name.to_owned(),
+        line: usize::try_from(line).unwrap_or(usize::MAX),
+        column,
+        width,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_that_is_never_closed_does_not_take_all_memory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut text = b"text\n\"".to_vec();
+        text.resize(MAX_RECORD + 2 * BUFFER, b'x');
+        std::fs::write(file.path(), text).unwrap();
+        let file = BufReader::new(File::open(file.path()).unwrap());
+        let mut record = csv::ByteRecord::new();
+        let error = reader(file).read_byte_record(&mut record).unwrap_err();
+        assert!(error.to_string().contains("never closed"), "{error}");
+    }
+
+    #[test]
+    fn many_records_together_may_be_larger_than_one() {
+        let line = vec![b'x'; 4 << 20];
+        let text = [&line[..], b"\n"].concat().repeat(20);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let mut reader = reader(BufReader::new(File::open(file.path()).unwrap()));
+        let mut record = csv::ByteRecord::new();
+        let mut records = 0;
+        while reader.read_byte_record(&mut record).unwrap() {
+            reader.get_mut().record_ended();
+            records += 1;
+        }
+        assert_eq!(records, 19, "the first is the header");
+    }
+}
