@@ -510,3 +510,30 @@ fn problems_of_other_layers_stand_in_file_order_among_the_others() {
         .collect();
     assert_eq!(messages, ["no such file", "unknown key `what`"]);
 }
+
+#[test]
+fn an_override_that_is_a_template_needs_no_quotes() {
+    let job = "inputs: rows.csv\nprompt: x\nbackends: { dry: { type: echo } }\n";
+    for prompt in [
+        "{{ body }}",
+        "Q: {{ body }}",
+        "- {{ body }}",
+        "a: b: {{ body }}",
+    ] {
+        let plan = good(job, &[&format!("prompt={prompt}")]);
+        let shown = format!("{:?}", plan.prompt[0].content);
+        assert!(shown.contains(prompt), "{shown}");
+    }
+}
+
+#[test]
+fn a_dated_instruct_model_is_asked_through_completions_too() {
+    for (model, api) in [
+        ("gpt-3.5-turbo-instruct", OpenAiApi::Completions),
+        ("gpt-3.5-turbo-instruct-0914", OpenAiApi::Completions),
+        ("text-davinci-003", OpenAiApi::Completions),
+        ("gpt-4o-mini", OpenAiApi::Chat),
+    ] {
+        assert_eq!(OpenAiApi::default_for(model), api, "{model}");
+    }
+}

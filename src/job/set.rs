@@ -38,7 +38,7 @@ fn read(text: &str, whole: &Span, start: usize, problems: &mut Vec<Problem>) -> 
         in_argument(problem, whole);
     }
     match parsed {
-        Ok(mut node) if structured || is_scalar(&node) => {
+        Ok(mut node) if structured || (is_scalar(&node) && problems.len() == before) => {
             locate(&mut node, whole);
             Some(node)
         }
