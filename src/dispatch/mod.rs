@@ -176,8 +176,8 @@ impl Dispatcher {
                 Next::Retry(_) if lane.health().lost() => Next::StopBackend,
                 next => next,
             };
-            // Whom the limit or an outage concerns is the backend, not the row: everybody waits in the
-            // limiter's queue, whatever becomes of this row.
+            // A limit or an outage is the backend's and not the row's: everybody waits in the limiter's
+            // queue, whatever becomes of this row.
             let throttled = error.class == ErrorClass::Throttled;
             let pauses = throttled || (away && !has_fallback);
             if next == Next::StopBackend {
