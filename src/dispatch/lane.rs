@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::time::Instant;
@@ -62,6 +63,7 @@ impl Lane {
         let result = tokio::select! {
             biased;
             result = call => result.unwrap_or_else(|_| Err(panicked())),
+            limit = out_of_time(self.backend.timeout) => Err(timed_out(limit)),
             () = stop.aborted() => Err(cancelled()),
         };
         let result = result.map_err(OrchestratorError::into_call_error);
@@ -111,6 +113,22 @@ fn describe(completion: &Completion) -> String {
         other => other.as_str(),
     }
     .to_owned()
+}
+
+/// Waits until the time is over and says how long that was; for ever where there is no limit.
+async fn out_of_time(limit: Option<Duration>) -> Duration {
+    match limit {
+        Some(limit) => {
+            tokio::time::sleep(limit).await;
+            limit
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn timed_out(limit: Duration) -> OrchestratorError {
+    let message = format!("no answer within {limit:?} (raise `timeout` if it needs longer)");
+    CallError::new(ErrorClass::Ambiguous, message).into()
 }
 
 fn panicked() -> OrchestratorError {

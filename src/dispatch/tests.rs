@@ -86,6 +86,7 @@ fn lane(name: &str, limits: Limits, worker: Arc<dyn ModelWorker>) -> Lane {
     let backend = Backend {
         name: Arc::from(name),
         kind: BackendKind::Custom,
+        timeout: Some(Duration::from_secs(300)),
         limits,
         price: Some(Price::FREE),
     };
@@ -386,6 +387,17 @@ async fn a_stop_ends_every_wait_and_leaves_every_row_with_an_outcome() {
         );
         let attempts: usize = outcomes.iter().map(|outcome| outcome.attempts.len()).sum();
         assert_eq!(attempts, worker.sent().len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_never_answers_is_given_up_after_its_time() {
+    let worker = Recorder::new(script(3_600_000, 1, &[]));
+    let lanes = vec![lane("a", Limits::default(), worker)];
+    let outcomes = ask(&dispatcher(lanes, RetryPolicy::default()), 3).await;
+    for outcome in outcomes {
+        assert_eq!(outcome.last().unwrap().class, Some(ErrorClass::Ambiguous));
+        assert_eq!(outcome.last().unwrap().latency, Duration::from_secs(300));
     }
 }
 

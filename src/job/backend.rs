@@ -57,6 +57,9 @@ pub fn resolve(
         let price = price(&context, kind.as_ref(), problems);
         let backend = Backend {
             name: Arc::from(key.name.as_str()),
+            timeout: kind
+                .as_ref()
+                .and_then(|kind| own_timeout(kind, &context, problems)),
             kind: kind?,
             limits,
             price,
@@ -65,6 +68,20 @@ pub fn resolve(
         Some(backend)
     });
     backends.collect()
+}
+
+/// The time-out of a worker that keeps none itself. (A server's was read with the server.)
+fn own_timeout(
+    kind: &BackendKind,
+    context: &Context<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Duration> {
+    match kind {
+        BackendKind::Echo(_) | BackendKind::Custom => {
+            positive(context.keys.timeout.as_ref(), "timeout", problems).or(context.timeout)
+        }
+        _ => None,
+    }
 }
 
 /// The only place where the type decides.

@@ -12,11 +12,10 @@ const OPEN_SERVERS: &[&str] = &["llama_cpp", "vllm"];
 const CLASSIC: &[&str] = &["openai chat", "openai completions", "llama_cpp", "vllm"];
 
 /// The table. A key that is not here is taken by every type.
-const TABLE: [Takers; 20] = [
+const TABLE: [Takers; 19] = [
     ("url", SERVERS),
     ("api", SERVERS),
     ("api_key_env", SERVERS),
-    ("timeout", SERVERS),
     ("proxy", SERVERS),
     ("max_tokens", SERVERS),
     ("temperature", SERVERS),

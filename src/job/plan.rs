@@ -81,6 +81,8 @@ pub struct Backend {
     pub name: Arc<str>,
     /// What it speaks, and everything that belongs to that.
     pub kind: BackendKind,
+    /// How long an attempt may take where the worker keeps no time itself (echo and custom).
+    pub timeout: Option<Duration>,
     /// The ceilings on its use.
     pub limits: Limits,
     /// What it costs; `None` where no price is known.

@@ -64,6 +64,7 @@ fn backend(kind: BackendKind) -> Backend {
     Backend {
         name: "b".into(),
         kind,
+        timeout: None,
         limits: Limits::default(),
         price: None,
     }

@@ -228,6 +228,7 @@ async fn a_declared_proxy_is_used_but_never_for_this_machine() {
                     proxy: Some(proxy.url.clone()),
                 },
             ),
+            timeout: None,
             limits: Limits::default(),
             price: None,
         };
