@@ -1,7 +1,5 @@
 //! Backends that are servers: address, key, model, sampling.
 
-use std::time::Duration;
-
 use super::backend::{Context, positive};
 use super::decode::At;
 use super::plan::Server;
@@ -15,11 +13,6 @@ pub struct Spec {
     kind: &'static str,
     api: &'static str,
     provider: Provider,
-    url_env: &'static str,
-    default_url: &'static str,
-    /// The variable that holds the key, where one is required.
-    key_env: Option<&'static str>,
-    timeout: Duration,
     max_temperature: f64,
 }
 
@@ -30,10 +23,6 @@ impl Spec {
             kind: "openai",
             api,
             provider: Provider::OpenAi,
-            url_env: "OPENAI_BASE_URL",
-            default_url: "https://api.openai.com/v1",
-            key_env: Some("OPENAI_API_KEY"),
-            timeout: Duration::from_secs(30),
             max_temperature: 2.0,
         }
     }
@@ -44,10 +33,6 @@ impl Spec {
             kind: "anthropic",
             api,
             provider: Provider::Anthropic,
-            url_env: "ANTHROPIC_BASE_URL",
-            default_url: "https://api.anthropic.com",
-            key_env: Some("ANTHROPIC_API_KEY"),
-            timeout: Duration::from_secs(60),
             max_temperature: 1.0,
         }
     }
@@ -58,10 +43,6 @@ impl Spec {
             kind: "llama_cpp",
             api,
             provider: Provider::LlamaCpp,
-            url_env: "LLAMA_CPP_URL",
-            default_url: "http://localhost:8080",
-            key_env: None,
-            timeout: Duration::from_secs(30),
             max_temperature: 2.0,
         }
     }
@@ -72,10 +53,6 @@ impl Spec {
             kind: "vllm",
             api,
             provider: Provider::Vllm,
-            url_env: "VLLM_URL",
-            default_url: "http://localhost:8000",
-            key_env: None,
-            timeout: Duration::from_secs(60),
             max_temperature: 2.0,
         }
     }
@@ -103,7 +80,7 @@ pub fn resolve(context: &Context<'_>, spec: Spec, problems: &mut Vec<Problem>) -
     let keys = context.keys;
     parameters::check(keys, spec.kind, spec.api, problems);
     let model = keys.model.as_ref().map(|model| model.value.clone());
-    if let (None, Some(_), None) = (&model, spec.key_env, keys.written.key("model")) {
+    if let (None, Some(_), None) = (&model, spec.provider.key_env(), keys.written.key("model")) {
         let problem = context.name.problem(format!("{} needs a model", spec.kind));
         problems.push(problem.help("add `model: ...`"));
     }
@@ -125,7 +102,7 @@ pub fn resolve(context: &Context<'_>, spec: Spec, problems: &mut Vec<Problem>) -
         model,
         timeout: positive(keys.timeout.as_ref(), "timeout", problems)
             .or(context.timeout)
-            .unwrap_or(spec.timeout),
+            .unwrap_or(spec.provider.default_timeout()),
         proxy: keys.proxy.as_ref().map(|proxy| {
             check_url(&proxy.value, &proxy.span, problems);
             proxy.value.clone()
@@ -139,11 +116,12 @@ fn base_url(
     with_key: bool,
     problems: &mut Vec<Problem>,
 ) -> String {
-    let from_env = (context.around.env)(spec.url_env).filter(|url| !url.trim().is_empty());
+    let from_env =
+        (context.around.env)(spec.provider.url_env()).filter(|url| !url.trim().is_empty());
     let (text, place) = match (&context.keys.url, from_env) {
         (Some(At { value, span }), _) => (value.clone(), span),
         (None, Some(url)) => (url, context.name),
-        (None, None) => (spec.default_url.to_owned(), context.name),
+        (None, None) => (spec.provider.default_url().to_owned(), context.name),
     };
     let before = problems.len();
     let parsed = check_url(&text, place, problems);
@@ -156,14 +134,11 @@ fn base_url(
     }
     if context.keys.url.is_none() {
         for problem in &mut problems[before..] {
-            problem.message = format!("{}: {}", spec.url_env, problem.message);
+            problem.message = format!("{}: {}", spec.provider.url_env(), problem.message);
         }
     }
     let url = parsed.map_or(text, |url| url.text);
-    match spec.provider {
-        Provider::OpenAi => url,
-        _ => url.strip_suffix("/v1").unwrap_or(&url).to_owned(),
-    }
+    spec.provider.base_url(&url).to_owned()
 }
 
 fn check_url(text: &str, place: &Span, problems: &mut Vec<Problem>) -> Option<url::Url> {
@@ -182,7 +157,7 @@ fn api_key_env(context: &Context<'_>, spec: &Spec, problems: &mut Vec<Problem>) 
         // It was written and could not be read: that is enough to say.
         return None;
     }
-    let name = match (written, spec.key_env) {
+    let name = match (written, spec.provider.key_env()) {
         (Some(written), _) => written.value.as_str(),
         (None, Some(default)) => default,
         (None, None) => return None,

@@ -1,17 +1,6 @@
 //! How a model is asked to sample, the defaults of each worker, and who refuses what.
 
-/// Whose protocol and whose rules a backend follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Provider {
-    /// OpenAI's API or a server that speaks it.
-    OpenAi,
-    /// Anthropic's API or a server that speaks it.
-    Anthropic,
-    /// llama.cpp's `llama-server`.
-    LlamaCpp,
-    /// `vllm serve`, or vLLM's legacy api_server.
-    Vllm,
-}
+use super::Provider;
 
 /// The sampling parameters of a backend. `None` is not sent: the server's own default holds.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,15 +15,10 @@ use crate::words::{CallError, Completion, FinishReason, Provider, Request, Role,
 
 static DIALECT: Dialect = Dialect {
     provider: Provider::Anthropic,
-    url_env: "ANTHROPIC_BASE_URL",
-    default_url: "https://api.anthropic.com",
-    versioned: false,
-    key_env: Some("ANTHROPIC_API_KEY"),
     auth: Auth::XApiKey,
     headers: &[("anthropic-version", "2023-06-01")],
     http1: false,
     idle: Duration::from_secs(30),
-    timeout: Duration::from_secs(60),
 };
 
 const MESSAGES: Endpoint = Endpoint {

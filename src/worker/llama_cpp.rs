@@ -15,16 +15,11 @@ use crate::words::{CallError, Completion, FinishReason, Provider, Request, Sampl
 
 static DIALECT: Dialect = Dialect {
     provider: Provider::LlamaCpp,
-    url_env: "LLAMA_CPP_URL",
-    default_url: "http://localhost:8080",
-    versioned: false,
-    key_env: None,
     auth: Auth::Bearer,
     headers: &[],
     http1: true,
     // The server closes an idle connection after 5 s; a request must not meet it on its way out.
     idle: Duration::from_secs(3),
-    timeout: Duration::from_secs(30),
 };
 
 const COMPLETION: Endpoint = Endpoint {

@@ -19,14 +19,6 @@ use crate::words::{CallError, Completion, ErrorClass, MAX_RETRY_AFTER, Provider,
 pub(super) struct Dialect {
     /// Whose defaults hold.
     pub provider: Provider,
-    /// The variable that may hold the address.
-    pub url_env: &'static str,
-    /// The address otherwise.
-    pub default_url: &'static str,
-    /// Whether the address ends in the API's version; otherwise it names the server's root.
-    pub versioned: bool,
-    /// The variable that holds the key, where one is needed.
-    pub key_env: Option<&'static str>,
     /// How the key is sent.
     pub auth: Auth,
     /// Headers of every request.
@@ -35,8 +27,6 @@ pub(super) struct Dialect {
     pub http1: bool,
     /// How long an idle connection is kept.
     pub idle: Duration,
-    /// How long a reply may take.
-    pub timeout: Duration,
 }
 
 /// How a key is sent.
@@ -75,10 +65,11 @@ pub(super) struct Remote {
 impl Remote {
     /// The provider's default server, with this model.
     pub(super) fn new(dialect: &'static Dialect, model: Option<String>) -> Self {
-        let sampling = Sampling::defaults(dialect.provider, model.as_deref().unwrap_or_default());
-        let url = std::env::var(dialect.url_env).unwrap_or_default();
+        let provider = dialect.provider;
+        let sampling = Sampling::defaults(provider, model.as_deref().unwrap_or_default());
+        let url = std::env::var(provider.url_env()).unwrap_or_default();
         let url = match url.trim() {
-            "" => dialect.default_url,
+            "" => provider.default_url(),
             url => url,
         };
         Self {
@@ -87,12 +78,12 @@ impl Remote {
             server: Server {
                 url: url.to_owned(),
                 model,
-                api_key_env: dialect.key_env.map(str::to_owned),
+                api_key_env: provider.key_env().map(str::to_owned),
                 sampling,
-                timeout: dialect.timeout,
+                timeout: provider.default_timeout(),
                 proxy: None,
             },
-            key: dialect.key_env.map_or(Key::None, Key::env),
+            key: provider.key_env().map_or(Key::None, Key::env),
         }
     }
 
@@ -167,14 +158,7 @@ impl Remote {
     }
 
     fn address(&self, path: &str) -> String {
-        let base = self.server.url.trim().trim_end_matches('/');
-        let base = match self.dialect.versioned {
-            true => base,
-            false => base
-                .strip_suffix("/v1")
-                .unwrap_or(base)
-                .trim_end_matches('/'),
-        };
+        let base = self.dialect.provider.base_url(&self.server.url);
         format!("{base}{path}")
     }
 

@@ -17,16 +17,11 @@ use crate::words::{CallError, Completion, ErrorClass, Provider, Request, Samplin
 
 static DIALECT: Dialect = Dialect {
     provider: Provider::Vllm,
-    url_env: "VLLM_URL",
-    default_url: "http://localhost:8000",
-    versioned: false,
-    key_env: None,
     auth: Auth::Bearer,
     headers: &[],
     http1: true,
     // Its HTTP server closes an idle connection after 5 s.
     idle: Duration::from_secs(3),
-    timeout: Duration::from_secs(60),
 };
 
 const GENERATE: Endpoint = Endpoint {

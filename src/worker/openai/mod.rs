@@ -15,15 +15,10 @@ use crate::words::{CallError, Completion, Provider, Request};
 
 static DIALECT: Dialect = Dialect {
     provider: Provider::OpenAi,
-    url_env: "OPENAI_BASE_URL",
-    default_url: "https://api.openai.com/v1",
-    versioned: true,
-    key_env: Some("OPENAI_API_KEY"),
     auth: Auth::Bearer,
     headers: &[],
     http1: false,
     idle: Duration::from_secs(30),
-    timeout: Duration::from_secs(30),
 };
 
 /// Asks OpenAI's API, or a server that speaks it.
