@@ -187,6 +187,33 @@ async fn tokens_a_minute_are_kept_and_what_was_not_used_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_claims_absurd_usage_does_not_block_its_backend_for_ever() {
+    let limits = Limits {
+        tokens_per_minute: Some(1_000),
+        concurrency: Some(1),
+        ..Limits::default()
+    };
+    let mut echo = script(10, 1, &[]);
+    echo.usage = Some(crate::job::EchoUsage {
+        input_tokens: u64::MAX / 2,
+        output_tokens: 0,
+    });
+    let lanes = vec![lane("a", limits, Recorder::new(echo))];
+    let began = Instant::now();
+    let outcomes = ask(&dispatcher(lanes, RetryPolicy::default()), 4).await;
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.status == Status::Answered)
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(5 * 60),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backend_never_has_more_requests_in_flight_than_its_ceiling() {
     let limits = Limits {
         concurrency: Some(3),

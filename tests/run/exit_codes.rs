@@ -74,3 +74,17 @@ fn wrong_usage_exits_with_2_and_help_with_0() {
         format!("runner {}\n", env!("CARGO_PKG_VERSION"))
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn a_planted_link_does_not_have_another_file_written() {
+    let scratch = Scratch::new();
+    scratch.rows(1).job("backends: { a: { type: echo } }");
+    scratch.write("victim", "precious").write("out/x", "");
+    let link = scratch.path().join("out/run.lock");
+    std::os::unix::fs::symlink(scratch.path().join("victim"), link).unwrap();
+    let ran = scratch.runner(&["job.yaml"]).exits(6);
+    ran.says("cannot lock out/run.lock: it is not a regular file");
+    let victim = std::fs::read_to_string(scratch.path().join("victim")).unwrap();
+    assert_eq!(victim, "precious");
+}

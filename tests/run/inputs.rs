@@ -609,3 +609,19 @@ fn inputs_are_found_from_the_job_and_results_from_the_working_directory() {
     let top = fs::read_dir(scratch.path()).unwrap().count();
     assert_eq!(top, 3);
 }
+
+#[test]
+fn a_pattern_is_found_whatever_the_folder_of_the_job_is_called() {
+    let scratch = Scratch::new();
+    scratch
+        .write("x[old]*/a.csv", "text\na\n")
+        .write("x[old]*/b.csv", "text\nb\n")
+        .write(
+            "x[old]*/job.yaml",
+            format!(
+                "inputs: \"*.csv\"\nprompt: \"{{{{ text }}}}\"\noutput: {{ dir: out }}\n{ECHO}\n"
+            ),
+        );
+    scratch.runner(&["x[old]*/job.yaml"]).exits(0);
+    assert_eq!(scratch.published("out", 0).answers(), ["a", "b"]);
+}

@@ -157,3 +157,55 @@ fn a_reader_of_stdout_that_leaves_does_not_end_the_run() {
     assert_eq!(published.count("answered"), 50);
     assert!(scratch.path().join("out/report.md").is_file());
 }
+
+#[test]
+fn a_third_interrupt_does_not_even_wait_for_the_results() {
+    let scratch = Scratch::new();
+    let server = Served::always(Act::Hang(Vec::new()));
+    // Enough rows that writing all of them down as not run takes a while.
+    scratch.rows(300_000).job(&format!(
+        "backends: {{ {} }}\nconcurrency: 1",
+        server.backend("a", "")
+    ));
+    let running = scratch.start(&["job.yaml"]);
+    until("the first request", || !server.arrivals().is_empty());
+    running.signal("INT");
+    running.says("stopping: ");
+    running.signal("INT");
+    std::thread::sleep(Duration::from_millis(200));
+    let asked = std::time::Instant::now();
+    running.signal("INT");
+    let ran = running.wait().exits(130);
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    ran.says("left without results; the answers are in out/run.db");
+    assert!(!scratch.path().join("out/results.csv").exists());
+}
+
+#[test]
+fn the_store_of_a_killed_run_is_kept_with_every_answer_that_was_committed() {
+    let scratch = Scratch::new();
+    let server = Served::new(|request, _| match request {
+        0..8 => served::says("x"),
+        _ => Act::Hang(Vec::new()),
+    });
+    let hanging = format!(
+        "backends: {{ {} }}\nconcurrency: 2",
+        server.backend("a", "")
+    );
+    scratch.rows(20).job(&hanging);
+    let stored = |name: &str| {
+        let connection = rusqlite::Connection::open(scratch.path().join("out").join(name));
+        let count = "SELECT count(*) FROM outcomes WHERE status = 'answered'";
+        let rows = connection.and_then(|db| db.query_row(count, [], |row| row.get::<_, u64>(0)));
+        rows.unwrap_or(0)
+    };
+    let running = scratch.start(&["job.yaml"]);
+    until("eight answers in the store", || stored("run.db") == 8);
+    running.signal("KILL");
+    assert_eq!(running.wait().code, None);
+    scratch.job("backends: { a: { type: echo, delay: 0ms } }");
+    scratch.run(0);
+    assert_eq!(stored("run.db.previous"), 8);
+    assert_eq!(stored("run.db"), 20);
+}
