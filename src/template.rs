@@ -118,6 +118,32 @@ impl Template {
     }
 }
 
+/// A compiled expression over a row that is true or not.
+#[derive(Debug, Clone)]
+pub struct Condition(Template);
+
+impl Condition {
+    /// Compiles an expression such as `tier == "premium"`.
+    pub fn compile(expression: &str) -> Result<Self, TemplateError> {
+        // Taken alone first, so that it cannot end the block that it is put into.
+        Environment::new()
+            .compile_expression(expression)
+            .map_err(|error| describe(&error))?;
+        let source = format!("{{% if ({expression}) %}}1{{% endif %}}");
+        Template::compile(&source).map(Self)
+    }
+
+    /// The names that it reads and that are not columns, sorted.
+    pub fn unknown_names(&self, columns: &Columns) -> Vec<String> {
+        self.0.unknown_names(columns, &[])
+    }
+
+    /// Whether it is true of a row. Empty text, 0 and empty lists are not.
+    pub fn holds(&self, row: &Arc<Row>) -> Result<bool, TemplateError> {
+        self.0.render(row).map(|text| !text.is_empty())
+    }
+}
+
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Template")

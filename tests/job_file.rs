@@ -228,8 +228,8 @@ fn the_job_of_the_design_page_means_what_it_says() {
     let roles: Vec<Role> = plan.prompt.iter().map(|message| message.role).collect();
     assert_eq!(roles, [Role::System, Role::User]);
     let names: Vec<&str> = plan.backends.iter().map(|backend| &*backend.name).collect();
-    assert_eq!(names, ["local", "gpt", "claude", "dry"]);
-    assert_eq!(plan.route, [0, 1, 2]);
+    assert_eq!(names, ["local", "gpt", "claude"]);
+    assert_eq!(plan.entries[0].rules[0].to, [0, 1, 2]);
     assert_eq!(plan.backends[1].limits.tokens_per_minute, Some(200_000));
     assert_eq!(
         plan.backends[2].limits.output_tokens_per_minute,
@@ -436,9 +436,10 @@ fn an_override_wins_over_the_file_and_adds_what_is_not_there() {
         "max_failures=0.5%",
     ];
     let plan = good(TICKETS, &overrides);
-    assert_eq!(plan.backends[1].model(), Some("gpt-4o"));
+    assert_eq!(plan.backends[0].model(), Some("gpt-4o"));
     assert_eq!(plan.inputs[0].take, Take::First(10));
-    assert_eq!(plan.route, [1, 3]);
+    let names: Vec<&str> = plan.backends.iter().map(|backend| &*backend.name).collect();
+    assert_eq!(names, ["gpt", "dry"]);
     assert_eq!(
         plan.output.result_columns()[..2],
         ["x_answer", "x_run_status"]

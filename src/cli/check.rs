@@ -16,11 +16,7 @@ pub fn check(args: &JobArgs) -> ExitCode {
     match load(&args.job, &options) {
         Ok(runner) => {
             let plan = runner.plan();
-            let route = plan
-                .route
-                .iter()
-                .map(|position| &*plan.backends[*position].name);
-            let route: Vec<&str> = route.collect();
+            let route: Vec<&str> = plan.backends.iter().map(|backend| &*backend.name).collect();
             terminal::out(&format!(
                 "{}: no problems; {} rows for {}",
                 args.job.display(),

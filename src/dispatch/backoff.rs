@@ -49,6 +49,7 @@ mod tests {
             attempts: 9,
             initial: Duration::from_millis(100),
             max: Duration::from_millis(350),
+            ..RetryPolicy::default()
         };
         let mut longest = [Duration::ZERO; 4];
         for row in 0..2_000 {

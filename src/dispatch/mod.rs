@@ -30,19 +30,41 @@ use lane::Sent;
 use limiter::Refused;
 use tries::{Next, Tries};
 
-use crate::job::RetryPolicy;
+use crate::job::{FallbackPolicy, Plan, RetryPolicy};
 use crate::words::{
-    Answer, Attempt, AttemptKind, CallError, Completion, ErrorClass, Event, MAX_RETRY_AFTER,
+    Answer, Attempt, AttemptKind, CallError, Completion, ErrorClass, Event, Item, MAX_RETRY_AFTER,
     Outcome, Request, Row, Status,
 };
 
 /// What is told of every event; called from many tasks at once.
 pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// The backends of a run, live, in the order of the route.
+/// How rows are dispatched.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// How often and how patiently a backend is tried.
+    pub retry: RetryPolicy,
+    /// When the next backend of a route is asked.
+    pub fallback: FallbackPolicy,
+    /// After this long without an answer a second request is made beside the first.
+    pub hedge_after: Option<Duration>,
+}
+
+impl Policy {
+    /// The policy of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        Self {
+            retry: plan.retry,
+            fallback: plan.fallback.clone(),
+            hedge_after: plan.hedge_after,
+        }
+    }
+}
+
+/// The backends of a run, live.
 pub struct Dispatcher {
-    route: Vec<Lane>,
-    retry: RetryPolicy,
+    lanes: Vec<Lane>,
+    policy: Policy,
     stop: Stop,
     on_event: OnEvent,
 }
@@ -62,11 +84,11 @@ enum Asked {
 }
 
 impl Dispatcher {
-    /// A dispatcher over these backends, tried in this order.
-    pub fn new(route: Vec<Lane>, retry: RetryPolicy, stop: Stop, on_event: OnEvent) -> Self {
+    /// A dispatcher over these backends; routes name them by their positions.
+    pub fn new(lanes: Vec<Lane>, policy: Policy, stop: Stop, on_event: OnEvent) -> Self {
         Self {
-            route,
-            retry,
+            lanes,
+            policy,
             stop,
             on_event,
         }
@@ -74,22 +96,23 @@ impl Dispatcher {
 
     /// Whether any backend is left that can be asked.
     pub fn usable(&self) -> bool {
-        self.route
+        self.lanes
             .iter()
             .any(|lane| lane.health().stopped().is_none())
     }
 
     /// Whether every backend is stopped or has not been reached lately.
     pub fn down(&self) -> bool {
-        self.route.iter().all(|lane| lane.health().down())
+        self.lanes.iter().all(|lane| lane.health().down())
     }
 
-    /// Asks the backends in order until one replies. Always ends in an outcome.
-    pub async fn call(&self, row: Arc<Row>, mut request: Request) -> Outcome {
+    /// Asks the backends of the route in order until one replies. Always ends in an outcome.
+    pub async fn call(&self, item: Item, mut request: Request, route: &[usize]) -> Outcome {
+        let row = Arc::clone(&item.row);
         let mut attempts = Vec::new();
         let mut unfit = None;
         let mut asked_before: Option<(&Lane, String)> = None;
-        for (position, lane) in self.route.iter().enumerate() {
+        for (position, lane) in route.iter().map(|at| &self.lanes[*at]).enumerate() {
             if lane.health().stopped().is_some() {
                 continue;
             }
@@ -101,8 +124,11 @@ impl Dispatcher {
                     error,
                 });
             }
-            match self.ask(position, &row, &mut request, &mut attempts).await {
-                Asked::Replied(completion) => return replied(row, completion, attempts),
+            match self
+                .ask(route, position, &row, &mut request, &mut attempts)
+                .await
+            {
+                Asked::Replied(completion) => return replied(item, completion, attempts),
                 Asked::NoAnswer(error) => asked_before = Some((lane, error)),
                 Asked::Unfit(error) => {
                     unfit = Some(error.clone());
@@ -112,9 +138,9 @@ impl Dispatcher {
             }
         }
         match unfit {
-            Some(error) if attempts.is_empty() => Outcome::unsendable(row, error),
+            Some(error) if attempts.is_empty() => Outcome::unsendable(item, error),
             _ => Outcome {
-                row,
+                item,
                 status: if attempts.is_empty() {
                     Status::NotRun
                 } else {
@@ -123,6 +149,7 @@ impl Dispatcher {
                 answer: None,
                 error: None,
                 attempts,
+                answered_by: None,
             },
         }
     }
@@ -130,16 +157,17 @@ impl Dispatcher {
     /// Asks one backend until it replies or there is no use in asking it again.
     async fn ask(
         &self,
+        route: &[usize],
         position: usize,
         row: &Row,
         request: &mut Request,
         attempts: &mut Vec<Attempt>,
     ) -> Asked {
-        let lane = &self.route[position];
-        let mut backoff = Backoff::new(self.retry, row.index, position);
-        let has_fallback = self.has_usable_after(position);
-        let mut tries = Tries::new(self.retry, has_fallback);
-        let patience = has_fallback.then_some(self.retry.max);
+        let lane = &self.lanes[route[position]];
+        let mut backoff = Backoff::new(self.policy.retry, row.index, position);
+        let has_fallback = self.has_usable(&route[position + 1..]);
+        let mut tries = Tries::new(self.policy.retry, has_fallback);
+        let patience = has_fallback.then_some(self.policy.retry.max);
         request.attempt = 0;
         loop {
             let permit = tokio::select! {
@@ -217,10 +245,10 @@ impl Dispatcher {
         }
     }
 
-    fn has_usable_after(&self, position: usize) -> bool {
-        self.route[position + 1..]
+    fn has_usable(&self, lanes: &[usize]) -> bool {
+        lanes
             .iter()
-            .any(|lane| lane.health().stopped().is_none())
+            .any(|at| self.lanes[*at].health().stopped().is_none())
     }
 
     /// Waits, but not for a backend that is stopped; `false` if the run was stopped first.
@@ -251,14 +279,14 @@ fn kind_of(position: usize, attempt: u32) -> AttemptKind {
     }
 }
 
-fn replied(row: Arc<Row>, completion: Completion, attempts: Vec<Attempt>) -> Outcome {
+fn replied(item: Item, completion: Completion, attempts: Vec<Attempt>) -> Outcome {
     let status = Status::of(&completion);
     let text = match completion.refusal {
         Some(refusal) if completion.text.is_empty() => refusal,
         _ => completion.text,
     };
     Outcome {
-        row,
+        item,
         status,
         answer: Some(Answer {
             text,
@@ -266,5 +294,6 @@ fn replied(row: Arc<Row>, completion: Completion, attempts: Vec<Attempt>) -> Out
         }),
         error: None,
         attempts,
+        answered_by: None,
     }
 }

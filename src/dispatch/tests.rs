@@ -89,12 +89,22 @@ fn lane(name: &str, limits: Limits, worker: Arc<dyn ModelWorker>) -> Lane {
         timeout: Some(Duration::from_secs(300)),
         limits,
         price: Some(Price::FREE),
+        account: None,
     };
     Lane::new(backend, worker)
 }
 
 fn dispatcher(lanes: Vec<Lane>, retry: RetryPolicy) -> Arc<Dispatcher> {
-    Arc::new(Dispatcher::new(lanes, retry, Stop::new(), Arc::new(|_| {})))
+    let policy = Policy {
+        retry,
+        ..Policy::default()
+    };
+    Arc::new(Dispatcher::new(
+        lanes,
+        policy,
+        Stop::new(),
+        Arc::new(|_| {}),
+    ))
 }
 
 /// Asks so many rows at once.
@@ -109,7 +119,10 @@ async fn ask(dispatcher: &Arc<Dispatcher>, rows: u64) -> Vec<Outcome> {
         });
         let request = Request::user("four words of text").with_row(Arc::clone(&row));
         let dispatcher = Arc::clone(dispatcher);
-        async move { dispatcher.call(row, request).await }
+        async move {
+            let route: Vec<usize> = (0..dispatcher.lanes.len()).collect();
+            dispatcher.call(Item::of(row), request, &route).await
+        }
     });
     join_all(calls).await
 }
@@ -262,7 +275,7 @@ async fn every_row_ends_with_as_many_attempts_as_the_policy_allows() {
             let answered = outcome.status == Status::Answered;
             assert_eq!(
                 answered,
-                outcome.last().unwrap().class.is_none(),
+                outcome.deciding().unwrap().class.is_none(),
                 "{outcome:?}"
             );
         }
@@ -286,6 +299,7 @@ async fn a_throttled_backend_pauses_for_all_its_rows() {
         attempts: 2,
         initial: Duration::ZERO,
         max: Duration::from_secs(30),
+        ..RetryPolicy::default()
     };
     let dispatcher = dispatcher(vec![lane("a", limits, recorder.clone())], retry);
     let outcomes = ask(&dispatcher, 5).await;
@@ -395,12 +409,7 @@ async fn a_stop_ends_every_wait_and_leaves_every_row_with_an_outcome() {
         let worker = Recorder::new(script(4_000, 2, &[(ErrorClass::Server, 40)]));
         let stop = Stop::new();
         let lanes = vec![lane("a", limits, worker.clone())];
-        let dispatcher = Dispatcher::new(
-            lanes,
-            RetryPolicy::default(),
-            stop.clone(),
-            Arc::new(|_| {}),
-        );
+        let dispatcher = Dispatcher::new(lanes, Policy::default(), stop.clone(), Arc::new(|_| {}));
         tokio::spawn(async move {
             sleep(Duration::from_millis(after)).await;
             stop.drain(Interrupt::Interrupted);
@@ -423,8 +432,14 @@ async fn a_worker_that_never_answers_is_given_up_after_its_time() {
     let lanes = vec![lane("a", Limits::default(), worker)];
     let outcomes = ask(&dispatcher(lanes, RetryPolicy::default()), 3).await;
     for outcome in outcomes {
-        assert_eq!(outcome.last().unwrap().class, Some(ErrorClass::Ambiguous));
-        assert_eq!(outcome.last().unwrap().latency, Duration::from_secs(300));
+        assert_eq!(
+            outcome.deciding().unwrap().class,
+            Some(ErrorClass::Ambiguous)
+        );
+        assert_eq!(
+            outcome.deciding().unwrap().latency,
+            Duration::from_secs(300)
+        );
     }
 }
 
@@ -433,12 +448,7 @@ async fn an_abort_gives_up_what_is_in_flight_and_says_so() {
     let worker = Recorder::new(script(60_000, 2, &[]));
     let stop = Stop::new();
     let lanes = vec![lane("a", Limits::default(), worker)];
-    let dispatcher = Dispatcher::new(
-        lanes,
-        RetryPolicy::default(),
-        stop.clone(),
-        Arc::new(|_| {}),
-    );
+    let dispatcher = Dispatcher::new(lanes, Policy::default(), stop.clone(), Arc::new(|_| {}));
     tokio::spawn(async move {
         sleep(Duration::from_secs(1)).await;
         stop.abort();
@@ -447,7 +457,10 @@ async fn an_abort_gives_up_what_is_in_flight_and_says_so() {
     let outcomes = ask(&Arc::new(dispatcher), 3).await;
     assert!(began.elapsed() < Duration::from_secs(2));
     for outcome in outcomes {
-        assert_eq!(outcome.last().unwrap().class, Some(ErrorClass::Cancelled));
+        assert_eq!(
+            outcome.deciding().unwrap().class,
+            Some(ErrorClass::Cancelled)
+        );
     }
 }
 

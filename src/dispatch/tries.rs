@@ -199,6 +199,7 @@ mod tests {
             attempts: 3,
             initial: Duration::ZERO,
             max: Duration::from_secs(30),
+            ..RetryPolicy::default()
         };
         let mut tries = Tries::new(policy, false);
         let mut backoff = Backoff::new(policy, 1, 0);
@@ -216,6 +217,7 @@ mod tests {
             attempts: 3,
             initial: hour,
             max: hour,
+            ..RetryPolicy::default()
         };
         let error = CallError::new(ErrorClass::Server, "failed");
         for row in 0..20 {

@@ -1,17 +1,18 @@
 //! The loop of a run.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
-use crate::dispatch::{Dispatcher, Lane, OnEvent, Stop};
+use crate::dispatch::{Dispatcher, Lane, OnEvent, Policy, Stop};
 use crate::input::{InputError, Inputs};
-use crate::job::{MessageTemplate, Plan};
+use crate::job::{Entry, MessageTemplate, Plan};
 use crate::output::{Report, Results, publish_report};
 use crate::store::{Store, Writer};
-use crate::words::{Event, Message, Outcome, Request, Row, Usd};
+use crate::words::{Event, Item, Message, Outcome, Request, Row, Usd};
 
 /// How many rows are read ahead.
 const READ_AHEAD: usize = 256;
@@ -26,16 +27,25 @@ pub(super) async fn run(
 ) -> Result<Summary, RunError> {
     let store = Store::create(&plan.output.dir, &plan.name, &plan.columns)?;
     on_event(Event::RunStarted {
-        rows: inputs.count(),
+        rows: inputs.count() * plan.entries.len() as u64 * u64::from(plan.repeat),
     });
     let writer = {
         let on_event = Arc::clone(&on_event);
         store.write(move |outcome| on_event(finished(outcome)))?
     };
-    let dispatcher = Dispatcher::new(lanes, plan.retry, stop.clone(), Arc::clone(&on_event));
+    let dispatcher = Dispatcher::new(
+        lanes,
+        Policy::of(&plan),
+        stop.clone(),
+        Arc::clone(&on_event),
+    );
     let fan_out = FanOut {
-        prompt: plan.prompt.into(),
-        dispatcher: Arc::new(dispatcher),
+        asking: Arc::new(Asking {
+            prompt: plan.prompt,
+            entries: plan.entries,
+            dispatcher,
+        }),
+        repeat: plan.repeat,
         concurrency: plan.concurrency,
         stop,
         on_event,
@@ -49,8 +59,8 @@ pub(super) async fn run(
         Err(error) => (Ended::Stopped, Some(error)),
     };
 
-    let route = plan.route.iter().map(|position| &plan.backends[*position]);
-    let mut report = Report::new(&plan.name, route.map(|backend| backend.name.to_string()));
+    let backends = plan.backends.iter();
+    let mut report = Report::new(&plan.name, backends.map(|backend| backend.name.to_string()));
     let mut results = Results::create(&plan.output, &plan.columns)?;
     store.for_each(&plan.columns, |outcome| {
         report.add(outcome);
@@ -63,7 +73,7 @@ pub(super) async fn run(
             fan_out.stop.interrupt(),
             &report,
             plan.max_failures,
-            fan_out.dispatcher.down(),
+            fan_out.asking.dispatcher.down(),
         ),
     };
     let mut files = results.publish()?;
@@ -79,10 +89,17 @@ pub(super) async fn run(
     }
 }
 
+/// What it takes to ask one item.
+struct Asking {
+    prompt: Vec<MessageTemplate>,
+    entries: Vec<Entry>,
+    dispatcher: Dispatcher,
+}
+
 /// What it takes to ask rows, many at a time.
 struct FanOut {
-    prompt: Arc<[MessageTemplate]>,
-    dispatcher: Arc<Dispatcher>,
+    asking: Arc<Asking>,
+    repeat: u32,
     concurrency: usize,
     stop: Stop,
     on_event: OnEvent,
@@ -93,11 +110,16 @@ impl FanOut {
     async fn run(&self, inputs: Arc<Inputs>, writer: &Writer) -> Result<Ended, InputError> {
         let mut rows = read_ahead(inputs);
         let mut in_flight = JoinSet::new();
+        let mut next = VecDeque::new();
         let mut all_read = false;
         let mut ended = None;
         let mut failure = None;
         // An interrupt counts until the last row has ended, not only until it was read.
-        while !in_flight.is_empty() || (ended.is_none() && !all_read) {
+        while !in_flight.is_empty() || (ended.is_none() && !(all_read && next.is_empty())) {
+            while ended.is_none() && in_flight.len() < self.concurrency {
+                let Some(item) = next.pop_front() else { break };
+                in_flight.spawn(Arc::clone(&self.asking).ask(item));
+            }
             tokio::select! {
                 biased;
                 () = self.stop.draining(), if ended.is_none() => {
@@ -111,14 +133,14 @@ impl FanOut {
                         self.stop.abort();
                         ended = Some(Ended::Stopped);
                     }
-                    if ended.is_none() && !all_read && !self.dispatcher.usable() {
+                    if ended.is_none() && !self.asking.dispatcher.usable() && !(all_read && next.is_empty()) {
                         ended = Some(Ended::BackendsDown);
                     }
                 }
-                row = rows.recv(), if ended.is_none() && !all_read && in_flight.len() < self.concurrency => {
+                row = rows.recv(), if ended.is_none() && !all_read && next.is_empty() && in_flight.len() < self.concurrency => {
                     match row {
                         Some(Ok(row)) => {
-                            in_flight.spawn(self.ask(row));
+                            next.extend(self.items(row));
                         }
                         Some(Err(error)) => {
                             failure = Some(error);
@@ -129,9 +151,15 @@ impl FanOut {
                 }
             }
         }
-        while let Some(Ok(row)) = rows.recv().await {
-            if !writer.record(Outcome::not_run(Arc::new(row))).await {
-                break;
+        loop {
+            for item in next.drain(..) {
+                if !writer.record(Outcome::not_run(item)).await {
+                    break;
+                }
+            }
+            match rows.recv().await {
+                Some(Ok(row)) => next.extend(self.items(row)),
+                _ => break,
             }
         }
         match failure {
@@ -140,22 +168,42 @@ impl FanOut {
         }
     }
 
-    /// One row's whole way, as a task of its own.
-    fn ask(&self, row: Row) -> impl Future<Output = Outcome> + Send + 'static {
-        let dispatcher = Arc::clone(&self.dispatcher);
-        let prompt = Arc::clone(&self.prompt);
-        async move {
-            let row = Arc::new(row);
-            match render(&prompt, &row) {
-                Ok(request) => dispatcher.call(row, request).await,
-                Err(error) => Outcome::unsendable(row, error),
+    /// Everything that is asked of a row, in the order of the results.
+    fn items(&self, row: Row) -> impl Iterator<Item = Item> + use<> {
+        let (row, repeat) = (Arc::new(row), self.repeat);
+        let entries = 0..self.asking.entries.len() as u32;
+        entries.flat_map(move |entry| {
+            let row = Arc::clone(&row);
+            (0..repeat).map(move |repeat| Item {
+                row: Arc::clone(&row),
+                entry,
+                repeat,
+            })
+        })
+    }
+}
+
+impl Asking {
+    /// One item's whole way.
+    async fn ask(self: Arc<Self>, item: Item) -> Outcome {
+        let route = match self.entries[item.entry as usize].route(&item.row) {
+            Ok(Some(route)) => route,
+            Ok(None) => return Outcome::unsendable(item, "no `route` matches the row"),
+            Err(error) => {
+                let error = format!("`when` cannot be decided for the row: {error}");
+                return Outcome::unsendable(item, error);
             }
+        };
+        match render(&self.prompt, &item) {
+            Ok(request) => self.dispatcher.call(item, request, route).await,
+            Err(error) => Outcome::unsendable(item, error),
         }
     }
 }
 
 /// The request of a row.
-fn render(prompt: &[MessageTemplate], row: &Arc<Row>) -> Result<Request, String> {
+fn render(prompt: &[MessageTemplate], item: &Item) -> Result<Request, String> {
+    let row = &item.row;
     let mut messages = Vec::with_capacity(prompt.len());
     for message in prompt {
         let content = message
@@ -176,7 +224,9 @@ fn render(prompt: &[MessageTemplate], row: &Arc<Row>) -> Result<Request, String>
     {
         return Err("the rendered prompt is empty".to_owned());
     }
-    Ok(Request::new(messages).with_row(Arc::clone(row)))
+    let mut request = Request::new(messages).with_row(Arc::clone(row));
+    request.repeat = item.repeat;
+    Ok(request)
 }
 
 /// Reads rows on a thread of its own, a bounded number ahead. The thread ends when nobody listens.

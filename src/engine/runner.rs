@@ -90,12 +90,7 @@ impl Runner {
 
     /// The first backend of the route that this program has no worker for.
     pub fn missing_worker(&self) -> Option<&str> {
-        let mut route = self
-            .plan
-            .route
-            .iter()
-            .map(|position| &self.plan.backends[*position]);
-        let missing = route.find(|backend| {
+        let missing = self.plan.backends.iter().find(|backend| {
             matches!(backend.kind, BackendKind::Custom)
                 && !self.workers.contains_key(&*backend.name)
         });
@@ -119,11 +114,6 @@ impl Runner {
             });
         }
         let http = Http::new(self.plan.concurrency);
-        let route = self
-            .plan
-            .route
-            .iter()
-            .map(|position| self.plan.backends[*position].clone());
         let lane = |backend: Backend| {
             let supplied = self.workers.get(&*backend.name).cloned();
             let worker = supplied.or_else(|| worker::build(&backend, &http));
@@ -134,7 +124,7 @@ impl Runner {
                 }),
             }
         };
-        route.map(lane).collect()
+        self.plan.backends.iter().cloned().map(lane).collect()
     }
 }
 

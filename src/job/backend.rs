@@ -63,6 +63,7 @@ pub fn resolve(
             kind: kind?,
             limits,
             price,
+            account: None,
         };
         check_fit(&context, &backend, problems);
         Some(backend)
@@ -227,6 +228,7 @@ fn limits(context: &Context<'_>, problems: &mut Vec<Problem>) -> Limits {
     let concurrency = keys.concurrency.as_ref();
     Limits {
         requests_per_minute: in_range(requests, "requests_per_minute", 1..=u32::MAX, problems),
+        burst: None,
         tokens_per_minute,
         input_tokens_per_minute: input,
         output_tokens_per_minute: output,

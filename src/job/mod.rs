@@ -14,6 +14,7 @@ mod problem;
 mod prompt;
 mod read;
 mod resolve;
+mod routing;
 mod server;
 mod set;
 mod source;
@@ -30,3 +31,4 @@ pub use plan::{
 pub use problem::{Place, Problem, Problems};
 pub use read::Job;
 pub use resolve::Surroundings;
+pub use routing::{Entry, FallbackPolicy, Rule};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Place;
+use super::routing::{Entry, FallbackPolicy};
 use crate::template::Template;
 use crate::words::{Columns, ErrorClass, Price, Role, Sampling};
 
@@ -20,10 +21,16 @@ pub struct Plan {
     pub columns: Arc<Columns>,
     /// The prompt's messages, system messages first.
     pub prompt: Vec<MessageTemplate>,
-    /// The backends, in the order of the job file.
+    /// The backends that are used, in the order of their first use.
     pub backends: Vec<Backend>,
-    /// The order in which backends are tried: positions in `backends`, not empty, each once.
-    pub route: Vec<usize>,
+    /// What every row is asked of: the entries of the matrix, or one without a matrix; not empty.
+    pub entries: Vec<Entry>,
+    /// How often every row is asked of each entry, at least 1.
+    pub repeat: u32,
+    /// When the next backend of a route is asked.
+    pub fallback: FallbackPolicy,
+    /// After this long without an answer a second request is made beside the first.
+    pub hedge_after: Option<Duration>,
     /// How often and how patiently a backend is tried.
     pub retry: RetryPolicy,
     /// The most rows in flight over all backends, at least 1.
@@ -87,6 +94,8 @@ pub struct Backend {
     pub limits: Limits,
     /// What it costs; `None` where no price is known.
     pub price: Option<Price>,
+    /// Backends of one account share one limiter; `None` has its own.
+    pub account: Option<Arc<str>>,
 }
 
 impl Backend {
@@ -238,15 +247,18 @@ pub struct EchoFailure {
 /// The ceilings on the use of one backend. `None` is no ceiling.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests in any 60 seconds, evenly spaced.
+    /// Requests in any 60 seconds, evenly spaced but for `burst`.
     pub requests_per_minute: Option<u32>,
-    /// Input and output tokens a minute; a tenth of that may be used at once.
+    /// Requests that may be made at once, on top of a minute's; `None`: half a second's worth, within
+    /// the minute's.
+    pub burst: Option<u32>,
+    /// Input and output tokens in any 60 seconds.
     pub tokens_per_minute: Option<u64>,
-    /// Input tokens a minute, likewise.
+    /// Input tokens in any 60 seconds.
     pub input_tokens_per_minute: Option<u64>,
-    /// Output tokens a minute, likewise.
+    /// Output tokens in any 60 seconds.
     pub output_tokens_per_minute: Option<u64>,
-    /// Requests in flight.
+    /// The most requests in flight.
     pub concurrency: Option<usize>,
 }
 
@@ -259,6 +271,10 @@ pub struct RetryPolicy {
     pub initial: Duration,
     /// The longest wait.
     pub max: Duration,
+    /// How long a backend may answer with nothing but throttling before it is given up.
+    pub max_throttle_wait: Duration,
+    /// How long a backend that has answered before may fail or be away before it is given up.
+    pub max_outage: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -267,6 +283,8 @@ impl Default for RetryPolicy {
             attempts: 3,
             initial: Duration::from_millis(500),
             max: Duration::from_secs(30),
+            max_throttle_wait: Duration::from_secs(15 * 60),
+            max_outage: Duration::from_secs(15 * 60),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::decode::{At, need};
 use super::plan::{InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
 use super::prompt::Names;
 use super::read::Job;
+use super::routing::{Entry, FallbackPolicy, Rule};
 use super::written::InputKeys;
 use super::{Plan, Problem, Problems, backend, prompt, suggest};
 use crate::words::Columns;
@@ -90,16 +91,27 @@ impl Job {
         );
         let output = self.output(around.columns, problems);
         let columns = around.columns?;
+        let named = |name: &String| {
+            let mut all = backends.iter();
+            all.find(|backend| *backend.name == **name).cloned()
+        };
+        let used: Vec<_> = route.iter().filter_map(named).collect();
         Some(Plan {
             name: self.name(),
             inputs: self.inputs(),
             columns: Arc::clone(columns),
             prompt,
-            route: route
-                .iter()
-                .filter_map(|name| backends.iter().position(|backend| &*backend.name == name))
-                .collect(),
-            backends,
+            entries: vec![Entry {
+                name: Arc::from(route.join(">")),
+                rules: vec![Rule {
+                    when: None,
+                    to: (0..route.len()).collect(),
+                }],
+            }],
+            backends: used,
+            repeat: 1,
+            fallback: FallbackPolicy::default(),
+            hedge_after: None,
             retry,
             concurrency: concurrency.unwrap_or(DEFAULT_CONCURRENCY),
             max_failures: match &self.keys.max_failures {
@@ -197,6 +209,7 @@ impl Job {
             attempts: attempts.unwrap_or(default.attempts),
             initial: initial.unwrap_or(default.initial.min(max.unwrap_or(default.max))),
             max: max.unwrap_or(default.max.max(initial.unwrap_or(default.initial))),
+            ..default
         };
         if policy.initial > policy.max {
             let place = keys.written.key("initial").unwrap_or(span);

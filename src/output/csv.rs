@@ -30,7 +30,7 @@ impl CsvResults {
     /// Adds a row's line.
     pub(super) fn write(&mut self, outcome: &Outcome) -> Result<(), OutputError> {
         let usage = outcome.usage().unwrap_or_default();
-        let last = outcome.last();
+        let last = outcome.deciding();
         let number = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
         let added = [
             outcome
@@ -57,7 +57,7 @@ impl CsvResults {
                 .map(|(kind, text)| format!("{kind}: {text}"))
                 .unwrap_or_default(),
         ];
-        let cells = outcome.row.cells.iter().chain(&added);
+        let cells = outcome.item.row.cells.iter().chain(&added);
         self.line(cells.map(String::as_bytes))
     }
 

@@ -39,17 +39,18 @@ impl JsonlResults {
 
 fn render(outcome: &Outcome) -> Value {
     let row: Map<String, Value> = outcome
+        .item
         .row
         .columns
         .names()
         .iter()
         .cloned()
-        .zip(outcome.row.cells.iter().map(|cell| json!(cell)))
+        .zip(outcome.item.row.cells.iter().map(|cell| json!(cell)))
         .collect();
     let answer = outcome.answer.as_ref();
-    let last = outcome.last();
+    let last = outcome.deciding();
     json!({
-        "id": outcome.row.id,
+        "id": outcome.item.row.id,
         "row": row,
         "answer": answer.map(|answer| &answer.text),
         "status": outcome.status.as_str(),

@@ -100,10 +100,10 @@ impl Report {
             self.add_attempt(attempt);
         }
         if let Some((class, error)) = outcome.failure() {
-            let example = || (outcome.row.id.clone(), error.to_owned());
+            let example = || (outcome.item.row.id.clone(), error.to_owned());
             self.examples.entry(class).or_insert_with(example);
         }
-        let Some(last) = outcome.last() else {
+        let Some(last) = outcome.deciding() else {
             return;
         };
         if outcome.status == Status::Answered {

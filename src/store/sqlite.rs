@@ -15,8 +15,8 @@ use rusqlite::{Connection, Row as Record, params};
 
 use super::StoreError;
 use crate::words::{
-    Answer, Attempt, AttemptKind, Columns, Cost, ErrorClass, FinishReason, Outcome, Row, Status,
-    Usage, Usd,
+    Answer, Attempt, AttemptKind, Columns, Cost, ErrorClass, FinishReason, Item, Outcome, Row,
+    Status, Usage, Usd,
 };
 
 pub use rusqlite::Error;
@@ -104,7 +104,7 @@ impl Database {
         while let Some(record) = outcomes.next().map_err(failed)? {
             let mut outcome = outcome(record, columns).map_err(failed)?;
             while let Some(next) = attempts.next_if(|next| match next {
-                Ok((row, _)) => *row <= outcome.row.index,
+                Ok((row, _)) => *row <= outcome.item.row.index,
                 Err(_) => true,
             }) {
                 outcome.attempts.push(next.map_err(failed)?.1);
@@ -146,9 +146,9 @@ fn insert(connection: &mut Connection, outcomes: &[Outcome]) -> Result<(), Error
         for outcome in outcomes {
             let answer = outcome.answer.as_ref();
             into_outcomes.execute(params![
-                outcome.row.index,
-                outcome.row.id,
-                serde_json::json!(outcome.row.cells).to_string(),
+                outcome.item.row.index,
+                outcome.item.row.id,
+                serde_json::json!(outcome.item.row.cells).to_string(),
                 outcome.status.as_str(),
                 answer.map(|answer| &answer.text),
                 answer
@@ -163,7 +163,7 @@ fn insert(connection: &mut Connection, outcomes: &[Outcome]) -> Result<(), Error
                     Cost::Unpriced => ("unpriced", None),
                 };
                 into_attempts.execute(params![
-                    outcome.row.index,
+                    outcome.item.row.index,
                     number,
                     &*attempt.backend,
                     attempt.model,
@@ -190,12 +190,12 @@ fn outcome(record: &Record<'_>, columns: &Arc<Columns>) -> Result<Outcome, Error
     let answer: Option<String> = record.get(4)?;
     let finish_reason: Option<String> = record.get(5)?;
     Ok(Outcome {
-        row: Arc::new(Row {
+        item: Item::of(Arc::new(Row {
             index: record.get(0)?,
             id: record.get(1)?,
             columns: Arc::clone(columns),
             cells: json(record, 2)?,
-        }),
+        })),
         status: Status::from_name(&status).ok_or_else(|| unknown(3, &status))?,
         answer: answer.map(|text| Answer {
             text,
@@ -203,6 +203,7 @@ fn outcome(record: &Record<'_>, columns: &Arc<Columns>) -> Result<Outcome, Error
         }),
         error: record.get(6)?,
         attempts: Vec::new(),
+        answered_by: None,
     })
 }
 

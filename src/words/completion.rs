@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Allowances;
+
 /// Why the model stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FinishReason {
@@ -132,6 +134,8 @@ pub struct Completion {
     pub model: Option<String>,
     /// The provider's id of the request, for its support.
     pub request_id: Option<String>,
+    /// What the server says of its limits, where it does.
+    pub allowances: Option<Box<Allowances>>,
 }
 
 impl Completion {
@@ -144,6 +148,7 @@ impl Completion {
             usage: None,
             model: None,
             request_id: None,
+            allowances: None,
         }
     }
 }

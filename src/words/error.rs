@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Usage;
+use super::{Allowances, Usage};
 
 /// The longest wait that is a matter of pace. A provider that asks for more is out of quota.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -102,6 +102,10 @@ pub struct CallError {
     pub request_id: Option<String>,
     /// What was used, where a reply that is no answer still says so.
     pub usage: Option<Usage>,
+    /// Whether the server says that the same request should be sent again, where it says so.
+    pub should_retry: Option<bool>,
+    /// What the server says of its limits, where it does.
+    pub allowances: Option<Box<Allowances>>,
 }
 
 impl CallError {
@@ -115,7 +119,14 @@ impl CallError {
             retry_after: None,
             request_id: None,
             usage: None,
+            should_retry: None,
+            allowances: None,
         }
+    }
+
+    /// Whether the server is too busy for anybody, which is no limit of ours (Anthropic's 529).
+    pub fn is_overload(&self) -> bool {
+        self.class == ErrorClass::Throttled && self.status == Some(529)
     }
 }
 

@@ -4,9 +4,11 @@
 //! Whatever a provider says is turned into [`Completion`] or [`OrchestratorError`] by its worker,
 //! once; whatever it costs is exact integer money ([`Usd`]); whatever happens is an [`Event`].
 
+mod allowance;
 mod completion;
 mod error;
 mod event;
+mod item;
 mod money;
 mod outcome;
 mod provider;
@@ -14,9 +16,11 @@ mod request;
 mod row;
 mod sampling;
 
+pub use allowance::{Allowance, Allowances, Load};
 pub use completion::{Completion, FinishReason, Usage};
 pub use error::{CallError, ErrorClass, MAX_RETRY_AFTER, OrchestratorError};
 pub use event::Event;
+pub use item::Item;
 pub use money::{Cost, Price, Rate, Rates, Usd};
 pub use outcome::{Answer, Attempt, AttemptKind, Outcome, Status};
 pub use provider::Provider;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Completion, Cost, ErrorClass, FinishReason, Row, Usage, Usd};
+use super::{Completion, Cost, ErrorClass, FinishReason, Item, Usage, Usd};
 
 /// How a row ended. Nothing is ever silently empty: each ending has its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,14 +95,17 @@ pub enum AttemptKind {
     Retry,
     /// The first on a later backend of the route.
     Fallback,
+    /// A second one beside an attempt that took long.
+    Hedge,
 }
 
 impl AttemptKind {
     /// Every kind, in the order of reports.
-    pub const ALL: [AttemptKind; 3] = [
+    pub const ALL: [AttemptKind; 4] = [
         AttemptKind::First,
         AttemptKind::Retry,
         AttemptKind::Fallback,
+        AttemptKind::Hedge,
     ];
 
     /// The name in results.
@@ -111,6 +114,7 @@ impl AttemptKind {
             AttemptKind::First => "first",
             AttemptKind::Retry => "retry",
             AttemptKind::Fallback => "fallback",
+            AttemptKind::Hedge => "hedge",
         }
     }
 
@@ -154,11 +158,11 @@ pub struct Answer {
     pub finish_reason: Option<FinishReason>,
 }
 
-/// The end of a row.
+/// The end of an item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// The row.
-    pub row: Arc<Row>,
+    /// What ended.
+    pub item: Item,
     /// How it ended.
     pub status: Status,
     /// What the model said, where a reply came.
@@ -167,34 +171,41 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Every attempt, in order.
     pub attempts: Vec<Attempt>,
+    /// Which attempt the answer is from, counted from 0; without an answer the last one decides.
+    pub answered_by: Option<usize>,
 }
 
 impl Outcome {
     /// The end of a row that was never asked.
-    pub fn not_run(row: Arc<Row>) -> Self {
+    pub fn not_run(item: Item) -> Self {
         Self {
-            row,
+            item,
             status: Status::NotRun,
             answer: None,
             error: None,
             attempts: Vec::new(),
+            answered_by: None,
         }
     }
 
     /// The end of a row whose request could not be made; nothing was sent.
-    pub fn unsendable(row: Arc<Row>, error: impl Into<String>) -> Self {
+    pub fn unsendable(item: Item, error: impl Into<String>) -> Self {
         Self {
-            row,
+            item,
             status: Status::Failed,
             answer: None,
             error: Some(error.into()),
             attempts: Vec::new(),
+            answered_by: None,
         }
     }
 
     /// The attempt that decided, where there was one.
-    pub fn last(&self) -> Option<&Attempt> {
-        self.attempts.last()
+    pub fn deciding(&self) -> Option<&Attempt> {
+        match self.answered_by {
+            Some(position) => self.attempts.get(position),
+            None => self.attempts.last(),
+        }
     }
 
     /// The class and the text of the error that the row ended in; `None` for an answered row.
@@ -202,7 +213,7 @@ impl Outcome {
         if let Some(error) = &self.error {
             return Some((ErrorClass::RowFatal.as_str(), error));
         }
-        let last = self.last()?;
+        let last = self.deciding()?;
         let class = last.class?;
         Some((
             class.as_str(),

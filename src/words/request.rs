@@ -45,6 +45,9 @@ pub struct Request {
     pub row: Option<Arc<Row>>,
     /// Which attempt on this backend it is, counted from 1.
     pub attempt: u32,
+    /// Which of the job's `repeat`s it is, counted from 0. A seed that is sent is raised by it, so that
+    /// repeats can differ and still be reproduced.
+    pub repeat: u32,
 }
 
 impl Request {
@@ -54,6 +57,7 @@ impl Request {
             messages,
             row: None,
             attempt: 1,
+            repeat: 0,
         }
     }
 

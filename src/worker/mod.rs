@@ -34,7 +34,7 @@ pub use openai::OpenAiWorker;
 pub use vllm::VllmWorker;
 
 use crate::job::{Backend, BackendKind};
-use crate::words::{Completion, OrchestratorError, Request};
+use crate::words::{Completion, Load, OrchestratorError, Request};
 
 /// A backend that can be asked.
 ///
@@ -51,6 +51,11 @@ pub trait ModelWorker: Send + Sync {
     async fn complete(&self, request: &Request) -> Result<Completion, OrchestratorError> {
         let tokens = self.infer(&request.as_prompt()).await?;
         Ok(Completion::text(tokens.join(" ")))
+    }
+
+    /// How busy the server says that it is; `None` where it does not say. Costs nothing.
+    async fn load(&self) -> Option<Load> {
+        None
     }
 }
 
