@@ -20,7 +20,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("reqwest", &["src/worker/http.rs"]),
     ("serde_yaml", &["src/job/yaml.rs"]),
     ("rusqlite", &["src/store/sqlite.rs"]),
-    ("governor", &["src/dispatch/limiter.rs"]),
+    ("governor", &["src/dispatch/limiter/pacer.rs"]),
     ("minijinja", &["src/template.rs"]),
     ("clap", &["src/cli/mod.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),

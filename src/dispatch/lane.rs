@@ -1,97 +1,264 @@
-//! A backend that is live in a run: its worker, its limiter, its health.
+//! A backend that is live in a run: its worker, its limits, its breaker.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::time::Instant;
 
+use super::breaker::{Breaker, Ending, Probe, Turn};
 use super::charge;
-use super::health::Health;
-use super::limiter::Limiter;
+use super::limiter::{Heard, Limiter, Patience, Permit, Refused};
+use super::load::LoadWatch;
+use super::retry_budget::RetryBudget;
 use super::stop::Stop;
+use super::stopped::Stopped;
+use super::tokens::Accounting;
 use crate::job::Backend;
 use crate::words::{
-    Attempt, AttemptKind, CallError, Completion, ErrorClass, OrchestratorError, Request, Status,
+    Attempt, AttemptKind, BackendSeen, CallError, Completion, ErrorClass, OrchestratorError,
+    Request, Status,
 };
 use crate::worker::ModelWorker;
 
 /// A backend with all that it takes to ask it.
-pub struct Lane {
+pub(super) struct Lane {
     backend: Backend,
     worker: Arc<dyn ModelWorker>,
-    limiter: Limiter,
-    health: Health,
+    limiter: Arc<Limiter>,
+    accounting: Accounting,
+    breaker: Breaker,
+    retries: RetryBudget,
+    load: LoadWatch,
+    stopped: Stopped,
+    deferred: AtomicU64,
+}
+
+/// The right to make one attempt.
+pub(super) struct Admission<'a> {
+    permit: Permit,
+    probe: Option<Probe<'a>>,
+    /// Whether another backend could answer instead.
+    elsewhere: bool,
 }
 
 /// What came of one attempt: its line in the ledger, and the reply or the failure.
 pub(super) struct Sent {
     pub(super) attempt: Attempt,
     pub(super) result: Result<Completion, CallError>,
+    /// What it did to the breaker.
+    pub(super) turn: Turn,
+    /// Whether it began an episode of refusals.
+    pub(super) refused: bool,
 }
 
 impl Lane {
     /// A live backend that nothing has been asked yet.
-    pub fn new(backend: Backend, worker: Arc<dyn ModelWorker>) -> Self {
+    pub(super) fn new(
+        backend: Backend,
+        worker: Arc<dyn ModelWorker>,
+        limiter: Arc<Limiter>,
+        max_outage: Duration,
+    ) -> Self {
         Self {
-            limiter: Limiter::new(&backend),
+            accounting: Accounting::of(&backend),
+            breaker: Breaker::new(max_outage),
+            retries: RetryBudget::new(),
+            load: LoadWatch::of(&backend),
+            stopped: Stopped::default(),
+            deferred: AtomicU64::new(0),
             backend,
             worker,
-            health: Health::default(),
+            limiter,
         }
     }
 
-    /// The backend as data.
-    pub fn backend(&self) -> &Backend {
-        &self.backend
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.backend.name
     }
 
-    pub(super) fn limiter(&self) -> &Limiter {
+    pub(super) fn limiter(&self) -> &Arc<Limiter> {
         &self.limiter
     }
 
-    pub(super) fn health(&self) -> &Health {
-        &self.health
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    pub(super) fn retries(&self) -> &RetryBudget {
+        &self.retries
+    }
+
+    pub(super) fn stopped(&self) -> &Stopped {
+        &self.stopped
+    }
+
+    /// A row was put off.
+    pub(super) fn count_deferred(&self) {
+        self.deferred.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until the request may be sent. An open breaker is waited for unless `elsewhere`: another
+    /// backend could answer.
+    pub(super) async fn admit(
+        &self,
+        request: &Request,
+        patience: Patience,
+        elsewhere: bool,
+    ) -> Result<Admission<'_>, Refused> {
+        self.load.look(self.worker.as_ref(), &self.limiter).await;
+        let tokens = self.accounting.estimate(request);
+        loop {
+            if self.breaker.check().is_err() {
+                if elsewhere {
+                    return Err(Refused::Open);
+                }
+                self.breaker.admits().await;
+            }
+            match self.limiter.acquire(tokens, patience, &self.breaker).await {
+                Err(Refused::Open) if !elsewhere => {}
+                admitted => {
+                    return admitted.map(|(permit, probe)| Admission {
+                        permit,
+                        probe,
+                        elsewhere,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Admits a request beside one that is on its way, if that costs nobody anything.
+    pub(super) fn admit_hedge(&self, request: &Request) -> Option<Admission<'_>> {
+        if self.breaker.is_open() {
+            return None;
+        }
+        let permit = self
+            .limiter
+            .try_acquire(self.accounting.estimate(request))?;
+        // In this order: a place that is not used goes back, a retry does not.
+        self.retries.take().then_some(Admission {
+            permit,
+            probe: None,
+            elsewhere: false,
+        })
     }
 
     /// Makes one attempt, once. Gives it up if the run is aborted.
-    pub(super) async fn send(&self, request: &Request, kind: AttemptKind, stop: &Stop) -> Sent {
+    pub(super) async fn send(
+        &self,
+        admission: Admission<'_>,
+        request: &Request,
+        kind: AttemptKind,
+        stop: &Stop,
+    ) -> Sent {
+        let Admission {
+            mut permit,
+            probe,
+            elsewhere,
+        } = admission;
         let started = Instant::now();
+        self.retries.sent();
+        permit.sent();
         // A custom worker that panics must cost its row, not the run.
         let call = AssertUnwindSafe(self.worker.complete(request)).catch_unwind();
         let result = tokio::select! {
             biased;
             result = call => result.unwrap_or_else(|_| Err(panicked())),
             limit = out_of_time(self.backend.timeout) => Err(timed_out(limit)),
-            () = stop.aborted() => Err(cancelled()),
+            () = stop.aborted() => Err(given_up("the run was stopped")),
         };
         let result = result.map_err(OrchestratorError::into_call_error);
-        let class = match &result {
-            Ok(completion) => Status::of(completion).class(),
-            Err(error) => Some(error.class),
+        let attempt = self.line(request, kind, &result, started.elapsed());
+        let error = result.as_ref().err();
+        let usage = attempt.usage.as_ref();
+        let told = match &result {
+            Ok(completion) => completion.allowances.as_deref(),
+            Err(error) => error.allowances.as_deref(),
         };
-        self.health.observe(class);
-        let latency = started.elapsed();
+        let heard = Heard {
+            class: attempt.class,
+            wait: error.and_then(|error| error.retry_after),
+            overload: error.is_some_and(CallError::is_overload),
+            counted: usage.and_then(|usage| self.accounting.counted(request, usage)),
+            told,
+        };
+        // Before the place is given back: the next request in the queue would slip out before the
+        // breaker opens.
+        let loading = error.is_some_and(CallError::is_loading);
+        let turn = self.breaker.observe(Ending {
+            class: attempt.class,
+            probe: probe.is_some(),
+            loading,
+            elsewhere,
+        });
+        if let Some(error) = error.filter(|error| error.class.stops_backend()) {
+            self.stopped.stop(error);
+        }
+        let refused = permit.settle(heard);
+        Sent {
+            attempt,
+            result,
+            turn,
+            refused,
+        }
+    }
+
+    /// The ledger's line of an attempt that was given up because another one had answered.
+    pub(super) fn superseded(
+        &self,
+        request: &Request,
+        kind: AttemptKind,
+        latency: Duration,
+    ) -> Attempt {
+        let error = given_up("another attempt had answered").into_call_error();
+        self.line(request, kind, &Err(error), latency)
+    }
+
+    /// What was seen of the backend.
+    pub(super) fn seen(&self) -> BackendSeen {
+        let (breaker_opened, probes) = self.breaker.counts();
+        BackendSeen {
+            backend: self.backend.name.to_string(),
+            limits: self.limiter.seen(),
+            breaker_opened,
+            probes,
+            deferred: self.deferred.load(Ordering::Relaxed),
+            stopped: self.stopped.why().map(|error| error.message.clone()),
+        }
+    }
+
+    fn line(
+        &self,
+        request: &Request,
+        kind: AttemptKind,
+        result: &Result<Completion, CallError>,
+        latency: Duration,
+    ) -> Attempt {
         let asked_for = self.backend.model().map(str::to_owned);
-        let attempt = match &result {
-            Ok(completion) => Attempt {
-                backend: Arc::clone(&self.backend.name),
-                model: completion.model.clone().or(asked_for),
-                kind,
-                class,
-                error: class.map(|_| describe(completion)),
-                http_status: None,
-                request_id: completion.request_id.clone(),
-                usage: completion.usage,
-                cost: charge::reply(&self.backend, request, completion),
-                latency,
-            },
+        match result {
+            Ok(completion) => {
+                let class = Status::of(completion).class();
+                Attempt {
+                    backend: Arc::clone(&self.backend.name),
+                    model: completion.model.clone().or(asked_for),
+                    kind,
+                    class,
+                    error: class.map(|_| describe(completion)),
+                    http_status: None,
+                    request_id: completion.request_id.clone(),
+                    usage: completion.usage,
+                    cost: charge::reply(&self.backend, request, completion),
+                    latency,
+                }
+            }
             Err(error) => Attempt {
                 backend: Arc::clone(&self.backend.name),
                 model: asked_for,
                 kind,
-                class,
+                class: Some(error.class),
                 error: Some(error.message.clone()),
                 http_status: error.status,
                 request_id: error.request_id.clone(),
@@ -99,8 +266,14 @@ impl Lane {
                 cost: charge::failure(&self.backend, request, error),
                 latency,
             },
-        };
-        Sent { attempt, result }
+        }
+    }
+}
+
+impl Admission<'_> {
+    /// Whether the request finds out if the backend is back, and nobody else could answer it.
+    pub(super) fn is_lone_probe(&self) -> bool {
+        self.probe.is_some() && !self.elsewhere
     }
 }
 
@@ -135,10 +308,6 @@ fn panicked() -> OrchestratorError {
     CallError::new(ErrorClass::Server, "the worker panicked").into()
 }
 
-fn cancelled() -> OrchestratorError {
-    CallError::new(
-        ErrorClass::Cancelled,
-        "given up because the run was stopped",
-    )
-    .into()
+fn given_up(why: &str) -> OrchestratorError {
+    CallError::new(ErrorClass::Cancelled, format!("given up because {why}")).into()
 }

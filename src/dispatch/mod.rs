@@ -1,40 +1,52 @@
-//! Layer 3: one row's way through the backends, under their limits.
+//! Layer 3: one item's way through the backends, under their limits.
 //!
-//! What this folder promises: attempts are made in the order of the route, each counted and kept;
-//! the class of a failure alone decides whether to wait and retry, to go on to the next backend, or
-//! to give up; there is no other retry layer. A throttled backend pauses for all its rows, a backend
-//! whose key, model or money is at fault is not asked again. Every wait ends when the run is stopped.
-//! All time is tokio's, so a test can pause it.
+//! What this folder promises: backends are asked in the order of the route, and every attempt is counted
+//! and kept; the class of a failure alone decides whether to wait and retry, to go on to the next backend,
+//! or to give up; there is no other retry layer. Limits are never exceeded, whoever gave them. A backend
+//! that refuses pauses for all, one that fails is left alone until a probe finds it back, one whose key,
+//! model or money is at fault is not asked again. A row that has to wait for its retry is put off, not
+//! failed. Every wait ends when the run is stopped. All time is tokio's, so a test can pause it.
+//!
+//! From the outside in: `pending` (an item on its way), `tries` and `backoff` (its attempts on one
+//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`), `hedge`.
 
 mod backoff;
-mod bucket;
+mod breaker;
 mod charge;
-mod health;
+mod hedge;
 mod lane;
 mod limiter;
+mod load;
+mod pending;
+mod retry_budget;
 mod stop;
-#[cfg(test)]
-mod tests;
+mod stopped;
+mod tokens;
 mod tries;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-pub use lane::Lane;
+pub use pending::Pending;
 pub use stop::{Interrupt, Stop};
 
-use backoff::Backoff;
-use lane::Sent;
-use limiter::Refused;
-use tries::{Next, Tries};
+use breaker::Turn;
+use hedge::Tried;
+use lane::{Admission, Lane};
+use limiter::{Limiter, Patience, Refused};
+use tries::Next;
 
-use crate::job::{FallbackPolicy, Plan, RetryPolicy};
+use crate::job::{Backend, FallbackPolicy, Plan, RetryPolicy};
 use crate::words::{
-    Answer, Attempt, AttemptKind, CallError, Completion, ErrorClass, Event, Item, MAX_RETRY_AFTER,
-    Outcome, Request, Row, Status,
+    BackendSeen, CallError, Completion, ErrorClass, Event, Item, Outcome, Request, Status,
 };
+use crate::worker::ModelWorker;
+
+/// How often at most a row is taken up again at the end of the run.
+const MAX_SWEEPS: u32 = 10;
 
 /// What is told of every event; called from many tasks at once.
 pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
@@ -48,6 +60,8 @@ pub struct Policy {
     pub fallback: FallbackPolicy,
     /// After this long without an answer a second request is made beside the first.
     pub hedge_after: Option<Duration>,
+    /// The most requests in flight on one backend.
+    pub concurrency: usize,
 }
 
 impl Policy {
@@ -57,6 +71,7 @@ impl Policy {
             retry: plan.retry,
             fallback: plan.fallback.clone(),
             hedge_after: plan.hedge_after,
+            concurrency: plan.concurrency,
         }
     }
 }
@@ -69,25 +84,59 @@ pub struct Dispatcher {
     on_event: OnEvent,
 }
 
+/// What became of an item.
+#[derive(Debug)]
+pub enum Called {
+    /// It has its outcome.
+    Ended(Outcome),
+    /// It has attempts left, but its backend has no retries to give: later, when others are done.
+    Deferred(Pending),
+    /// It has no attempts left, but its backend answers others: once more at the end of the run.
+    Late(Pending),
+}
+
 /// How asking one backend ended.
 enum Asked {
-    /// A reply came.
-    Replied(Completion),
+    /// This attempt brought a reply.
+    Replied(usize, Completion),
+    /// A reply came that the job would rather have from the next backend.
+    Unwanted(usize, Completion),
     /// The backend has no answer for this row; the next one may.
     NoAnswer(String),
     /// The request is larger than the backend's limits; the next one's may be wider.
     Unfit(String),
     /// No backend would answer this request.
     Refused,
+    /// There are no retries to be had now.
+    Deferred,
     /// The run was stopped.
     Stopped,
 }
 
 impl Dispatcher {
     /// A dispatcher over these backends; routes name them by their positions.
-    pub fn new(lanes: Vec<Lane>, policy: Policy, stop: Stop, on_event: OnEvent) -> Self {
+    pub fn new(
+        backends: Vec<(Backend, Arc<dyn ModelWorker>)>,
+        policy: Policy,
+        stop: Stop,
+        on_event: OnEvent,
+    ) -> Self {
+        let mut accounts: HashMap<Arc<str>, Arc<Limiter>> = HashMap::new();
+        let lanes = (0..).zip(backends).map(|(seed, (backend, worker))| {
+            let new = || {
+                let ceiling = policy.concurrency.max(1);
+                Arc::new(Limiter::new(&backend.limits, ceiling, policy.retry, seed))
+            };
+            let limiter = match &backend.account {
+                Some(account) => {
+                    Arc::clone(accounts.entry(Arc::clone(account)).or_insert_with(new))
+                }
+                None => new(),
+            };
+            Lane::new(backend, worker, limiter, policy.retry.max_outage)
+        });
         Self {
-            lanes,
+            lanes: lanes.collect(),
             policy,
             stop,
             on_event,
@@ -96,159 +145,233 @@ impl Dispatcher {
 
     /// Whether any backend is left that can be asked.
     pub fn usable(&self) -> bool {
-        self.lanes
-            .iter()
-            .any(|lane| lane.health().stopped().is_none())
+        self.lanes.iter().any(is_usable)
     }
 
-    /// Whether every backend is stopped or has not been reached lately.
+    /// Whether every backend is stopped or does not answer.
     pub fn down(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.health().down())
+        let down = |lane: &Lane| !is_usable(lane) || lane.breaker().is_down();
+        self.lanes.iter().all(down)
     }
 
-    /// Asks the backends of the route in order until one replies. Always ends in an outcome.
-    pub async fn call(&self, item: Item, mut request: Request, route: &[usize]) -> Outcome {
-        let row = Arc::clone(&item.row);
-        let mut attempts = Vec::new();
-        let mut unfit = None;
-        let mut asked_before: Option<(&Lane, String)> = None;
-        for (position, lane) in route.iter().map(|at| &self.lanes[*at]).enumerate() {
-            if lane.health().stopped().is_some() {
+    /// What was seen of each backend.
+    pub fn seen(&self) -> Vec<BackendSeen> {
+        self.lanes.iter().map(Lane::seen).collect()
+    }
+
+    /// An item that is to be asked along a route.
+    pub fn pending(&self, item: Item, request: Request, route: &[usize]) -> Pending {
+        Pending::new(item, request, route, self.policy.retry)
+    }
+
+    /// Asks the backends of the item's route in order until one replies.
+    pub async fn call(&self, mut pending: Pending) -> Called {
+        while pending.at < pending.route.len() {
+            let position = pending.route[pending.at];
+            let lane = &self.lanes[position];
+            if !is_usable(lane) {
+                pending.at += 1;
+                pending.request.attempt = 0;
                 continue;
             }
-            if let Some((from, error)) = asked_before.take() {
+            if let Some((from, error)) = pending.left.take() {
                 (self.on_event)(Event::RowFellBack {
-                    row: row.id.clone(),
-                    from: Arc::clone(lane_name(from)),
-                    to: Arc::clone(lane_name(lane)),
+                    row: pending.id().to_owned(),
+                    from: Arc::clone(self.lanes[from].name()),
+                    to: Arc::clone(lane.name()),
                     error,
                 });
             }
-            match self
-                .ask(route, position, &row, &mut request, &mut attempts)
-                .await
-            {
-                Asked::Replied(completion) => return replied(item, completion, attempts),
-                Asked::NoAnswer(error) => asked_before = Some((lane, error)),
-                Asked::Unfit(error) => {
-                    unfit = Some(error.clone());
-                    asked_before = Some((lane, error));
+            match self.ask(lane, &mut pending).await {
+                Asked::Replied(attempt, completion) => {
+                    return Called::Ended(pending.answered(attempt, completion));
                 }
-                Asked::Refused | Asked::Stopped => break,
+                Asked::Unwanted(attempt, completion) => {
+                    let error = Status::of(&completion).as_str().to_owned();
+                    pending.keep(attempt, completion);
+                    pending.left = Some((position, error));
+                }
+                Asked::NoAnswer(error) => pending.left = Some((position, error)),
+                Asked::Unfit(error) => {
+                    pending.unfit = Some(error.clone());
+                    pending.left = Some((position, error));
+                }
+                Asked::Deferred => {
+                    lane.count_deferred();
+                    return Called::Deferred(pending);
+                }
+                Asked::Refused | Asked::Stopped => return Called::Ended(pending.given_up()),
             }
+            pending.at += 1;
+            pending.request.attempt = 0;
         }
-        match unfit {
-            Some(error) if attempts.is_empty() => Outcome::unsendable(item, error),
-            _ => Outcome {
-                item,
-                status: if attempts.is_empty() {
-                    Status::NotRun
-                } else {
-                    Status::Failed
-                },
-                answer: None,
-                error: None,
-                attempts,
-                answered_by: None,
-            },
+        let healthy = |position: &usize| {
+            let lane = &self.lanes[*position];
+            is_usable(lane) && lane.breaker().is_healthy()
+        };
+        let again = self.policy.retry.attempts > 1
+            && pending.sweeps < MAX_SWEEPS
+            && pending.failed_in_passing()
+            && pending.route.iter().any(healthy);
+        match again {
+            true => Called::Late(pending),
+            false => Called::Ended(pending.given_up()),
         }
     }
 
     /// Asks one backend until it replies or there is no use in asking it again.
-    async fn ask(
-        &self,
-        route: &[usize],
-        position: usize,
-        row: &Row,
-        request: &mut Request,
-        attempts: &mut Vec<Attempt>,
-    ) -> Asked {
-        let lane = &self.lanes[route[position]];
-        let mut backoff = Backoff::new(self.policy.retry, row.index, position);
-        let has_fallback = self.has_usable(&route[position + 1..]);
-        let mut tries = Tries::new(self.policy.retry, has_fallback);
-        let patience = has_fallback.then_some(self.policy.retry.max);
-        request.attempt = 0;
+    async fn ask(&self, lane: &Lane, pending: &mut Pending) -> Asked {
         loop {
-            let permit = tokio::select! {
-                biased;
-                () = self.stop.draining() => return Asked::Stopped,
-                // Nobody stands in the queue of a backend that answers no more.
-                () = lane.health().until_stopped() => None,
-                permit = lane.limiter().acquire(request, patience) => Some(permit),
+            let elsewhere = self.has_usable(&pending.route[pending.at + 1..]);
+            let admission = match self.admit(lane, pending, elsewhere).await {
+                Ok(admission) => admission,
+                Err(asked) => return asked,
             };
-            if let Some(stopped) = lane.health().stopped() {
-                return Asked::NoAnswer(stopped.message.clone());
-            }
-            let permit = match permit.expect("a backend that is not stopped admits or refuses") {
-                Ok(permit) => permit,
-                Err(Refused::TooLarge(error)) => return Asked::Unfit(error),
-                Err(Refused::Paused(pause)) => {
-                    return Asked::NoAnswer(format!("throttled for another {}", seconds(pause)));
-                }
-            };
-            request.attempt += 1;
-            let kind = kind_of(position, request.attempt);
-            let Sent { attempt, result } = lane.send(request, kind, &self.stop).await;
-            let usage = attempt.usage;
-            attempts.push(attempt);
+            pending.request.attempt += 1;
+            let alone = admission.is_lone_probe();
+            let hedge_after = self.policy.hedge_after;
+            let Tried {
+                attempt,
+                result,
+                turn,
+                refused,
+            } = hedge::send(lane, admission, pending, hedge_after, &self.stop).await;
             let error = match result {
                 Ok(completion) => {
-                    permit.settle(usage);
-                    return Asked::Replied(completion);
+                    self.tell_turn(lane, turn, "");
+                    let unwanted = self.policy.fallback.on.contains(&Status::of(&completion));
+                    return match unwanted && elsewhere {
+                        true => Asked::Unwanted(attempt, completion),
+                        false => Asked::Replied(attempt, completion),
+                    };
                 }
                 Err(error) => error,
             };
-            let away = lane.health().away();
-            let next = match tries.after(&error, away, &mut backoff) {
-                Next::Retry(_) if lane.health().lost() => Next::StopBackend,
-                next => next,
-            };
-            // A limit or an outage is the backend's and not the row's: everybody waits in the limiter's
-            // queue, whatever becomes of this row.
-            let throttled = error.class == ErrorClass::Throttled;
-            let pauses = throttled || (away && !has_fallback);
-            if next == Next::StopBackend {
-                self.stop_backend(lane, &error);
-            } else if pauses {
-                let asked_for = error.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-                let pause = next.wait().unwrap_or_default().max(asked_for);
-                lane.limiter().pause_until(Instant::now() + pause);
+            self.tell_turn(lane, turn, &error.message);
+            if refused {
+                (self.on_event)(Event::BackendPaused {
+                    backend: Arc::clone(lane.name()),
+                    wait: lane.limiter().pause_left(),
+                    error: error.message.clone(),
+                });
             }
-            // Not before: the next request in the queue would slip out before the stop or the pause.
-            permit.settle(usage);
+            let tries = &mut pending.tries[pending.at];
+            let mut next = tries.after(&error, alone);
+            let patience = self.policy.retry.max_throttle_wait;
+            if turn == Turn::Lost || lane.limiter().refusing_for() > patience {
+                next = Next::StopBackend;
+            }
             let wait = match next {
+                Next::Retry(wait) if elsewhere && wait > tries.patience() => {
+                    return Asked::NoAnswer(error.message);
+                }
                 Next::Retry(wait) => wait,
-                Next::OtherBackend | Next::StopBackend => return Asked::NoAnswer(error.message),
+                Next::Wait => Duration::ZERO,
+                Next::OtherBackend => return Asked::NoAnswer(error.message),
+                Next::StopBackend => {
+                    self.stop_backend(lane, &error);
+                    return Asked::NoAnswer(error.message);
+                }
+                Next::GiveUp if error.class == ErrorClass::RowFatal => {
+                    return match self.policy.fallback.on_row_fatal {
+                        true => Asked::NoAnswer(error.message),
+                        false => Asked::Refused,
+                    };
+                }
                 Next::GiveUp => return Asked::Refused,
             };
+            if next != Next::Wait && !lane.retries().take() {
+                (self.on_event)(Event::RowDeferred {
+                    row: pending.id().to_owned(),
+                    backend: Arc::clone(lane.name()),
+                    error: error.message,
+                });
+                return Asked::Deferred;
+            }
             (self.on_event)(Event::AttemptFailedWillRetry {
-                row: row.id.clone(),
-                backend: Arc::clone(lane_name(lane)),
+                row: pending.id().to_owned(),
+                backend: Arc::clone(lane.name()),
                 class: error.class,
                 error: error.message,
                 wait,
             });
-            if !pauses && !self.slept(lane, wait).await {
+            if !self.slept(lane, wait).await {
                 return Asked::Stopped;
             }
         }
     }
 
+    /// Waits until the next attempt may be made, or says why it will not.
+    async fn admit<'a>(
+        &self,
+        lane: &'a Lane,
+        pending: &Pending,
+        elsewhere: bool,
+    ) -> Result<Admission<'a>, Asked> {
+        let fallback = &self.policy.fallback;
+        let patience = match elsewhere {
+            true => Patience {
+                pause: Some(fallback.after.unwrap_or(self.policy.retry.max)),
+                whole: fallback.after,
+            },
+            false => Patience::default(),
+        };
+        let stopped = |lane: &Lane| lane.stopped().why().map(|error| error.message.clone());
+        let admitted = tokio::select! {
+            biased;
+            () = self.stop.draining() => return Err(Asked::Stopped),
+            // Nobody stands in the queue of a backend that answers no more.
+            () = lane.stopped().wait() => None,
+            admitted = lane.admit(&pending.request, patience, elsewhere) => Some(admitted),
+        };
+        if let Some(why) = stopped(lane) {
+            return Err(Asked::NoAnswer(why));
+        }
+        match admitted.expect("a backend that is not stopped admits or refuses") {
+            Ok(admission) => Ok(admission),
+            Err(Refused::TooLarge(error)) => Err(Asked::Unfit(error)),
+            Err(Refused::TooLong(error)) => Err(Asked::NoAnswer(error)),
+            Err(Refused::Open) => {
+                let error = "it has failed again and again and is left alone for a while";
+                Err(Asked::NoAnswer(error.to_owned()))
+            }
+        }
+    }
+
+    fn tell_turn(&self, lane: &Lane, turn: Turn, error: &str) {
+        let backend = Arc::clone(lane.name());
+        match turn {
+            Turn::None | Turn::Lost => {}
+            Turn::Opened(wait) => (self.on_event)(Event::BreakerOpened {
+                backend,
+                wait,
+                error: error.to_owned(),
+            }),
+            Turn::Closed => (self.on_event)(Event::BreakerClosed { backend }),
+        }
+    }
+
+    /// Takes a backend out of the run, and with it, where the money is gone, all of its account.
     fn stop_backend(&self, lane: &Lane, error: &CallError) {
-        if lane.health().stop(error) {
-            (self.on_event)(Event::BackendStopped {
-                backend: Arc::clone(lane_name(lane)),
-                class: error.class,
-                error: error.message.clone(),
-            });
+        let same_account = |other: &&Lane| {
+            std::ptr::eq(*other, lane)
+                || (error.class == ErrorClass::Exhausted
+                    && Arc::ptr_eq(other.limiter(), lane.limiter()))
+        };
+        for lane in self.lanes.iter().filter(same_account) {
+            lane.stopped().stop(error);
+            if lane.stopped().is_to_be_told() {
+                (self.on_event)(Event::BackendStopped {
+                    backend: Arc::clone(lane.name()),
+                    class: error.class,
+                    error: error.message.clone(),
+                });
+            }
         }
     }
 
     fn has_usable(&self, lanes: &[usize]) -> bool {
-        lanes
-            .iter()
-            .any(|at| self.lanes[*at].health().stopped().is_none())
+        lanes.iter().any(|at| is_usable(&self.lanes[*at]))
     }
 
     /// Waits, but not for a backend that is stopped; `false` if the run was stopped first.
@@ -256,44 +379,12 @@ impl Dispatcher {
         tokio::select! {
             biased;
             () = self.stop.draining() => false,
-            () = lane.health().until_stopped() => true,
+            () = lane.stopped().wait() => true,
             () = sleep(wait) => true,
         }
     }
 }
 
-/// A wait as a person would say it.
-fn seconds(wait: Duration) -> String {
-    format!("{} s", wait.as_secs().max(1))
-}
-
-fn lane_name(lane: &Lane) -> &Arc<str> {
-    &lane.backend().name
-}
-
-fn kind_of(position: usize, attempt: u32) -> AttemptKind {
-    match (position, attempt) {
-        (_, 2..) => AttemptKind::Retry,
-        (0, _) => AttemptKind::First,
-        _ => AttemptKind::Fallback,
-    }
-}
-
-fn replied(item: Item, completion: Completion, attempts: Vec<Attempt>) -> Outcome {
-    let status = Status::of(&completion);
-    let text = match completion.refusal {
-        Some(refusal) if completion.text.is_empty() => refusal,
-        _ => completion.text,
-    };
-    Outcome {
-        item,
-        status,
-        answer: Some(Answer {
-            text,
-            finish_reason: completion.finish_reason,
-        }),
-        error: None,
-        attempts,
-        answered_by: None,
-    }
+fn is_usable(lane: &Lane) -> bool {
+    lane.stopped().why().is_none()
 }

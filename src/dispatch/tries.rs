@@ -8,16 +8,17 @@ use crate::words::{CallError, ErrorClass, MAX_RETRY_AFTER};
 
 /// How often an attempt that may have been billed is made again.
 const MAX_BILLED_RETRIES: u32 = 1;
-/// How often a row is throttled, or misses a server that was there before, without using up attempts.
-const MAX_FREE_RETRIES: u32 = 300;
-/// The shortest pause for a server that was there before and cannot be reached now.
-const RESTART_PAUSE: Duration = Duration::from_secs(2);
+/// How often one row may be refused for pace: a request that is larger than any allowance is refused
+/// for ever while others pass.
+const MAX_REFUSALS: u32 = 100;
 
 /// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// Ask the same backend again after this wait.
     Retry(Duration),
+    /// Ask the same backend again as soon as it takes requests: this failure was not the row's.
+    Wait,
     /// Ask the next backend of the route.
     OtherBackend,
     /// Ask this backend nothing more in this run, and the next one of the route.
@@ -26,103 +27,86 @@ pub(super) enum Next {
     GiveUp,
 }
 
-impl Next {
-    /// How long to wait before the next attempt on the same backend.
-    pub(super) fn wait(self) -> Option<Duration> {
-        match self {
-            Next::Retry(wait) => Some(wait),
-            Next::OtherBackend | Next::StopBackend | Next::GiveUp => None,
-        }
-    }
-}
-
 /// The attempts that one row has made on one backend.
 #[derive(Debug)]
 pub(super) struct Tries {
     policy: RetryPolicy,
-    has_fallback: bool,
+    backoff: Backoff,
+    allowed: u32,
     counted: u32,
     billed: u32,
-    free: u32,
-    throttled: Duration,
+    refused: u32,
 }
 
 impl Tries {
-    /// No attempts yet. `has_fallback`: another backend could answer instead.
-    pub(super) fn new(policy: RetryPolicy, has_fallback: bool) -> Self {
+    /// No attempts yet of this row on the backend at this position of its route.
+    pub(super) fn new(policy: RetryPolicy, row: u64, position: usize) -> Self {
         Self {
             policy,
-            has_fallback,
+            backoff: Backoff::new(policy, row, position),
+            allowed: policy.attempts,
             counted: 0,
             billed: 0,
-            free: 0,
-            throttled: Duration::ZERO,
+            refused: 0,
         }
     }
 
-    /// What to do after this failure. `away`: the backend was there before and is not reached now.
-    pub(super) fn after(&mut self, error: &CallError, away: bool, backoff: &mut Backoff) -> Next {
+    /// One more attempt than were made, for the late sweep.
+    pub(super) fn once_more(&mut self) {
+        self.allowed = self.counted + 1;
+    }
+
+    /// What to do after this failure. `outage`: the attempt found out whether a backend is back that has
+    /// been failing for everybody, and nobody else can answer.
+    pub(super) fn after(&mut self, error: &CallError, outage: bool) -> Next {
+        if error.should_retry == Some(false) && !error.class.stops_backend() {
+            return Next::OtherBackend;
+        }
         match error.class {
-            ErrorClass::NotSent if away && !self.has_fallback => self.wait_for_restart(backoff),
-            ErrorClass::NotSent | ErrorClass::Server => self.retry(error, backoff),
+            ErrorClass::NotSent | ErrorClass::Server if outage => Next::Wait,
+            ErrorClass::NotSent | ErrorClass::Server => self.retry(error),
             ErrorClass::Ambiguous | ErrorClass::Invalid => {
                 self.billed += 1;
                 match self.billed <= MAX_BILLED_RETRIES {
-                    true => self.retry(error, backoff),
+                    true => self.retry(error),
                     false => Next::OtherBackend,
                 }
             }
-            ErrorClass::Throttled => self.throttled(error, backoff),
+            ErrorClass::Throttled => self.throttled(error),
             ErrorClass::Config | ErrorClass::Exhausted => Next::StopBackend,
+            ErrorClass::RowFatal if error.should_retry == Some(true) => self.retry(error),
             ErrorClass::RowFatal | ErrorClass::Flagged | ErrorClass::Cancelled => Next::GiveUp,
         }
     }
 
-    fn retry(&mut self, error: &CallError, backoff: &mut Backoff) -> Next {
+    fn retry(&mut self, error: &CallError) -> Next {
         self.counted += 1;
-        if self.counted >= self.policy.attempts {
+        if self.counted >= self.allowed {
             return Next::OtherBackend;
         }
-        self.wait(error, backoff)
-    }
-
-    /// Being throttled is no fault of the row: it does not use up the row's attempts unless another
-    /// backend could answer, or it has waited as long as all its attempts' longest waits.
-    fn throttled(&mut self, error: &CallError, backoff: &mut Backoff) -> Next {
-        let patience = self.policy.max.saturating_mul(self.policy.attempts);
-        self.free += 1;
-        if self.has_fallback || self.throttled >= patience || self.free > MAX_FREE_RETRIES {
-            self.counted += 1;
-        }
-        if self.counted >= self.policy.attempts {
-            return Next::OtherBackend;
-        }
-        let next = self.wait(error, backoff);
-        self.throttled += next.wait().unwrap_or_default();
-        next
-    }
-
-    /// A server that was there before is restarting, or the network is gone: the row's attempts are
-    /// kept, for nothing was sent. The backend's health says when that has lasted too long.
-    fn wait_for_restart(&mut self, backoff: &mut Backoff) -> Next {
-        self.free += 1;
-        match self.free > MAX_FREE_RETRIES {
-            true => Next::OtherBackend,
-            false => Next::Retry(backoff.next().unwrap_or_default().max(RESTART_PAUSE)),
-        }
-    }
-
-    /// The longer of what the provider asks for and the backoff. Nobody waits longer for a provider
-    /// than a batch should, nor longer than the policy's longest wait if another backend could answer.
-    fn wait(&self, error: &CallError, backoff: &mut Backoff) -> Next {
         let asked_for = error.retry_after.unwrap_or_default();
-        if asked_for > MAX_RETRY_AFTER {
+        match asked_for > MAX_RETRY_AFTER {
+            true => Next::StopBackend,
+            false => Next::Retry(self.backoff.next().unwrap_or_default().max(asked_for)),
+        }
+    }
+
+    /// Being throttled is no fault of the row: the backend pauses for everybody, and no attempt is used
+    /// up.
+    fn throttled(&mut self, error: &CallError) -> Next {
+        self.refused += 1;
+        if error.retry_after > Some(MAX_RETRY_AFTER) {
             Next::StopBackend
-        } else if self.has_fallback && asked_for > self.policy.max {
+        } else if self.refused > MAX_REFUSALS {
             Next::OtherBackend
         } else {
-            Next::Retry(backoff.next().unwrap_or_default().max(asked_for))
+            Next::Wait
         }
+    }
+
+    /// The longest wait that is worth it while another backend could answer.
+    pub(super) fn patience(&self) -> Duration {
+        self.policy.max
     }
 }
 
@@ -131,14 +115,13 @@ mod tests {
     use super::*;
 
     /// The attempts that a row makes on a backend which always fails so, and what it does then.
-    fn fail(class: ErrorClass, has_fallback: bool) -> (u32, Next) {
-        let policy = RetryPolicy::default();
-        let mut tries = Tries::new(policy, has_fallback);
-        let mut backoff = Backoff::new(policy, 1, 0);
-        let error = CallError::new(class, "failed");
+    fn fail(class: ErrorClass, should_retry: Option<bool>) -> (u32, Next) {
+        let mut tries = Tries::new(RetryPolicy::default(), 1, 0);
+        let mut error = CallError::new(class, "failed");
+        error.should_retry = should_retry;
         for attempt in 1..1000 {
-            let next = tries.after(&error, false, &mut backoff);
-            if !matches!(next, Next::Retry(_)) {
+            let next = tries.after(&error, false);
+            if !matches!(next, Next::Retry(_) | Next::Wait) {
                 return (attempt, next);
             }
         }
@@ -152,100 +135,85 @@ mod tests {
             (ErrorClass::Config, 1, Next::StopBackend),
             (ErrorClass::RowFatal, 1, Next::GiveUp),
             (ErrorClass::Exhausted, 1, Next::StopBackend),
-            (ErrorClass::Throttled, 3, Next::OtherBackend),
+            (ErrorClass::Throttled, 101, Next::OtherBackend),
             (ErrorClass::Server, 3, Next::OtherBackend),
             (ErrorClass::Ambiguous, 2, Next::OtherBackend),
             (ErrorClass::Invalid, 2, Next::OtherBackend),
             (ErrorClass::Flagged, 1, Next::GiveUp),
             (ErrorClass::Cancelled, 1, Next::GiveUp),
         ] {
-            assert_eq!(fail(class, true), (attempts, next), "{class:?}");
+            assert_eq!(fail(class, None), (attempts, next), "{class:?}");
         }
     }
 
     #[test]
-    fn a_throttled_row_waits_longer_than_its_attempts_when_nobody_else_can_answer() {
-        let (attempts, next) = fail(ErrorClass::Throttled, false);
-        assert!(attempts > 6, "{attempts}");
-        assert_eq!(next, Next::OtherBackend);
+    fn the_servers_word_on_retrying_counts() {
+        for class in [
+            ErrorClass::Server,
+            ErrorClass::Throttled,
+            ErrorClass::Ambiguous,
+        ] {
+            assert_eq!(fail(class, Some(false)), (1, Next::OtherBackend));
+        }
+        assert_eq!(
+            fail(ErrorClass::Config, Some(false)),
+            (1, Next::StopBackend)
+        );
+        assert_eq!(
+            fail(ErrorClass::RowFatal, Some(true)),
+            (3, Next::OtherBackend)
+        );
     }
 
     #[test]
     fn the_wait_is_never_shorter_than_the_provider_asks() {
-        let policy = RetryPolicy::default();
-        let mut error = CallError::new(ErrorClass::Throttled, "slow down");
-        error.retry_after = Some(Duration::from_secs(60));
-        let after = |error: &CallError| {
-            Tries::new(policy, false).after(error, false, &mut Backoff::new(policy, 1, 0))
+        let after = |class, wait| {
+            let mut error = CallError::new(class, "slow down");
+            error.retry_after = Some(wait);
+            Tries::new(RetryPolicy::default(), 1, 0).after(&error, false)
         };
-        assert_eq!(after(&error), Next::Retry(Duration::from_secs(60)));
-        error.retry_after = Some(MAX_RETRY_AFTER + Duration::from_secs(1));
-        assert_eq!(after(&error), Next::StopBackend);
-    }
-
-    #[test]
-    fn nobody_waits_longer_for_a_provider_than_the_policy_says_if_another_can_answer() {
-        let policy = RetryPolicy::default();
-        let mut error = CallError::new(ErrorClass::Throttled, "slow down");
-        error.retry_after = Some(policy.max + Duration::from_secs(1));
-        let mut backoff = Backoff::new(policy, 1, 0);
-        let next = Tries::new(policy, true).after(&error, false, &mut backoff);
-        assert_eq!(next, Next::OtherBackend);
-    }
-
-    #[test]
-    fn a_policy_of_no_wait_at_all_ends_nevertheless() {
-        let policy = RetryPolicy {
-            attempts: 3,
-            initial: Duration::ZERO,
-            max: Duration::from_secs(30),
-            ..RetryPolicy::default()
-        };
-        let mut tries = Tries::new(policy, false);
-        let mut backoff = Backoff::new(policy, 1, 0);
-        let error = CallError::new(ErrorClass::Throttled, "slow down");
-        let retries = (0..2_000)
-            .take_while(|_| matches!(tries.after(&error, false, &mut backoff), Next::Retry(_)))
-            .count();
-        assert!(retries < 100, "{retries}");
+        let minute = Duration::from_secs(60);
+        assert_eq!(after(ErrorClass::Server, minute), Next::Retry(minute));
+        let too_long = MAX_RETRY_AFTER + Duration::from_secs(1);
+        assert_eq!(after(ErrorClass::Server, too_long), Next::StopBackend);
+        assert_eq!(after(ErrorClass::Throttled, too_long), Next::StopBackend);
     }
 
     #[test]
     fn a_long_backoff_of_the_jobs_own_is_a_wait_and_not_a_lack_of_quota() {
         let hour = Duration::from_secs(3600);
         let policy = RetryPolicy {
-            attempts: 3,
             initial: hour,
             max: hour,
             ..RetryPolicy::default()
         };
         let error = CallError::new(ErrorClass::Server, "failed");
         for row in 0..20 {
-            let next =
-                Tries::new(policy, true).after(&error, false, &mut Backoff::new(policy, row, 0));
+            let next = Tries::new(policy, row, 0).after(&error, false);
             assert!(matches!(next, Next::Retry(_)), "{next:?}");
         }
     }
 
     #[test]
-    fn a_server_that_was_there_before_costs_no_attempts_while_it_is_away() {
-        let policy = RetryPolicy::default();
-        let mut backoff = Backoff::new(policy, 1, 0);
-        let error = CallError::new(ErrorClass::NotSent, "connection refused");
-        let mut alone = Tries::new(policy, false);
-        for _ in 0..50 {
-            let next = alone.after(&error, true, &mut backoff);
-            assert!(next.wait() >= Some(RESTART_PAUSE), "{next:?}");
+    fn an_outage_costs_the_rows_that_look_after_it_nothing() {
+        let mut tries = Tries::new(RetryPolicy::default(), 1, 0);
+        for class in [ErrorClass::NotSent, ErrorClass::Server] {
+            let error = CallError::new(class, "connection refused");
+            for _ in 0..50 {
+                assert_eq!(tries.after(&error, true), Next::Wait);
+            }
         }
-        let mut with_fallback = Tries::new(policy, true);
-        let retries = (0..50)
-            .take_while(|_| {
-                matches!(
-                    with_fallback.after(&error, true, &mut backoff),
-                    Next::Retry(_)
-                )
-            })
-            .count();
-        assert_eq!(retries, 2);
+        let error = CallError::new(ErrorClass::Ambiguous, "timed out");
+        assert!(matches!(tries.after(&error, true), Next::Retry(_)));
+        assert_eq!(tries.after(&error, true), Next::OtherBackend);
+    }
+
+    #[test]
+    fn the_late_sweep_makes_one_attempt_more() {
+        let mut tries = Tries::new(RetryPolicy::default(), 1, 0);
+        let error = CallError::new(ErrorClass::Server, "failed");
+        while tries.after(&error, false) != Next::OtherBackend {}
+        tries.once_more();
+        assert_eq!(tries.after(&error, false), Next::OtherBackend);
     }
 }

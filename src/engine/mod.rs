@@ -5,6 +5,7 @@
 //! store, and in the results unless these cannot be written.
 //! Nothing is printed here: what happens is told as [`Event`](crate::words::Event)s.
 
+mod fan_out;
 mod run;
 mod runner;
 mod summary;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::run;
 use super::summary::{RunError, Summary};
-use crate::dispatch::{Lane, Stop};
+use crate::dispatch::Stop;
 use crate::input::Inputs;
 use crate::job::{Backend, BackendKind, Job, Plan, Problem, Problems, Surroundings};
 use crate::words::Event;
@@ -103,28 +103,26 @@ impl Runner {
         stop: Stop,
         on_event: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Summary, RunError> {
-        let lanes = self.lanes()?;
-        run::run(self.plan, self.inputs, lanes, stop, Arc::new(on_event)).await
+        let workers = self.live()?;
+        run::run(self.plan, self.inputs, workers, stop, Arc::new(on_event)).await
     }
 
-    fn lanes(&self) -> Result<Vec<Lane>, RunError> {
+    /// The worker of each backend.
+    fn live(&self) -> Result<Vec<Arc<dyn ModelWorker>>, RunError> {
         if let Some(name) = self.missing_worker() {
             return Err(RunError::NoWorker {
                 name: name.to_owned(),
             });
         }
         let http = Http::new(self.plan.concurrency);
-        let lane = |backend: Backend| {
+        let live = |backend: &Backend| {
             let supplied = self.workers.get(&*backend.name).cloned();
-            let worker = supplied.or_else(|| worker::build(&backend, &http));
-            match worker {
-                Some(worker) => Ok(Lane::new(backend, worker)),
-                None => Err(RunError::NoWorker {
-                    name: backend.name.to_string(),
-                }),
-            }
+            let worker = supplied.or_else(|| worker::build(backend, &http));
+            worker.ok_or_else(|| RunError::NoWorker {
+                name: backend.name.to_string(),
+            })
         };
-        self.plan.backends.iter().cloned().map(lane).collect()
+        self.plan.backends.iter().map(live).collect()
     }
 }
 

@@ -121,13 +121,14 @@ impl Store {
 }
 
 impl Writer {
-    /// Queues an outcome; waits while the queue is full. `false` if the writer has failed: then
-    /// nothing more can be stored, and [`Writer::finish`] says why.
-    pub async fn record(&self, outcome: Outcome) -> bool {
-        self.queue.send(outcome).await.is_ok()
+    /// Where outcomes are put; full when the disk is slower than the run. It is closed if the writer has
+    /// failed: then nothing more can be stored, and [`Writer::finish`] says why.
+    pub fn queue(&self) -> mpsc::Sender<Outcome> {
+        self.queue.clone()
     }
 
-    /// Waits until everything queued is durable and gives the store back.
+    /// Waits until everything queued is durable and gives the store back. Every [`Writer::queue`] must be
+    /// dropped before.
     pub fn finish(self) -> Result<Store, StoreError> {
         drop(self.queue);
         let database = self.thread.join().map_err(|_| StoreError::Panicked)??;

@@ -128,6 +128,11 @@ impl CallError {
     pub fn is_overload(&self) -> bool {
         self.class == ErrorClass::Throttled && self.status == Some(529)
     }
+
+    /// Whether the server says that it is still loading its model (llama.cpp's 503).
+    pub fn is_loading(&self) -> bool {
+        self.status == Some(503) && self.code.as_deref() == Some("unavailable_error")
+    }
 }
 
 /// What a worker's call ends in when it does not end in a reply.

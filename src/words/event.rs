@@ -38,6 +38,43 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A backend refused because it is asked too much; nothing is sent to it for a while.
+    BackendPaused {
+        /// The backend.
+        backend: Arc<str>,
+        /// For how long.
+        wait: Duration,
+        /// What it said.
+        error: String,
+    },
+    /// A backend failed again and again; nothing is sent to it for a while, then one request.
+    BreakerOpened {
+        /// The backend.
+        backend: Arc<str>,
+        /// For how long.
+        wait: Duration,
+        /// The last failure.
+        error: String,
+    },
+    /// A backend that had failed again and again answers again.
+    BreakerClosed {
+        /// The backend.
+        backend: Arc<str>,
+    },
+    /// A row was put off: its backend has used up its retries for now.
+    RowDeferred {
+        /// The row's id.
+        row: String,
+        /// The backend.
+        backend: Arc<str>,
+        /// What went wrong last.
+        error: String,
+    },
+    /// Rows that have no answer yet are asked once more.
+    SweepStarted {
+        /// How many.
+        rows: u64,
+    },
     /// A backend will not be asked again in this run.
     BackendStopped {
         /// The backend.

@@ -174,8 +174,9 @@ async fn no_minute_ever_holds_more_requests_than_the_limit_and_one() {
         let least = MINUTE.mul_f64((run.calls.len() - 1) as f64 / limit as f64);
         assert!(
             run.took >= least && run.took < least.mul_f64(1.4) + MINUTE / 2,
-            "{:?}",
-            run.took
+            "{:?} for {} calls of {limit}",
+            run.took,
+            run.calls.len()
         );
         let ten_seconds = most_in(MINUTE / 6, &run.calls);
         assert!(

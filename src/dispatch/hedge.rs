@@ -1,0 +1,109 @@
+//! One attempt, or two side by side where the first one takes long and the job says so.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{Either, select};
+use tokio::time::{Instant, sleep};
+
+use super::breaker::Turn;
+use super::lane::{Admission, Lane, Sent};
+use super::pending::Pending;
+use super::stop::Stop;
+use crate::words::{AttemptKind, CallError, Completion};
+
+/// What came of it, once every attempt is in the item's ledger.
+pub(super) struct Tried {
+    /// The attempt that decided, as a position in the ledger.
+    pub(super) attempt: usize,
+    /// The reply or the failure.
+    pub(super) result: Result<Completion, CallError>,
+    /// What it did to the breaker.
+    pub(super) turn: Turn,
+    /// Whether it began an episode of refusals.
+    pub(super) refused: bool,
+}
+
+/// Makes an attempt; after this time without an answer a second one beside it. The first good reply
+/// decides, and the other attempt is given up; if both fail, the last failure does.
+pub(super) async fn send(
+    lane: &Lane,
+    admission: Admission<'_>,
+    pending: &mut Pending,
+    after: Option<Duration>,
+    stop: &Stop,
+) -> Tried {
+    let kind = pending.kind();
+    let mut second_request = None;
+    let (sent, loser, winner) = {
+        let mut first = pin!(lane.send(admission, &pending.request, kind, stop));
+        let early = match after {
+            Some(after) => tokio::select! {
+                biased;
+                sent = &mut first => Some(sent),
+                () = sleep(after) => None,
+            },
+            None => Some(first.as_mut().await),
+        };
+        let hedge = match early {
+            Some(_) => None,
+            None => lane.admit_hedge(&pending.request),
+        };
+        match (early, hedge) {
+            (Some(sent), _) => (sent, None, 0),
+            (None, None) => (first.await, None, 0),
+            (None, Some(admission)) => {
+                let began = Instant::now();
+                let request = second_request.insert(pending.request.clone());
+                request.attempt += 1;
+                let hedge = AttemptKind::Hedge;
+                let second = pin!(lane.send(admission, request, hedge, stop));
+                match select(first, second).await {
+                    Either::Left((sent, second)) if sent.result.is_ok() => {
+                        let loser = match second.now_or_never() {
+                            Some(sent) => sent.attempt,
+                            None => lane.superseded(&pending.request, hedge, began.elapsed()),
+                        };
+                        (sent, Some(loser), 0)
+                    }
+                    Either::Left((failed, second)) => (second.await, Some(failed.attempt), 1),
+                    Either::Right((sent, first)) if sent.result.is_ok() => {
+                        let loser = match first.now_or_never() {
+                            Some(sent) => sent.attempt,
+                            None => {
+                                let took = began.elapsed() + after.unwrap_or_default();
+                                lane.superseded(&pending.request, kind, took)
+                            }
+                        };
+                        (sent, Some(loser), 1)
+                    }
+                    Either::Right((failed, first)) => (first.await, Some(failed.attempt), 0),
+                }
+            }
+        }
+    };
+    let Sent {
+        attempt,
+        result,
+        turn,
+        refused,
+    } = sent;
+    let before = pending.attempts.len();
+    // In the order in which they were sent, whichever came back first.
+    match (loser, winner) {
+        (Some(first), 1) => pending.attempts.extend([first, attempt]),
+        (loser, _) => pending
+            .attempts
+            .extend([Some(attempt), loser].into_iter().flatten()),
+    }
+    if second_request.is_some() {
+        pending.request.attempt += 1;
+    }
+    Tried {
+        attempt: before + winner,
+        result,
+        turn,
+        refused,
+    }
+}

@@ -1,0 +1,137 @@
+//! How many requests may be in flight: found by trying, under a ceiling.
+//!
+//! Slow start, then additive growth, both only while what is allowed is really used; one cut for all the
+//! refusals of an episode. A server that fails (5xx) stops the growth for a while and costs nothing else.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How many are tried at first.
+const START: usize = 16;
+/// What is left after a cut.
+const CUT: f64 = 0.8;
+/// How long growth pauses after a failure of the server.
+const GROWTH_PAUSE: Duration = Duration::from_secs(5);
+/// A server that takes longer than this to answer must not keep the start slow.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The number of requests that may be in flight, and that are.
+#[derive(Debug)]
+pub(super) struct Concurrency {
+    ceiling: usize,
+    allowed: f64,
+    in_flight: usize,
+    starting: bool,
+    grown: Instant,
+    paused_until: Instant,
+    peak: usize,
+    cuts: u64,
+}
+
+impl Concurrency {
+    /// Nothing in flight, and few allowed.
+    pub(super) fn new(ceiling: usize) -> Self {
+        let now = Instant::now();
+        Self {
+            ceiling,
+            allowed: START.min(ceiling) as f64,
+            in_flight: 0,
+            starting: true,
+            grown: now,
+            paused_until: now,
+            peak: 0,
+            cuts: 0,
+        }
+    }
+
+    /// How many are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// How many may be in flight now.
+    pub(super) fn allowed(&self) -> usize {
+        (self.allowed as usize).max(1)
+    }
+
+    /// The most that ever were in flight.
+    pub(super) fn peak(&self) -> usize {
+        self.peak
+    }
+
+    /// How often it was cut.
+    pub(super) fn cuts(&self) -> u64 {
+        self.cuts
+    }
+
+    /// No more than this at any time.
+    pub(super) fn lower_ceiling(&mut self, most: usize) {
+        self.ceiling = self.ceiling.min(most.max(1));
+        self.allowed = self.allowed.min(self.ceiling as f64);
+    }
+
+    /// Takes a place; else says when there may be one although nothing came back.
+    pub(super) fn take(&mut self) -> Result<(), Option<Instant>> {
+        if self.in_flight < self.allowed() {
+            self.in_flight += 1;
+            self.peak = self.peak.max(self.in_flight);
+            return Ok(());
+        }
+        if !self.starting || self.allowed() >= self.ceiling {
+            return Err(None);
+        }
+        let now = Instant::now();
+        let next = (self.grown + PATIENCE).max(self.paused_until);
+        if now < next {
+            return Err(Some(next));
+        }
+        self.grow_to(self.allowed * 1.5);
+        self.take()
+    }
+
+    /// Gives a place back.
+    pub(super) fn release(&mut self) {
+        self.in_flight -= 1;
+    }
+
+    /// A request was answered that was sent when every place was taken.
+    pub(super) fn answered_when_full(&mut self) {
+        if Instant::now() < self.paused_until {
+            return;
+        }
+        // Half more with each round of answers at first, one more with each round later.
+        let more = match self.starting {
+            true => 0.5,
+            false => 1.0 / self.allowed.max(1.0),
+        };
+        self.grow_to(self.allowed + more);
+    }
+
+    /// The server failed: no growth for now.
+    pub(super) fn pause_growth(&mut self) {
+        self.paused_until = Instant::now() + GROWTH_PAUSE;
+    }
+
+    /// The server refused because we ask too much: less from now on.
+    pub(super) fn cut(&mut self) {
+        self.starting = false;
+        self.cuts += 1;
+        // What was allowed but never used says nothing about what the server stands.
+        let used = self.allowed.min(self.in_flight.max(1) as f64);
+        self.allowed = (used * CUT).max(1.0);
+    }
+
+    /// So many of ours wait in the server's own queue: they are of no use there.
+    pub(super) fn queued(&mut self, waiting: u64) {
+        self.starting = false;
+        let waiting = waiting.min(self.in_flight as u64) as f64;
+        self.allowed = (self.allowed.min(self.in_flight as f64) - waiting).max(1.0);
+        self.pause_growth();
+    }
+
+    fn grow_to(&mut self, allowed: f64) {
+        self.allowed = allowed.min(self.ceiling as f64);
+        self.grown = Instant::now();
+    }
+}
