@@ -108,7 +108,7 @@ fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
         .maybe("top_k", sampling.top_k)
         .maybe("min_p", sampling.min_p)
         .list("stop", &sampling.stop)
-        .maybe("seed", sampling.seed)
+        .seed(sampling.seed, request.repeat)
         .maybe("frequency_penalty", sampling.frequency_penalty)
         .maybe("presence_penalty", sampling.presence_penalty)
 }

@@ -5,6 +5,8 @@
 #[path = "../common/loopback.rs"]
 mod loopback;
 
+/// Repeats of a request.
+mod repeats;
 /// What every recorded reply is turned into.
 mod replies;
 /// What exactly is sent.
