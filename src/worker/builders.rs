@@ -14,6 +14,7 @@ pub(super) async fn infer(
         let mut error = CallError::new(ErrorClass::Flagged, message);
         error.request_id = completion.request_id.clone();
         error.usage = completion.usage;
+        error.allowances = completion.allowances.clone();
         error
     };
     match (&completion.finish_reason, &completion.refusal) {

@@ -5,6 +5,8 @@
 #[path = "../common/loopback.rs"]
 mod loopback;
 
+/// What a server says of its limits.
+mod limits;
 /// Repeats of a request.
 mod repeats;
 /// What every recorded reply is turned into.
