@@ -15,6 +15,9 @@ use super::wire;
 use crate::job::Server;
 use crate::words::{CallError, Completion, ErrorClass, MAX_RETRY_AFTER, Provider, Sampling, Usage};
 
+/// How long a server may take to say how busy it is.
+const GLANCE: Duration = Duration::from_secs(5);
+
 /// What is the same for all servers of one provider.
 #[derive(Debug)]
 pub(super) struct Dialect {
@@ -133,13 +136,36 @@ impl Remote {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(Value, Reply), CallError> {
+        let reply = self.fetch(path, body, self.server.timeout).await?;
+        match wire::parse(&reply.body) {
+            Ok(json) => Ok((json, reply)),
+            Err(_) if reply.body.is_empty() => Err(self.invalid(&reply, "an empty body")),
+            Err(error) => {
+                Err(self.invalid(&reply, &format!("no JSON ({})", clip(&error.to_string()))))
+            }
+        }
+    }
+
+    /// The body of a page that costs nothing; `None` unless it comes soon and with status 200.
+    pub(super) async fn glance(&self, path: &str) -> Option<Vec<u8>> {
+        let reply = self.fetch(path, None, GLANCE).await.ok()?;
+        (reply.status == 200).then_some(reply.body)
+    }
+
+    /// One request, and a reply with a good status.
+    async fn fetch(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> Result<Reply, CallError> {
         let secret = self.key.read()?.map(|key| self.dialect.auth.header(&key));
         let call = Call {
             url: &self.address(path),
             headers: self.dialect.headers,
             secret,
             body,
-            timeout: self.server.timeout,
+            timeout,
             proxy: self.server.proxy.as_deref(),
             http1: self.dialect.http1,
             idle: self.dialect.idle,
@@ -150,13 +176,7 @@ impl Remote {
             let fault = Fault::read(&reply.body);
             return Err(self.failure(reply.status, &reply, fault));
         }
-        match wire::parse(&reply.body) {
-            Ok(json) => Ok((json, reply)),
-            Err(_) if reply.body.is_empty() => Err(self.invalid(&reply, "an empty body")),
-            Err(error) => {
-                Err(self.invalid(&reply, &format!("no JSON ({})", clip(&error.to_string()))))
-            }
-        }
+        Ok(reply)
     }
 
     fn address(&self, path: &str) -> String {
