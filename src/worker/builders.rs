@@ -14,6 +14,7 @@ pub(super) async fn infer(
         let mut error = CallError::new(ErrorClass::Flagged, message);
         error.request_id = completion.request_id.clone();
         error.usage = completion.usage;
+        error.allowances = completion.allowances.clone();
         error
     };
     match (&completion.finish_reason, &completion.refusal) {
@@ -38,9 +39,10 @@ pub(super) fn as_written(value: f32) -> f64 {
         .unwrap_or_else(|_| f64::from(value))
 }
 
-/// The builder methods that every worker with a server behind it has.
+/// The builder methods that every worker with a server behind it has. A worker whose server says how
+/// busy it is names the method that asks it: `remote_builders!(Worker, load: method)`.
 macro_rules! remote_builders {
-    ($worker:ty) => {
+    ($worker:ty $(, load: $load:ident)?) => {
         impl $worker {
             /// Asks the server at this address.
             pub fn with_url(mut self, url: impl Into<String>) -> Self {
@@ -108,6 +110,11 @@ macro_rules! remote_builders {
             ) -> Result<crate::words::Completion, crate::words::OrchestratorError> {
                 Ok(self.answer(request).await?)
             }
+            $(
+                async fn load(&self) -> Option<crate::words::Load> {
+                    self.$load().await
+                }
+            )?
         }
     };
 }

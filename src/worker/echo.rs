@@ -39,8 +39,8 @@ impl EchoWorker {
         Self { script }
     }
 
-    /// The class this attempt fails with. The draw depends on the seed, the row and the attempt
-    /// alone, so a run gives the same failures however its rows are scheduled.
+    /// The class this attempt fails with. The draw depends on the seed, the row, the attempt
+    /// and the repeat alone, so a run gives the same failures however its rows are scheduled.
     fn failure(&self, request: &Request) -> Option<ErrorClass> {
         if self.script.failures.is_empty() {
             return None;
@@ -50,7 +50,11 @@ impl EchoWorker {
             None => hash(0, request.as_prompt().as_bytes()),
         };
         let mut drawn = hash(self.script.seed, &row.to_le_bytes());
-        drawn = hash(drawn, &request.attempt.to_le_bytes()) % 1_000_000;
+        drawn = hash(drawn, &request.attempt.to_le_bytes());
+        if request.repeat > 0 {
+            drawn = hash(drawn, &request.repeat.to_le_bytes());
+        }
+        drawn %= 1_000_000;
         for EchoFailure { class, per_million } in &self.script.failures {
             let share = u64::from(*per_million);
             if drawn < share {

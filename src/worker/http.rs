@@ -11,14 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Proxy, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use super::allowances;
 use super::retry_after;
 use super::text::{clip, origin};
-use crate::words::{CallError, ErrorClass};
+use crate::words::{Allowances, CallError, ErrorClass};
 
 /// How long a connection may take to come up at most, name lookup and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,8 +78,51 @@ pub(super) struct Reply {
     pub request_id: Option<String>,
     /// How long the provider asks to wait.
     pub retry_after: Option<Duration>,
+    /// Whether the provider says that the same request should be sent again.
+    pub should_retry: Option<bool>,
+    /// What the provider says of its limits.
+    pub allowances: Option<Box<Allowances>>,
     /// The decompressed body; of a reply that is an error anyway, what could be read of it.
     pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// A reply of which only the head is there.
+    fn new(status: u16, headers: &HeaderMap) -> Self {
+        let all = |name: &str| -> Vec<&str> {
+            let values = headers.get_all(name).into_iter();
+            // Not `to_str`: Go writes microseconds with a letter that is no ASCII.
+            values
+                .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
+                .collect()
+        };
+        let first = |name: &str| all(name).first().copied();
+        // Times are counted from the server's own clock where it shows one.
+        let now = first("date")
+            .and_then(retry_after::http_date)
+            .unwrap_or_else(Timestamp::now);
+        Self {
+            status,
+            request_id: first("x-request-id")
+                .or_else(|| first("request-id"))
+                .map(clip),
+            retry_after: retry_after::wait(&all("retry-after"), &all("retry-after-ms"), now),
+            should_retry: first("x-should-retry").and_then(|value| value.trim().parse().ok()),
+            allowances: allowances::read(&all, now).map(Box::new),
+            body: Vec::new(),
+        }
+    }
+
+    /// The error with everything that the reply's head says but how long to wait.
+    pub(super) fn stamp(&self, error: CallError) -> CallError {
+        CallError {
+            status: Some(self.status),
+            request_id: self.request_id.clone(),
+            should_retry: self.should_retry,
+            allowances: self.allowances.clone(),
+            ..error
+        }
+    }
 }
 
 impl Http {
@@ -196,15 +240,7 @@ fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
 }
 
 async fn read(mut response: Response, to: &str, limit: Duration) -> Result<Reply, CallError> {
-    let status = response.status().as_u16();
-    let headers = response.headers();
-    let request_id = header(headers, "x-request-id").or_else(|| header(headers, "request-id"));
-    let mut reply = Reply {
-        status,
-        request_id,
-        retry_after: wait(headers),
-        body: Vec::new(),
-    };
+    let mut reply = Reply::new(response.status().as_u16(), response.headers());
     // What a reply with another status means does not hang on its last byte.
     let success = response.status().is_success();
     loop {
@@ -223,11 +259,7 @@ async fn read(mut response: Response, to: &str, limit: Duration) -> Result<Reply
         if !success {
             return Ok(reply);
         }
-        return Err(CallError {
-            status: Some(status),
-            request_id: reply.request_id,
-            ..error
-        });
+        return Err(reply.stamp(error));
     }
 }
 
@@ -349,30 +381,6 @@ fn secret_header(name: &str, value: &SecretString) -> Result<HeaderValue, CallEr
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(clip)
-}
-
-fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let all = |name: HeaderName| -> Vec<&str> {
-        let values = headers.get_all(name).into_iter();
-        values.filter_map(|value| value.to_str().ok()).collect()
-    };
-    let now = headers
-        .get(DATE)
-        .and_then(|date| date.to_str().ok())
-        .and_then(retry_after::http_date)
-        .unwrap_or_else(Timestamp::now);
-    retry_after::wait(
-        &all(RETRY_AFTER),
-        &all(HeaderName::from_static("retry-after-ms")),
-        now,
-    )
 }
 
 fn is_loopback(url: &Url) -> bool {

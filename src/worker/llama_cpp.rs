@@ -9,9 +9,9 @@ use super::builders::remote_builders;
 use super::http::Http;
 use super::openai::chat;
 use super::remote::{Auth, Dialect, Endpoint, Remote};
-use super::wire::{Body, count, maybe, read as read_wire};
+use super::wire::{self, Body, count, maybe, read as read_wire};
 use crate::job::{LlamaCppApi, Server};
-use crate::words::{CallError, Completion, FinishReason, Provider, Request, Sampling, Usage};
+use crate::words::{CallError, Completion, FinishReason, Load, Provider, Request, Sampling, Usage};
 
 static DIALECT: Dialect = Dialect {
     provider: Provider::LlamaCpp,
@@ -89,6 +89,17 @@ impl LlamaCppWorker {
         };
         self.remote.ask(endpoint, &body.json()).await
     }
+
+    /// How many requests the server works on at once.
+    async fn slots(&self) -> Option<Load> {
+        let page = self.remote.glance("/props").await?;
+        let props: Props = read_wire(&wire::parse(&page).ok()?)?;
+        let slots = usize::try_from(props.total_slots?).ok();
+        Some(Load {
+            slots: Some(slots.filter(|slots| *slots > 0)?),
+            ..Load::default()
+        })
+    }
 }
 
 impl Default for LlamaCppWorker {
@@ -97,7 +108,7 @@ impl Default for LlamaCppWorker {
     }
 }
 
-remote_builders!(LlamaCppWorker);
+remote_builders!(LlamaCppWorker, load: slots);
 
 fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
     Body::default()
@@ -108,9 +119,15 @@ fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
         .maybe("top_k", sampling.top_k)
         .maybe("min_p", sampling.min_p)
         .list("stop", &sampling.stop)
-        .maybe("seed", sampling.seed)
+        .seed(sampling.seed, request.repeat)
         .maybe("frequency_penalty", sampling.frequency_penalty)
         .maybe("presence_penalty", sampling.presence_penalty)
+}
+
+#[derive(Debug, Deserialize)]
+struct Props {
+    #[serde(default, deserialize_with = "count")]
+    total_slots: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,6 +12,7 @@ mod llama_cpp;
 mod openai;
 mod vllm;
 
+mod allowances;
 mod builders;
 mod classify;
 mod fault;

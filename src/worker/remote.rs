@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::allowances;
 use super::classify::{Facts, classify, implied_status};
 use super::fault::{Fault, is_error};
 use super::http::{Call, Http, Reply};
@@ -13,6 +14,9 @@ use super::text::{clip, clip_to, origin};
 use super::wire;
 use crate::job::Server;
 use crate::words::{CallError, Completion, ErrorClass, MAX_RETRY_AFTER, Provider, Sampling, Usage};
+
+/// How long a server may take to say how busy it is.
+const GLANCE: Duration = Duration::from_secs(5);
 
 /// What is the same for all servers of one provider.
 #[derive(Debug)]
@@ -115,6 +119,7 @@ impl Remote {
         match (endpoint.read)(&json) {
             Ok(mut completion) => {
                 completion.request_id = completion.request_id.or_else(request_id);
+                completion.allowances = reply.allowances.clone();
                 Ok(completion)
             }
             Err(missing) => {
@@ -131,13 +136,36 @@ impl Remote {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(Value, Reply), CallError> {
+        let reply = self.fetch(path, body, self.server.timeout).await?;
+        match wire::parse(&reply.body) {
+            Ok(json) => Ok((json, reply)),
+            Err(_) if reply.body.is_empty() => Err(self.invalid(&reply, "an empty body")),
+            Err(error) => {
+                Err(self.invalid(&reply, &format!("no JSON ({})", clip(&error.to_string()))))
+            }
+        }
+    }
+
+    /// The body of a page that costs nothing; `None` unless it comes soon and with status 200.
+    pub(super) async fn glance(&self, path: &str) -> Option<Vec<u8>> {
+        let reply = self.fetch(path, None, GLANCE).await.ok()?;
+        (reply.status == 200).then_some(reply.body)
+    }
+
+    /// One request, and a reply with a good status.
+    async fn fetch(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> Result<Reply, CallError> {
         let secret = self.key.read()?.map(|key| self.dialect.auth.header(&key));
         let call = Call {
             url: &self.address(path),
             headers: self.dialect.headers,
             secret,
             body,
-            timeout: self.server.timeout,
+            timeout,
             proxy: self.server.proxy.as_deref(),
             http1: self.dialect.http1,
             idle: self.dialect.idle,
@@ -148,13 +176,7 @@ impl Remote {
             let fault = Fault::read(&reply.body);
             return Err(self.failure(reply.status, &reply, fault));
         }
-        match wire::parse(&reply.body) {
-            Ok(json) => Ok((json, reply)),
-            Err(_) if reply.body.is_empty() => Err(self.invalid(&reply, "an empty body")),
-            Err(error) => {
-                Err(self.invalid(&reply, &format!("no JSON ({})", clip(&error.to_string()))))
-            }
-        }
+        Ok(reply)
     }
 
     fn address(&self, path: &str) -> String {
@@ -166,13 +188,18 @@ impl Remote {
     fn failure(&self, status: u16, reply: &Reply, fault: Fault) -> CallError {
         // Before anything is cut: half a key is no longer found.
         let fault = fault.map(|text| self.key.scrub(text));
+        let exhausted = reply.allowances.as_deref().and_then(allowances::wait);
+        let retry_after = match status {
+            429 => reply.retry_after.max(exhausted),
+            _ => reply.retry_after,
+        };
         let class = classify(Facts {
             status,
             code: fault.code.as_deref(),
             kind: fault.kind.as_deref(),
             detail: fault.detail.as_deref(),
             message: fault.message.as_deref(),
-            retry_after: reply.retry_after,
+            retry_after,
         });
         let mut message = format!("{} answered {}", origin(&self.server.url), reply.status);
         if let Some(name) = fault.name() {
@@ -184,16 +211,14 @@ impl Remote {
         if let Some(advice) = self.advice(class, status) {
             message.push_str(&format!(" ({advice})"));
         }
-        CallError {
-            status: Some(reply.status),
-            code: fault.name().map(|name| clip_to(name, 100)),
-            retry_after: match class {
-                ErrorClass::Exhausted => reply.retry_after,
-                _ => reply.retry_after.map(|wait| wait.min(MAX_RETRY_AFTER)),
-            },
-            request_id: reply.request_id.clone().or(fault.request_id),
-            ..CallError::new(class, message)
-        }
+        let mut error = reply.stamp(CallError::new(class, message));
+        error.code = fault.name().map(|name| clip_to(name, 100));
+        error.retry_after = match class {
+            ErrorClass::Exhausted => retry_after,
+            _ => retry_after.map(|wait| wait.min(MAX_RETRY_AFTER)),
+        };
+        error.request_id = error.request_id.or(fault.request_id);
+        error
     }
 
     fn advice(&self, class: ErrorClass, status: u16) -> Option<String> {
@@ -232,11 +257,7 @@ impl Remote {
         if !body.is_empty() {
             message.push_str(&format!(": {}", clip_to(&body, 200)));
         }
-        CallError {
-            status: Some(reply.status),
-            request_id: reply.request_id.clone(),
-            ..CallError::new(ErrorClass::Invalid, message)
-        }
+        reply.stamp(CallError::new(ErrorClass::Invalid, message))
     }
 }
 

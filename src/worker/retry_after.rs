@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
 /// Nothing that a provider means is longer than a month: a spending limit falls on the first.
-const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// The longest wait that the headers ask for. What is not a positive length of at most 31 days is
 /// left out.
@@ -42,19 +42,22 @@ pub(super) fn http_date(value: &str) -> Option<Timestamp> {
     PARSER.parse_timestamp(value.trim()).ok()
 }
 
-fn number(value: &str) -> Option<f64> {
+/// Reads a number.
+pub(super) fn number(value: &str) -> Option<f64> {
     let value = value.trim();
     // `f64` also reads "inf" and "nan"; no server means those.
     let plain = value.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
     value.parse().ok().filter(|_| plain)
 }
 
-fn length(seconds: f64) -> Option<Duration> {
+/// A length that somebody can mean.
+pub(super) fn length(seconds: f64) -> Option<Duration> {
     let length = Duration::try_from_secs_f64(seconds).ok()?;
     (length > Duration::ZERO && length <= LONGEST).then_some(length)
 }
 
-fn until(date: Timestamp, now: Timestamp) -> Option<Duration> {
+/// How long until a date.
+pub(super) fn until(date: Timestamp, now: Timestamp) -> Option<Duration> {
     length(date.duration_since(now).as_secs_f64())
 }
 

@@ -13,7 +13,7 @@ use super::remote::{Auth, Dialect, Endpoint, Remote};
 use super::text::origin;
 use super::wire::Body;
 use crate::job::{Server, VllmApi};
-use crate::words::{CallError, Completion, ErrorClass, Provider, Request, Sampling};
+use crate::words::{CallError, Completion, ErrorClass, Load, Provider, Request, Sampling};
 
 static DIALECT: Dialect = Dialect {
     provider: Provider::Vllm,
@@ -102,6 +102,22 @@ impl VllmWorker {
         }
     }
 
+    /// How many requests the server works on and how many wait.
+    async fn queue(&self) -> Option<Load> {
+        if self.api == VllmApi::Generate {
+            // The legacy server has no such page.
+            return None;
+        }
+        let page = self.remote.glance("/metrics").await?;
+        let page = String::from_utf8_lossy(&page);
+        let load = Load {
+            slots: None,
+            running: gauge(&page, "vllm:num_requests_running"),
+            waiting: gauge(&page, "vllm:num_requests_waiting"),
+        };
+        Some(load).filter(|load| *load != Load::default())
+    }
+
     async fn model(&self) -> Result<&str, CallError> {
         match &self.remote.server.model {
             Some(model) => Ok(model),
@@ -139,12 +155,29 @@ impl Default for VllmWorker {
     }
 }
 
-remote_builders!(VllmWorker);
+remote_builders!(VllmWorker, load: queue);
 
 /// What vLLM has beyond OpenAI's parameters.
 fn more(body: Body, sampling: &Sampling) -> Body {
     body.maybe("top_k", sampling.top_k)
         .maybe("min_p", sampling.min_p)
+}
+
+/// A gauge in Prometheus' text, summed over its labels (the engines of a server with several).
+fn gauge(page: &str, name: &str) -> Option<u64> {
+    let values = page.lines().filter_map(|line| {
+        let rest = line.trim().strip_prefix(name)?;
+        // Not a longer name that begins like this one; a label may hold a space or a brace.
+        let rest = match rest.strip_prefix('{') {
+            Some(labels) => labels.rsplit_once('}')?.1,
+            None => rest.strip_prefix([' ', '\t'])?,
+        };
+        let value: f64 = rest.split_whitespace().next()?.parse().ok()?;
+        (0.0..=9e15).contains(&value).then_some(value as u64)
+    });
+    values.fold(None, |sum: Option<u64>, value| {
+        Some(sum.unwrap_or(0).saturating_add(value))
+    })
 }
 
 fn read_generated(reply: &Value) -> Result<Completion, String> {

@@ -22,6 +22,17 @@ impl Body {
         }
     }
 
+    /// With the seed, if there is one, raised by the repeat: repeats differ, and each can be had again.
+    pub(super) fn seed(self, seed: Option<u64>, repeat: u32) -> Self {
+        // Servers hold it in 64 signed bits: what is raised beyond them begins again at 0.
+        let most = i64::MAX.unsigned_abs();
+        let raised = seed.map(|seed| match seed.wrapping_add(u64::from(repeat)) {
+            raised if seed <= most => raised & most,
+            raised => raised,
+        });
+        self.maybe("seed", raised)
+    }
+
     /// With this list, unless it is empty.
     pub(super) fn list(self, name: &str, values: &[String]) -> Self {
         self.maybe(name, (!values.is_empty()).then(|| values.to_vec()))
@@ -45,7 +56,9 @@ pub(super) fn parse(body: &[u8]) -> Result<Value, serde_json::Error> {
 
 /// Reads a wire structure out of JSON; `None` when it is no object at all.
 pub(super) fn read<T: DeserializeOwned>(json: &Value) -> Option<T> {
-    T::deserialize(json).ok()
+    // A list would be read by position.
+    let object = json.is_object().then_some(json)?;
+    T::deserialize(object).ok()
 }
 
 /// For a wire field: its value, or `None` when it is missing, null or of another type.

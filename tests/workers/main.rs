@@ -5,6 +5,12 @@
 #[path = "../common/loopback.rs"]
 mod loopback;
 
+/// What a server says of its limits.
+mod limits;
+/// What a server says of how busy it is.
+mod load;
+/// Repeats of a request.
+mod repeats;
 /// What every recorded reply is turned into.
 mod replies;
 /// What exactly is sent.

@@ -3,7 +3,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tokio_prompt_orchestrator::words::{CallError, Completion, Usage};
+use tokio_prompt_orchestrator::words::{Allowance, Allowances, CallError, Completion, Usage};
 
 use crate::loopback::{Act, Loopback, reply};
 use crate::{PROTOCOLS, ask, worker};
@@ -105,7 +105,7 @@ fn answered(completion: &Completion) -> String {
         model = shown(completion.model.as_deref()),
         id = shown(completion.request_id.as_deref()),
         usage = used(completion.usage.as_ref()),
-    )
+    ) + &limited(completion.allowances.as_deref())
 }
 
 fn failed(error: &CallError) -> String {
@@ -118,7 +118,41 @@ fn failed(error: &CallError) -> String {
         id = shown(error.request_id.as_deref()),
         usage = used(error.usage.as_ref()),
         message = error.message,
-    )
+    ) + &limited(error.allowances.as_deref())
+        + &error
+            .should_retry
+            .map_or(String::new(), |again| format!(" again={again}"))
+}
+
+/// The limits that a reply tells of, as `remaining/limit in reset`; nothing where it tells of none.
+fn limited(allowances: Option<&Allowances>) -> String {
+    let Some(allowances) = allowances else {
+        return String::new();
+    };
+    let Allowances {
+        requests,
+        tokens,
+        input_tokens,
+        output_tokens,
+    } = allowances;
+    let named = [
+        ("requests", requests),
+        ("tokens", tokens),
+        ("input_tokens", input_tokens),
+        ("output_tokens", output_tokens),
+    ];
+    let told = named
+        .into_iter()
+        .filter(|(_, allowance)| **allowance != Allowance::default());
+    told.map(|(name, allowance)| {
+        format!(
+            " {name}={remaining}/{limit} in {reset}",
+            remaining = shown(allowance.remaining),
+            limit = shown(allowance.limit),
+            reset = shown(allowance.reset),
+        )
+    })
+    .collect()
 }
 
 fn shown(value: Option<impl Debug>) -> String {

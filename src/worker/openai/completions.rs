@@ -39,7 +39,7 @@ pub(in crate::worker) fn body(model: Option<&str>, request: &Request, sampling: 
         .maybe("temperature", sampling.temperature)
         .maybe("top_p", sampling.top_p)
         .list("stop", &sampling.stop)
-        .maybe("seed", sampling.seed)
+        .seed(sampling.seed, request.repeat)
         .maybe("frequency_penalty", sampling.frequency_penalty)
         .maybe("presence_penalty", sampling.presence_penalty)
 }
