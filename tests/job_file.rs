@@ -497,7 +497,7 @@ fn only_the_backends_that_the_order_names_are_in_the_plan_in_the_order_of_their_
     );
 
     let shown = bad(&job, &["matrix=[a, [b, gpt]]"]);
-    assert!(shown.contains("`NOT_SET` is not set"), "{shown}");
+    assert!(shown.contains("variable NOT_SET is not set"), "{shown}");
 }
 
 #[test]

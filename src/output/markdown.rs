@@ -35,7 +35,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "\n{} rows were answered by a fallback.\n",
+        "\n{} of the answers came from a fallback.\n",
         report.fell_back
     )?;
     entries(out, report)?;
