@@ -297,3 +297,23 @@ fn the_store_keeps_a_line_for_each_entry_and_repeat() {
     assert_eq!(lines(attempts), ["a 4", "b 4"]);
     assert_eq!(lines("SELECT value FROM meta WHERE key = 'format'"), ["2"]);
 }
+
+#[test]
+fn the_shipped_matrix_and_route_run_to_their_end() {
+    let scratch = Scratch::new();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let run = |name: &str| {
+        let job = root.join(name).display().to_string();
+        scratch.runner(&[&job, "--out", "out"]).exits(0);
+        scratch.published("out", 0)
+    };
+    let matrix = run("jobs/matrix.yaml");
+    assert_eq!((matrix.lines.len(), matrix.count("answered")), (200, 200));
+    let route = run("jobs/route.yaml");
+    for (tier, backend) in route.column("tier").iter().zip(route.field("backend")) {
+        assert_eq!(*tier == "premium", backend == "careful");
+    }
+    for backend in ["careful", "long", "cheap"] {
+        assert!(route.field("backend").contains(&backend), "{backend}");
+    }
+}
