@@ -15,7 +15,13 @@ const NAMED: &str = "backends:\n\
 
 /// `a:1 b:1 …`: the backend and the repeat of each line.
 fn asked(published: &Published) -> Vec<String> {
-    let line = |line: &Value| format!("{}:{}", line["backend"].as_str().unwrap(), line["repeat"]);
+    let line = |line: &Value| {
+        format!(
+            "{}:{}",
+            line["backend"].as_str().unwrap_or("nobody"),
+            line["repeat"]
+        )
+    };
     published.lines.iter().map(line).collect()
 }
 
@@ -67,7 +73,8 @@ fn every_row_goes_to_every_entry_of_the_matrix_and_each_is_paid_for() {
 }
 
 fn entries(published: &Published) -> impl Iterator<Item = &Value> {
-    published.report["entries"].as_object().unwrap().values()
+    let entries = published.report["entries"].as_object();
+    entries.expect("a line for each entry").values()
 }
 
 #[test]
