@@ -120,7 +120,10 @@ impl Template {
 
 /// A compiled expression over a row that is true or not.
 #[derive(Debug, Clone)]
-pub struct Condition(Template);
+pub struct Condition {
+    template: Template,
+    expression: Arc<str>,
+}
 
 impl Condition {
     /// Compiles an expression such as `tier == "premium"`.
@@ -130,17 +133,31 @@ impl Condition {
             .compile_expression(expression)
             .map_err(|error| describe(&error))?;
         let source = format!("{{% if ({expression}) %}}1{{% endif %}}");
-        Template::compile(&source).map(Self)
+        Ok(Self {
+            template: Template::compile(&source)?,
+            expression: Arc::from(expression),
+        })
+    }
+
+    /// The expression as it was written.
+    pub fn expression(&self) -> &str {
+        &self.expression
+    }
+
+    /// Whether it reads nothing of the row, and so cannot tell one row from another.
+    pub fn is_constant(&self) -> bool {
+        let read = self.template.compiled().undeclared_variables(false);
+        read.is_empty()
     }
 
     /// The names that it reads and that are not columns, sorted.
     pub fn unknown_names(&self, columns: &Columns) -> Vec<String> {
-        self.0.unknown_names(columns, &[])
+        self.template.unknown_names(columns, &[])
     }
 
     /// Whether it is true of a row. Empty text, 0 and empty lists are not.
     pub fn holds(&self, row: &Arc<Row>) -> Result<bool, TemplateError> {
-        self.0.render(row).map(|text| !text.is_empty())
+        self.template.render(row).map(|text| !text.is_empty())
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
-use tokio_prompt_orchestrator::job::RESULT_COLUMNS;
+use tokio_prompt_orchestrator::job::{ENTRY_COLUMN, REPEAT_COLUMN, RESULT_COLUMNS};
 use tokio_prompt_orchestrator::words::{AttemptKind, ErrorClass, Provider, Sampling, Status};
 
 const README: &str = "README.md";
@@ -43,6 +43,7 @@ fn every_word_of_the_results_is_in_the_reference() {
     let reference = read(REFERENCE);
     let words = RESULT_COLUMNS
         .into_iter()
+        .chain([ENTRY_COLUMN, REPEAT_COLUMN])
         .chain(Status::ALL.map(Status::as_str))
         .chain(AttemptKind::ALL.map(AttemptKind::as_str))
         .chain(ErrorClass::ALL.map(ErrorClass::as_str));

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_prompt_orchestrator::job::{
-    AnthropicApi, Backend, BackendKind, InputPlan, Job, LlamaCppApi, MaxFailures, OpenAiApi,
-    OutputFormat, Plan, Problem, Problems, Server, Surroundings, Take, VllmApi,
+    AnthropicApi, Backend, BackendKind, Entry, FallbackPolicy, InputPlan, Job, LlamaCppApi,
+    MaxFailures, OpenAiApi, OutputFormat, Plan, Problem, Problems, Server, Surroundings, Take,
+    VllmApi,
 };
-use tokio_prompt_orchestrator::words::{Columns, Price, Role, Usage};
+use tokio_prompt_orchestrator::words::{Columns, Price, Role, Status, Usage};
 
 /// The environment of the tests.
 fn env(name: &str) -> Option<String> {
@@ -445,6 +446,112 @@ fn an_override_wins_over_the_file_and_adds_what_is_not_there() {
         ["x_answer", "x_run_status"]
     );
     assert_eq!(plan.max_failures, MaxFailures::PerMillion(5_000));
+}
+
+/// The backends of each entry and rule, by name.
+fn order(plan: &Plan) -> Vec<Vec<Vec<&str>>> {
+    let name = |at: &usize| &*plan.backends[*at].name;
+    let rules = |entry: &Entry| {
+        let to = entry
+            .rules
+            .iter()
+            .map(|rule| rule.to.iter().map(name).collect());
+        to.collect()
+    };
+    plan.entries.iter().map(rules).collect()
+}
+
+#[test]
+fn only_the_backends_that_the_order_names_are_in_the_plan_in_the_order_of_their_first_use() {
+    let job = with_backends(
+        "a: { type: echo }, b: { type: echo }, c: { type: echo }, \
+         gpt: { type: openai, model: gpt-4o, api_key_env: NOT_SET }",
+    );
+    let names = |plan: &Plan| -> String {
+        let names = plan.backends.iter().map(|backend| &*backend.name);
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let plan = good(&job, &["matrix=[c, [b, c], [a, b]]", "repeat=3"]);
+    assert_eq!(names(&plan), "c b a");
+    assert_eq!(
+        order(&plan),
+        [[vec!["c"]], [vec!["b", "c"]], [vec!["a", "b"]]]
+    );
+    let entries = plan.entries.iter().map(|entry| &*entry.name);
+    assert!(entries.eq(["c", "b>c", "a>b"]));
+    assert_eq!(plan.repeat, 3);
+    assert!(
+        plan.output
+            .result_columns()
+            .ends_with(&["run_entry".into(), "run_repeat".into()])
+    );
+
+    let route = "route=[{ when: \"language == 'de'\", to: c }, { when: body, to: [a, c] }]";
+    let plan = good(&job, &[route]);
+    assert_eq!(names(&plan), "c a");
+    assert_eq!(order(&plan), [[vec!["c"], vec!["a", "c"]]]);
+    assert!(
+        plan.output
+            .result_columns()
+            .ends_with(&["run_error".into()])
+    );
+
+    let shown = bad(&job, &["matrix=[a, [b, gpt]]"]);
+    assert!(shown.contains("variable NOT_SET is not set"), "{shown}");
+}
+
+#[test]
+fn when_the_next_backend_is_asked_is_what_the_job_says() {
+    let plan = good(TICKETS, &[]);
+    assert_eq!(plan.fallback, FallbackPolicy::default());
+    assert_eq!(plan.hedge_after, None);
+    let overrides = [
+        "fallback_after=5s",
+        "fallback_on=[invalid, row_fatal, refused, empty]",
+        "hedge_after=10s",
+        "retry.max_throttle_wait=1m",
+        "retry.max_outage=2m",
+    ];
+    let plan = good(TICKETS, &overrides);
+    let expected = FallbackPolicy {
+        after: Some(Duration::from_secs(5)),
+        on: vec![Status::Invalid, Status::Empty, Status::Refused],
+        on_row_fatal: true,
+    };
+    assert_eq!(plan.fallback, expected);
+    assert_eq!(plan.hedge_after, Some(Duration::from_secs(10)));
+    assert_eq!(plan.retry.max_throttle_wait, Duration::from_secs(60));
+    assert_eq!(plan.retry.max_outage, Duration::from_secs(120));
+    assert_eq!(plan.retry.attempts, 3);
+}
+
+#[test]
+fn backends_of_an_account_have_the_same_limits_whoever_writes_them() {
+    let backends = "silent: { type: echo, account: acme }, \
+        says: { type: echo, account: acme, limits: { requests_per_minute: 60, burst: 5 } }, \
+        same: { type: custom, account: acme, limits: { burst: 5, requests_per_minute: 60 } }, \
+        other: { type: echo, account: other }, own: { type: echo, limits: { concurrency: 2 } }";
+    // Also where the backend that says them is not in use.
+    for used in ["silent, says, same", "same, silent"] {
+        let plan = good(
+            &with_backends(backends),
+            &[&format!("fallback=[{used}, other, own]")],
+        );
+        for backend in &plan.backends {
+            let limits = &backend.limits;
+            let (account, rate, concurrency) = match &*backend.name {
+                "other" => (Some("other"), None, None),
+                "own" => (None, None, Some(2)),
+                _ => (Some("acme"), Some((60, Some(5))), None),
+            };
+            assert_eq!(backend.account.as_deref(), account);
+            assert_eq!(
+                limits.requests_per_minute.map(|rate| (rate, limits.burst)),
+                rate
+            );
+            assert_eq!(limits.concurrency, concurrency);
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tokio_prompt_orchestrator::job::{Entry, Plan};
 use tokio_prompt_orchestrator::{ExitCode, Options, Runner};
 
 use super::{JobArgs, terminal};
@@ -16,17 +17,39 @@ pub fn check(args: &JobArgs) -> ExitCode {
     match load(&args.job, &options) {
         Ok(runner) => {
             let plan = runner.plan();
-            let route: Vec<&str> = plan.backends.iter().map(|backend| &*backend.name).collect();
+            let rows = match plan.repeat {
+                1 => format!("{} rows", runner.rows()),
+                repeat => format!("{} rows, {repeat} times each,", runner.rows()),
+            };
+            let entries: Vec<String> = plan.entries.iter().map(|entry| who(entry, plan)).collect();
             terminal::out(&format!(
-                "{}: no problems; {} rows for {}",
+                "{}: no problems; {rows} for {}",
                 args.job.display(),
-                runner.rows(),
-                route.join(", then ")
+                terminal::escape(&entries.join(" and "))
             ));
             ExitCode::Success
         }
         Err(code) => code,
     }
+}
+
+/// Who is asked for which row: `a, then b`, or `a if tier == "premium"; b otherwise`.
+fn who(entry: &Entry, plan: &Plan) -> String {
+    let rules = entry.rules.iter().enumerate().map(|(position, rule)| {
+        let names = rule.to.iter().filter_map(|at| plan.backends.get(*at));
+        let names: Vec<&str> = names.map(|backend| &*backend.name).collect();
+        let names = names.join(", then ");
+        match &rule.when {
+            // An expression may be folded over several lines.
+            Some(when) => {
+                let words: Vec<&str> = when.expression().split_whitespace().collect();
+                format!("{names} if {}", words.join(" "))
+            }
+            None if position == 0 => names,
+            None => format!("{names} otherwise"),
+        }
+    });
+    rules.collect::<Vec<_>>().join("; ")
 }
 
 /// Loads a job for this program; prints why it cannot be.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, TableStyle};
 use tokio_prompt_orchestrator::job::MaxFailures;
-use tokio_prompt_orchestrator::output::{BackendLine, notes};
+use tokio_prompt_orchestrator::output::{BackendLine, Report, notes};
 use tokio_prompt_orchestrator::words::Status;
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
@@ -15,10 +15,10 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
     let report = &run.report;
     let total = report.total();
     out(&format!(
-        "{}: {} of {} rows answered in {:.1} s",
+        "{}: {} of {} answered in {:.1} s",
         escape(&report.job),
         report.rows_with(Status::Answered),
-        report.rows(),
+        report.asked(),
         took.as_secs_f64()
     ));
     if report.rows() == 0 {
@@ -45,9 +45,7 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
         ));
     }
     out("");
-    let mut table = Table::new();
-    table.load_style(TableStyle::new());
-    table.set_header([
+    let header = [
         "backend",
         "answered",
         "attempts",
@@ -55,18 +53,20 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
         "tokens in",
         "tokens out",
         "USD",
-    ]);
-    for (name, line) in &report.by_backend {
-        table.add_row(cells(&escape(name), line));
+    ];
+    let mut rows: Vec<_> = report
+        .by_backend
+        .iter()
+        .map(|(name, line)| cells(&escape(name), line))
+        .collect();
+    if rows.len() > 1 {
+        rows.push(cells("total", &total));
     }
-    if report.by_backend.len() > 1 {
-        table.add_row(cells("total", &total));
+    table(header, rows);
+    let entries = entries(report);
+    if !entries.is_empty() {
+        table(["entry", "answered", "rows", "p50 ms", "USD"], entries);
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    out(&table.trim_fmt());
-    out("");
     for note in notes(&total) {
         out(&note);
     }
@@ -85,6 +85,39 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
     if let Some(why) = why(run, most) {
         out(&format!("exit {}: {why}", run.exit_code.code()));
     }
+}
+
+/// Prints a table, numbers to the right, and an empty line.
+fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new());
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    out(&table.trim_fmt());
+    out("");
+}
+
+/// A line for each entry of the matrix, where there are several.
+fn entries(report: &Report) -> Vec<[String; 5]> {
+    let entries = report.entries();
+    let cells = entries.map(|(name, line)| {
+        [
+            escape(&name),
+            line.rows_with(Status::Answered).to_string(),
+            line.rows().to_string(),
+            line.latency_ms(50)
+                .map_or("-".to_owned(), |milliseconds| milliseconds.to_string()),
+            line.spent
+                .amount()
+                .map_or("unknown".to_owned(), |amount| amount.rounded(6)),
+        ]
+    });
+    cells.collect()
 }
 
 fn cells(name: &str, line: &BackendLine) -> [String; 7] {

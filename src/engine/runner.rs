@@ -153,12 +153,22 @@ fn spare_inputs(out: &Path, inputs: &Inputs) -> Result<(), Problems> {
     }
 }
 
-/// Renders the prompt for the first row: finds what no look at the template alone can, such as a
-/// column read as `row["name"]` that does not exist.
+/// Decides who is asked for the first row and renders its prompt: finds what no look at an expression or
+/// a template alone can, such as a column read as `row["name"]` that does not exist.
 fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
     let Some(row) = inputs.first() else {
         return Ok(());
     };
+    let help = || format!("the input's columns are {}", row.columns.names().join(", "));
+    for entry in &plan.entries {
+        if let Err(error) = entry.route(row) {
+            let problem = Problem::new(format!(
+                "`when` cannot be decided for the first row, {}: {error}",
+                row.id
+            ));
+            return Err(problem.help(help()).into());
+        }
+    }
     for message in &plan.prompt {
         if let Err(error) = message.content.render(row) {
             let role = message.role.as_str();
@@ -166,8 +176,7 @@ fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
                 "the {role} message cannot be rendered for the first row, {}: {error}",
                 row.id
             ));
-            let help = format!("the input's columns are {}", row.columns.names().join(", "));
-            return Err(problem.help(help).into());
+            return Err(problem.help(help()).into());
         }
     }
     Ok(())

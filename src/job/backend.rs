@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use super::decode::{At, need};
 use super::plan::{
-    AnthropicApi, Backend, BackendKind, EchoFailure, EchoScript, EchoUsage, Limits, LlamaCppApi,
-    OpenAiApi, VllmApi,
+    AnthropicApi, Backend, BackendKind, EchoFailure, EchoScript, EchoUsage, LlamaCppApi, OpenAiApi,
+    VllmApi,
 };
 use super::prompt::{Names, template};
 use super::read::Job;
-use super::resolve::{Surroundings, in_range};
+use super::resolve::Surroundings;
 use super::server::{self, Spec};
 use super::source::Span;
 use super::written::{BackendKeys, BackendType};
-use super::{Problem, parameters, prices, suggest};
+use super::{Problem, limits, parameters, prices, suggest};
 use crate::words::{ErrorClass, Price, Provider, Rates};
 
 /// One backend while it is resolved.
@@ -23,7 +23,7 @@ pub struct Context<'a> {
     pub keys: &'a BackendKeys,
     /// Its name, for problems about what it lacks.
     pub name: &'a Span,
-    /// Whether the route comes past it; only then its key is needed.
+    /// Whether any row may be asked of it; only then its key is needed.
     pub used: bool,
     /// The job's default time-out.
     pub timeout: Option<Duration>,
@@ -34,7 +34,7 @@ pub struct Context<'a> {
 /// Every backend that could be read, in the order of the file.
 pub fn resolve(
     job: &Job,
-    route: &[String],
+    used: &[String],
     around: &Surroundings<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Backend> {
@@ -44,15 +44,15 @@ pub fn resolve(
         .backends
         .iter()
         .flat_map(|named| &named.value.entries);
-    let backends = entries.filter_map(|(key, keys)| {
+    let limits = limits::resolve(job, problems);
+    let backends = entries.zip(limits).filter_map(|((key, keys), limits)| {
         let context = Context {
             keys,
             name: &key.span,
-            used: route.contains(&key.name),
+            used: used.contains(&key.name),
             timeout,
             around,
         };
-        let limits = limits(&context, problems);
         let kind = kind(&context, problems);
         let price = price(&context, kind.as_ref(), problems);
         let backend = Backend {
@@ -63,9 +63,9 @@ pub fn resolve(
             kind: kind?,
             limits,
             price,
-            account: None,
+            account: keys.account.as_ref().map(|at| Arc::from(at.value.as_str())),
         };
-        check_fit(&context, &backend, problems);
+        limits::check_fit(keys, &backend, problems);
         Some(backend)
     });
     backends.collect()
@@ -212,59 +212,6 @@ fn failures(keys: &BackendKeys, problems: &mut Vec<Problem>) -> Vec<EchoFailure>
         problems.push(place.problem("the shares of failures are more than the whole"));
     }
     read
-}
-
-fn limits(context: &Context<'_>, problems: &mut Vec<Problem>) -> Limits {
-    let Some(At { value: keys, .. }) = &context.keys.limits else {
-        return Limits::default();
-    };
-    let mut tokens = |written: &Option<At<u64>>, name: &str| {
-        in_range(written.as_ref(), name, 1..=u64::MAX, problems)
-    };
-    let tokens_per_minute = tokens(&keys.tokens_per_minute, "tokens_per_minute");
-    let input = tokens(&keys.input_tokens_per_minute, "input_tokens_per_minute");
-    let output = tokens(&keys.output_tokens_per_minute, "output_tokens_per_minute");
-    let requests = keys.requests_per_minute.as_ref();
-    let concurrency = keys.concurrency.as_ref();
-    Limits {
-        requests_per_minute: in_range(requests, "requests_per_minute", 1..=u32::MAX, problems),
-        burst: None,
-        tokens_per_minute,
-        input_tokens_per_minute: input,
-        output_tokens_per_minute: output,
-        concurrency: in_range(concurrency, "concurrency", 1..=65_536, problems),
-    }
-}
-
-/// A request whose output alone leaves no room in a minute's tokens would wait for ever.
-fn check_fit(context: &Context<'_>, backend: &Backend, problems: &mut Vec<Problem>) {
-    let (Some(keys), Some(cap)) = (&context.keys.limits, backend.max_tokens()) else {
-        return;
-    };
-    // A prompt takes some tokens of the common limit too.
-    for (name, limit, least) in [
-        (
-            "tokens_per_minute",
-            &keys.value.tokens_per_minute,
-            u64::from(cap) + 1,
-        ),
-        (
-            "output_tokens_per_minute",
-            &keys.value.output_tokens_per_minute,
-            u64::from(cap),
-        ),
-    ] {
-        if let Some(limit) = limit
-            && limit.value < least
-        {
-            let message = format!(
-                "no request fits: `max_tokens` is {cap}, `{name}` is {}",
-                limit.value
-            );
-            let problem = limit.span.problem(message);
-            problems.push(problem.help("lower `max_tokens` or raise the limit"));
-        }
-    }
 }
 
 fn price(

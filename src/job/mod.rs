@@ -2,11 +2,13 @@
 //!
 //! The way of a job, one file a step: `read` (file → `source` → `yaml`, nodes with places → `set`,
 //! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
-//! plan), with `prompt`, `backend`, `server`, `parameters`, `url` and `prices` for its parts. A problem never ends
-//! the search for others, shows its place, and never shows a secret.
+//! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `parameters`, `url` and `prices` for its parts. A
+//! problem never ends the search for others, shows its place, and never shows a secret.
 
 mod backend;
 mod decode;
+mod limits;
+mod order;
 mod parameters;
 mod plan;
 mod prices;
@@ -24,9 +26,9 @@ mod written;
 mod yaml;
 
 pub use plan::{
-    AnthropicApi, Backend, BackendKind, EchoFailure, EchoScript, EchoUsage, InputPlan, Limits,
-    LlamaCppApi, MaxFailures, MessageTemplate, OpenAiApi, OutputFormat, OutputPlan, Plan,
-    RESULT_COLUMNS, RetryPolicy, Server, Take, VllmApi,
+    AnthropicApi, Backend, BackendKind, ENTRY_COLUMN, EchoFailure, EchoScript, EchoUsage,
+    InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OpenAiApi, OutputFormat,
+    OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, Server, Take, VllmApi,
 };
 pub use problem::{Place, Problem, Problems};
 pub use read::Job;

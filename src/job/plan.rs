@@ -336,6 +336,10 @@ pub struct OutputPlan {
     pub formats: Vec<OutputFormat>,
     /// What stands before the name of each column that the runner adds; empty by default.
     pub prefix: String,
+    /// The names of the entries of the matrix, in order; one without a matrix.
+    pub entries: Vec<Arc<str>>,
+    /// How often every row is asked of each entry.
+    pub repeat: u32,
 }
 
 /// The columns that the runner adds to the input's, in the order of the results.
@@ -352,11 +356,32 @@ pub const RESULT_COLUMNS: [&str; 10] = [
     "run_error",
 ];
 
+/// The column after [`RESULT_COLUMNS`] that names the entry of the matrix, where there are several.
+pub const ENTRY_COLUMN: &str = "run_entry";
+
+/// The last column: which answer of a row it is, counted from 1, where there are several.
+pub const REPEAT_COLUMN: &str = "run_repeat";
+
 impl OutputPlan {
-    /// The names of the added columns, prefix included, in the order of [`RESULT_COLUMNS`].
+    /// The names of the added columns, prefix included: [`RESULT_COLUMNS`], then those of the two below
+    /// that apply.
     pub fn result_columns(&self) -> Vec<String> {
-        let named = |column: &&str| format!("{}{column}", self.prefix);
-        RESULT_COLUMNS.iter().map(named).collect()
+        let by_entry = self.has_entries().then_some(ENTRY_COLUMN);
+        let by_repeat = self.has_repeats().then_some(REPEAT_COLUMN);
+        let columns = RESULT_COLUMNS.into_iter().chain(by_entry).chain(by_repeat);
+        columns
+            .map(|column| format!("{}{column}", self.prefix))
+            .collect()
+    }
+
+    /// Whether results say which entry of the matrix they are from.
+    pub fn has_entries(&self) -> bool {
+        self.entries.len() > 1
+    }
+
+    /// Whether results say which answer of a row they are.
+    pub fn has_repeats(&self) -> bool {
+        self.repeat > 1
     }
 }
 

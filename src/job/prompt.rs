@@ -1,11 +1,11 @@
-//! The prompt: messages, their templates, and the very place where a template goes wrong.
+//! The prompt: messages, their templates, and the very place where a template or an expression goes wrong.
 
 use super::decode::{At, need};
 use super::read::{Job, read_text};
 use super::source::{Source, Span};
 use super::written::{MessageKeys, Prompt, PromptKeys};
 use super::{MessageTemplate, Problem, Problems, suggest};
-use crate::template::Template;
+use crate::template::{Condition, Template};
 use crate::words::{Columns, Role};
 
 /// Which names a template may use.
@@ -165,6 +165,43 @@ pub fn template(
     (problems.len() == before).then_some(template)
 }
 
+/// Compiles an expression over the row and checks the names that it uses.
+pub fn condition(
+    text: &str,
+    span: &Span,
+    columns: Option<&Columns>,
+    problems: &mut Vec<Problem>,
+) -> Option<Condition> {
+    let help = "leave `when` out where the rule is for every row";
+    if text.trim().is_empty() {
+        problems.push(span.problem("`when` says nothing").help(help));
+        return None;
+    }
+    let condition = match Condition::compile(text) {
+        Ok(condition) => condition,
+        Err(error) => {
+            let place = line_of(span, text, error.line);
+            problems.push(place.problem(format!("`when`: {}", error.message)));
+            return None;
+        }
+    };
+    if condition.is_constant() {
+        let problem = span.problem("`when` reads no column: it is the same for every row");
+        problems.push(problem.help(help));
+    }
+    let columns = columns?;
+    let before = problems.len();
+    for name in condition.unknown_names(columns) {
+        let quoted = |before: &str, after: &str| {
+            before.ends_with(['"', '\'']) && after.starts_with(['"', '\''])
+        };
+        let place = word(span, &name, |before, after| !quoted(before, after));
+        let problem = place.problem(format!("there is no column `{name}`"));
+        problems.push(advise(problem, &name, columns, &[]));
+    }
+    (problems.len() == before).then_some(condition)
+}
+
 /// The column that stands in a template's braces as if its name were an identifier.
 fn bare_column<'a>(text: &str, columns: Option<&'a Columns>) -> Option<&'a str> {
     let blocks = text
@@ -223,13 +260,20 @@ fn line_of(span: &Span, text: &str, line: Option<usize>) -> Span {
 
 /// The first use of a name inside the braces of a template.
 fn use_of(span: &Span, name: &str) -> Span {
+    word(span, name, |before, _| {
+        let opened = before.rfind("{{").max(before.rfind("{%"));
+        let closed = before.rfind("}}").max(before.rfind("%}"));
+        opened > closed
+    })
+}
+
+/// The first place where this name stands as a word of its own, if what is before and after it will do.
+fn word(span: &Span, name: &str, will_do: impl Fn(&str, &str) -> bool) -> Span {
     let text = span.text();
     let in_word = |c: char| c.is_alphanumeric() || c == '_';
     let found = text.match_indices(name).find(|(at, _)| {
         let (before, after) = (&text[..*at], &text[at + name.len()..]);
-        let opened = before.rfind("{{").max(before.rfind("{%"));
-        let closed = before.rfind("}}").max(before.rfind("%}"));
-        opened > closed
+        will_do(before, after)
             && !before.ends_with(|c: char| in_word(c) || c == '.')
             && !after.starts_with(in_word)
     });

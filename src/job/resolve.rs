@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 
+use super::backend::positive;
 use super::decode::{At, need};
+use super::order::Order;
 use super::plan::{InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
 use super::prompt::Names;
 use super::read::Job;
-use super::routing::{Entry, FallbackPolicy, Rule};
 use super::written::InputKeys;
-use super::{Plan, Problem, Problems, backend, prompt, suggest};
+use super::{Plan, Problem, Problems, backend, order, prompt, suggest};
 use crate::words::Columns;
 
 const DEFAULT_CONCURRENCY: usize = 64;
@@ -80,8 +81,8 @@ impl Job {
             also: &[],
         };
         let prompt = prompt::resolve(self, names, problems);
-        let route = self.route(problems);
-        let backends = backend::resolve(self, &route, around, problems);
+        let order = order::resolve(self, around.columns.map(Arc::as_ref), problems);
+        let backends = backend::resolve(self, &order.used, around, problems);
         let retry = self.retry(problems);
         let concurrency = in_range(
             self.keys.concurrency.as_ref(),
@@ -89,29 +90,23 @@ impl Job {
             1..=MAX_CONCURRENCY,
             problems,
         );
-        let output = self.output(around.columns, problems);
+        let output = self.output(&order, around.columns, problems);
         let columns = around.columns?;
         let named = |name: &String| {
             let mut all = backends.iter();
             all.find(|backend| *backend.name == **name).cloned()
         };
-        let used: Vec<_> = route.iter().filter_map(named).collect();
+        let used: Vec<_> = order.used.iter().filter_map(named).collect();
         Some(Plan {
             name: self.name(),
             inputs: self.inputs(),
             columns: Arc::clone(columns),
             prompt,
-            entries: vec![Entry {
-                name: Arc::from(route.join(">")),
-                rules: vec![Rule {
-                    when: None,
-                    to: (0..route.len()).collect(),
-                }],
-            }],
+            entries: order.entries,
             backends: used,
-            repeat: 1,
-            fallback: FallbackPolicy::default(),
-            hedge_after: None,
+            repeat: order.repeat,
+            fallback: order.fallback,
+            hedge_after: order.hedge_after,
             retry,
             concurrency: concurrency.unwrap_or(DEFAULT_CONCURRENCY),
             max_failures: match &self.keys.max_failures {
@@ -152,46 +147,6 @@ impl Job {
         }
     }
 
-    /// The names of the backends in the order in which they are tried.
-    fn route(&self, problems: &mut Vec<Problem>) -> Vec<String> {
-        let names: Vec<String> = match &self.keys.backends {
-            Some(backends) => backends.value.names.clone(),
-            None => Vec::new(),
-        };
-        if names.is_empty() {
-            let problem = match (&self.keys.backends, self.keys.written.key("backends")) {
-                (Some(backends), _) => Some(backends.span.problem("there are no backends")),
-                (None, None) => Some(self.start.problem("the job has no `backends`")),
-                (None, Some(_)) => None,
-            };
-            let help = "write at least one: `backends: { dry: { type: echo } }`";
-            problems.extend(problem.map(|problem| problem.help(help)));
-            return names;
-        }
-        let Some(fallback) = &self.keys.fallback else {
-            return names;
-        };
-        if fallback.value.0.is_empty() {
-            let problem = fallback.span.problem("`fallback` names no backend");
-            problems
-                .push(problem.help("remove it to try all in the order in which they are written"));
-        }
-        let mut route: Vec<String> = Vec::new();
-        for At { value, span } in &fallback.value.0 {
-            let candidates: Vec<&str> = names.iter().map(String::as_str).collect();
-            if !candidates.contains(&value.as_str()) {
-                let problem = span.problem(format!("there is no backend `{value}`"));
-                problems.push(suggest::among(problem, value, &candidates));
-            } else if route.contains(value) {
-                let problem = span.problem(format!("`{value}` is in `fallback` twice"));
-                problems.push(problem.help("each backend is tried once; `retry` repeats"));
-            } else {
-                route.push(value.clone());
-            }
-        }
-        route
-    }
-
     fn retry(&self, problems: &mut Vec<Problem>) -> RetryPolicy {
         let default = RetryPolicy::default();
         let Some(At { value: keys, span }) = &self.keys.retry else {
@@ -205,11 +160,15 @@ impl Job {
         );
         let initial = keys.initial.as_ref().map(|at| at.value);
         let max = keys.max.as_ref().map(|at| at.value);
+        let throttled = keys.max_throttle_wait.as_ref();
+        let throttled = positive(throttled, "max_throttle_wait", problems);
+        let outage = positive(keys.max_outage.as_ref(), "max_outage", problems);
         let policy = RetryPolicy {
             attempts: attempts.unwrap_or(default.attempts),
             initial: initial.unwrap_or(default.initial.min(max.unwrap_or(default.max))),
             max: max.unwrap_or(default.max.max(initial.unwrap_or(default.initial))),
-            ..default
+            max_throttle_wait: throttled.unwrap_or(default.max_throttle_wait),
+            max_outage: outage.unwrap_or(default.max_outage),
         };
         if policy.initial > policy.max {
             let place = keys.written.key("initial").unwrap_or(span);
@@ -218,7 +177,12 @@ impl Job {
         policy
     }
 
-    fn output(&self, columns: Option<&Arc<Columns>>, problems: &mut Vec<Problem>) -> OutputPlan {
+    fn output(
+        &self,
+        order: &Order,
+        columns: Option<&Arc<Columns>>,
+        problems: &mut Vec<Problem>,
+    ) -> OutputPlan {
         let keys = self.keys.output.as_ref().map(|output| &output.value);
         let formats = keys.and_then(|keys| keys.formats.as_ref());
         let prefix = keys.and_then(|keys| keys.prefix.as_ref());
@@ -234,6 +198,8 @@ impl Job {
             prefix: prefix
                 .map(|prefix| prefix.value.clone())
                 .unwrap_or_default(),
+            entries: order.entries.iter().map(|e| Arc::clone(&e.name)).collect(),
+            repeat: order.repeat,
         };
         if let Some(dir) = keys.and_then(|keys| keys.dir.as_ref())
             && dir.value.trim().is_empty()

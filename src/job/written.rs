@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Problem;
 use super::decode::{Decode, List, Named, Share, Texts, keys, one_of, percent, wrong};
+use super::order::{FallbackOn, Names};
 use super::plan::{MaxFailures, OutputFormat};
 use super::yaml::{Node, Value};
 use crate::words::{Rate, Role};
@@ -23,6 +24,18 @@ keys! {
         backends: Named<BackendKeys>,
         /// The order in which backends are tried; default: the order in which they are written.
         fallback: List<String>,
+        /// Every row is asked of each of these: names of backends or fallback lists.
+        matrix: List<Names>,
+        /// Rules for who is asked; the first that matches a row decides.
+        route: List<RuleKeys>,
+        /// How often every row is asked; default: 1.
+        repeat: u32,
+        /// After so long a wait for a backend's limits or pause the next one is asked.
+        fallback_after: Duration,
+        /// On which answers the next backend is asked.
+        fallback_on: List<FallbackOn>,
+        /// After this long without an answer a second request is made beside the first.
+        hedge_after: Duration,
         /// How often and how patiently a backend is tried.
         retry: RetryKeys,
         /// The most rows in flight over all backends; default: 64.
@@ -85,6 +98,16 @@ keys! {
 }
 
 keys! {
+    /// A rule of a route.
+    RuleKeys {
+        /// The rows that it is for, an expression over the row; default: every row.
+        when: String,
+        /// A backend, or several as a fallback list.
+        to: Names,
+    }
+}
+
+keys! {
     /// A backend. Which types and apis take which key: see `parameters`.
     BackendKeys {
         /// What it speaks: echo, openai, anthropic, llama_cpp, vllm or custom.
@@ -131,6 +154,8 @@ keys! {
         failures: Named<Share>,
         /// Ceilings on its use.
         limits: LimitKeys,
+        /// Whose limits they are: backends of the same account share them.
+        account: String,
         /// USD per million tokens; default: the built-in table, nothing for local backends.
         price: PriceKeys,
     }
@@ -151,6 +176,8 @@ keys! {
     LimitKeys {
         /// Requests in any 60 seconds.
         requests_per_minute: u32,
+        /// Requests that may be made at once, on top of a minute's.
+        burst: u32,
         /// Input and output tokens in any 60 seconds.
         tokens_per_minute: u64,
         /// Input tokens in any 60 seconds.
@@ -187,6 +214,10 @@ keys! {
         initial: Duration,
         /// The longest wait; default: 30s.
         max: Duration,
+        /// How long a backend may answer with nothing but throttling; default: 15m.
+        max_throttle_wait: Duration,
+        /// How long a backend that has answered before may be away; default: 15m.
+        max_outage: Duration,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `results.csv`: the input's columns unchanged, then what the run adds.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::OutputError;
 use super::publish::Pending;
@@ -13,6 +14,10 @@ pub(super) const NAME: &str = "results.csv";
 /// `results.csv` while it is written.
 pub(super) struct CsvResults {
     file: Pending,
+    /// The names of the matrix's entries, where lines say which one they are from.
+    entries: Option<Vec<Arc<str>>>,
+    /// Whether lines say which answer of a row they are.
+    repeats: bool,
 }
 
 impl CsvResults {
@@ -20,6 +25,8 @@ impl CsvResults {
     pub(super) fn create(plan: &OutputPlan, columns: &Columns) -> Result<Self, OutputError> {
         let mut results = Self {
             file: Pending::create(&plan.dir, NAME)?,
+            entries: plan.has_entries().then(|| plan.entries.clone()),
+            repeats: plan.has_repeats(),
         };
         let added = plan.result_columns();
         let header = columns.names().iter().chain(&added);
@@ -57,7 +64,16 @@ impl CsvResults {
                 .map(|(kind, text)| format!("{kind}: {text}"))
                 .unwrap_or_default(),
         ];
-        let cells = outcome.item.row.cells.iter().chain(&added);
+        let item = &outcome.item;
+        let entry = self.entries.as_ref().map(|names| {
+            let name = names.get(item.entry as usize);
+            name.map(ToString::to_string).unwrap_or_default()
+        });
+        let repeat = self
+            .repeats
+            .then(|| (u64::from(item.repeat) + 1).to_string());
+        let cells = item.row.cells.iter().chain(&added);
+        let cells = cells.chain(&entry).chain(&repeat);
         self.line(cells.map(String::as_bytes))
     }
 

@@ -1,11 +1,13 @@
 //! `results.jsonl`: a line a row, with every attempt.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::OutputError;
 use super::publish::Pending;
+use crate::job::OutputPlan;
 use crate::words::{Attempt, Cost, ErrorClass, FinishReason, Outcome};
 
 /// The file's name.
@@ -14,19 +16,21 @@ pub(super) const NAME: &str = "results.jsonl";
 /// `results.jsonl` while it is written.
 pub(super) struct JsonlResults {
     file: Pending,
+    entries: Vec<Arc<str>>,
 }
 
 impl JsonlResults {
     /// Starts the file.
-    pub(super) fn create(dir: &Path) -> Result<Self, OutputError> {
+    pub(super) fn create(plan: &OutputPlan) -> Result<Self, OutputError> {
         Ok(Self {
-            file: Pending::create(dir, NAME)?,
+            file: Pending::create(&plan.dir, NAME)?,
+            entries: plan.entries.clone(),
         })
     }
 
     /// Adds a row's line.
     pub(super) fn write(&mut self, outcome: &Outcome) -> Result<(), OutputError> {
-        let mut line = render(outcome).to_string();
+        let mut line = render(outcome, &self.entries).to_string();
         line.push('\n');
         self.file.write(line.as_bytes())
     }
@@ -37,7 +41,7 @@ impl JsonlResults {
     }
 }
 
-fn render(outcome: &Outcome) -> Value {
+fn render(outcome: &Outcome, entries: &[Arc<str>]) -> Value {
     let row: Map<String, Value> = outcome
         .item
         .row
@@ -52,6 +56,8 @@ fn render(outcome: &Outcome) -> Value {
     json!({
         "id": outcome.item.row.id,
         "row": row,
+        "entry": entries.get(outcome.item.entry as usize).map(|name| &**name),
+        "repeat": u64::from(outcome.item.repeat) + 1,
         "answer": answer.map(|answer| &answer.text),
         "status": outcome.status.as_str(),
         "backend": last.map(|attempt| &*attempt.backend),

@@ -21,9 +21,9 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out, "# {}\n", escape(&report.job))?;
     writeln!(
         out,
-        "{} of {} rows answered, {} paid.\n",
+        "{} of {} answered, {} paid.\n",
         report.rows_with(Status::Answered),
-        report.rows(),
+        report.asked(),
         match total.spent.amount() {
             Some(amount) => format!("${amount}"),
             None => "an unknown amount".to_owned(),
@@ -35,9 +35,10 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "\n{} rows were answered by a fallback.\n",
+        "\n{} of the answers came from a fallback.\n",
         report.fell_back
     )?;
+    entries(out, report)?;
     writeln!(out, "## Cost by backend\n")?;
     writeln!(
         out,
@@ -91,6 +92,31 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(out, "| {p50} ms | {p90} ms | {p99} ms |")?;
     }
     Ok(())
+}
+
+/// A table of the matrix's entries, where there are several.
+fn entries(out: &mut String, report: &Report) -> std::fmt::Result {
+    let mut entries = report.entries().peekable();
+    if entries.peek().is_none() {
+        return Ok(());
+    }
+    writeln!(out, "## Entries of the matrix\n")?;
+    writeln!(out, "| entry | answered | rows | p50 | p90 | USD |")?;
+    writeln!(out, "|---|---:|---:|---:|---:|---:|")?;
+    let time = |milliseconds: Option<u64>| milliseconds.map_or("-".into(), |ms| format!("{ms} ms"));
+    for (name, line) in entries {
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            escape(&name),
+            line.rows_with(Status::Answered),
+            line.rows(),
+            time(line.latency_ms(50)),
+            time(line.latency_ms(90)),
+            amount(line.spent)
+        )?;
+    }
+    writeln!(out)
 }
 
 fn backend(out: &mut String, name: &str, line: &BackendLine) -> std::fmt::Result {

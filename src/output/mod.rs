@@ -1,11 +1,12 @@
 //! Layer 2: what is left when a run ends. Outcomes in row order → results and reports.
 //!
-//! What this folder promises: every row of the input appears exactly once, in order, whatever
-//! happened to it; money is printed exactly; a file appears whole or not at all (written beside its
+//! What this folder promises: every row of the input appears exactly once (for each entry of the matrix
+//! and repeat), in order, whatever happened to it; money is printed exactly; a file appears whole or not at all (written beside its
 //! place, synced, renamed). Outcomes pass through one at a time: memory does not grow with them.
 
 mod csv;
 mod jsonl;
+mod latency;
 mod markdown;
 mod publish;
 mod report;
@@ -14,7 +15,7 @@ mod report_json;
 use std::path::{Path, PathBuf};
 
 pub use markdown::notes;
-pub use report::{BackendLine, Report, Spent};
+pub use report::{BackendLine, EntryLine, Report, Spent};
 
 use crate::job::{OutputFormat, OutputPlan};
 use crate::words::{Columns, Outcome};
@@ -48,7 +49,7 @@ impl Results {
                 false => None,
             },
             jsonl: match wanted(OutputFormat::Jsonl) {
-                true => Some(jsonl::JsonlResults::create(&plan.dir)?),
+                true => Some(jsonl::JsonlResults::create(plan)?),
                 false => None,
             },
         })

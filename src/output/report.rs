@@ -1,9 +1,11 @@
 //! What a run came to: a fold over its outcomes, in constant memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use super::latency::Latency;
 use crate::words::{Attempt, AttemptKind, Cost, ErrorClass, Outcome, Status, Usage, Usd};
 
 /// Everything that the reports say about a run.
@@ -11,7 +13,9 @@ use crate::words::{Attempt, AttemptKind, Cost, ErrorClass, Outcome, Status, Usag
 pub struct Report {
     /// The job's name.
     pub job: String,
-    /// How many rows ended in each status.
+    /// How many rows of the input there were, however often each was asked.
+    pub inputs: u64,
+    /// How many rows ended in each status; a row counts once for each entry of the matrix and repeat.
     pub by_status: BTreeMap<Status, u64>,
     /// What each backend did, in the order of the job; also those that did nothing.
     pub by_backend: IndexMap<String, BackendLine>,
@@ -25,8 +29,10 @@ pub struct Report {
     pub fell_back: u64,
     /// The first row of each class of failure: its id and what went wrong.
     pub examples: BTreeMap<&'static str, (String, String)>,
-    /// The time of each row's last attempt that brought a reply: milliseconds → how many rows.
-    latency_ms: BTreeMap<u64, u64>,
+    /// What each entry of the matrix came to, by its position.
+    by_entry: BTreeMap<u32, EntryLine>,
+    entry_names: Vec<Arc<str>>,
+    latency: Latency,
 }
 
 /// What is known to have been paid, and how many attempts on top have no known price.
@@ -74,11 +80,47 @@ pub struct BackendLine {
     pub unbounded: u64,
 }
 
+/// What one entry of the matrix came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntryLine {
+    /// How many of its rows ended in each status.
+    pub by_status: BTreeMap<Status, u64>,
+    /// What is known to have been paid.
+    pub spent: Spent,
+    latency: Latency,
+}
+
+impl EntryLine {
+    fn add(&mut self, outcome: &Outcome) {
+        *self.by_status.entry(outcome.status).or_default() += 1;
+        for attempt in &outcome.attempts {
+            self.spent.add(attempt.cost);
+        }
+        self.latency.add(outcome);
+    }
+
+    /// How many of its rows ended so.
+    pub fn rows_with(&self, status: Status) -> u64 {
+        self.by_status.get(&status).copied().unwrap_or(0)
+    }
+
+    /// All its rows.
+    pub fn rows(&self) -> u64 {
+        self.by_status.values().sum()
+    }
+
+    /// As [`Report::latency_ms`].
+    pub fn latency_ms(&self, percent: u64) -> Option<u64> {
+        self.latency.percentile(percent)
+    }
+}
+
 impl Report {
     /// The report of a run in which nothing has happened yet.
     pub fn new(job: &str, backends: impl IntoIterator<Item = String>) -> Self {
         Self {
             job: job.to_owned(),
+            inputs: 0,
             by_status: Status::ALL.into_iter().map(|status| (status, 0)).collect(),
             by_backend: backends
                 .into_iter()
@@ -89,12 +131,24 @@ impl Report {
             by_class: BTreeMap::new(),
             fell_back: 0,
             examples: BTreeMap::new(),
-            latency_ms: BTreeMap::new(),
+            by_entry: BTreeMap::new(),
+            entry_names: Vec::new(),
+            latency: Latency::default(),
         }
+    }
+
+    /// The same, with the names of the matrix's entries; without, their numbers stand for them.
+    pub fn with_entries(mut self, names: impl IntoIterator<Item = Arc<str>>) -> Self {
+        self.entry_names = names.into_iter().collect();
+        self
     }
 
     /// Adds a row.
     pub fn add(&mut self, outcome: &Outcome) {
+        let item = &outcome.item;
+        self.inputs += u64::from(item.entry == 0 && item.repeat == 0);
+        self.by_entry.entry(item.entry).or_default().add(outcome);
+        self.latency.add(outcome);
         *self.by_status.entry(outcome.status).or_default() += 1;
         for attempt in &outcome.attempts {
             self.add_attempt(attempt);
@@ -103,23 +157,10 @@ impl Report {
             let example = || (outcome.item.row.id.clone(), error.to_owned());
             self.examples.entry(class).or_insert_with(example);
         }
-        let Some(last) = outcome.deciding() else {
-            return;
-        };
-        if outcome.status == Status::Answered {
-            self.by_backend
-                .entry(last.backend.to_string())
-                .or_default()
-                .answered += 1;
-            let fell_back = outcome
-                .attempts
-                .iter()
-                .any(|attempt| attempt.kind == AttemptKind::Fallback);
-            self.fell_back += u64::from(fell_back);
-        }
-        if outcome.answer.is_some() {
-            let milliseconds = u64::try_from(last.latency.as_millis()).unwrap_or(u64::MAX);
-            *self.latency_ms.entry(milliseconds).or_default() += 1;
+        if let (Some(deciding), Status::Answered) = (outcome.deciding(), outcome.status) {
+            let line = self.by_backend.entry(deciding.backend.to_string());
+            line.or_default().answered += 1;
+            self.fell_back += u64::from(is_fallback(deciding, &outcome.attempts));
         }
     }
 
@@ -156,9 +197,23 @@ impl Report {
     }
 
     /// The time in milliseconds within which this many percent of the replies came; `None` without
-    /// any. (The nearest rank, over the last attempt of each row that brought a reply.)
+    /// any. (The nearest rank, over the attempt of each row that decided.)
     pub fn latency_ms(&self, percent: u64) -> Option<u64> {
-        percentile(&self.latency_ms, percent)
+        self.latency.percentile(percent)
+    }
+
+    /// What each entry of the matrix came to, also those that were never asked; none where there is only
+    /// one.
+    pub fn entries(&self) -> impl Iterator<Item = (String, EntryLine)> {
+        let named = 0..u32::try_from(self.entry_names.len()).unwrap_or(u32::MAX);
+        let positions: BTreeSet<u32> = named.chain(self.by_entry.keys().copied()).collect();
+        let several = positions.len() > 1;
+        let positions = positions.into_iter().filter(move |_| several);
+        positions.map(|entry| {
+            let name = self.entry_names.get(entry as usize);
+            let name = name.map_or_else(|| (u64::from(entry) + 1).to_string(), ToString::to_string);
+            (name, self.by_entry.get(&entry).cloned().unwrap_or_default())
+        })
     }
 
     /// How many rows ended so.
@@ -169,6 +224,14 @@ impl Report {
     /// All rows.
     pub fn rows(&self) -> u64 {
         self.by_status.values().sum()
+    }
+
+    /// How many rows, for people: `300 rows`, `600 results for 300 rows`.
+    pub fn asked(&self) -> String {
+        match self.rows() {
+            rows if rows == self.inputs => format!("{rows} rows"),
+            rows => format!("{rows} results for {} rows", self.inputs),
+        }
     }
 
     /// Rows without an answer.
@@ -195,35 +258,122 @@ impl Report {
     }
 }
 
-fn percentile(latency_ms: &BTreeMap<u64, u64>, percent: u64) -> Option<u64> {
-    let rows: u64 = latency_ms.values().sum();
-    let rank = (rows * percent).div_ceil(100).max(1);
-    let mut seen = 0;
-    latency_ms.iter().find_map(|(milliseconds, count)| {
-        seen += count;
-        (seen >= rank).then_some(*milliseconds)
-    })
+/// Whether the attempt that decided was made on a later backend of the route than the first.
+fn is_fallback(deciding: &Attempt, attempts: &[Attempt]) -> bool {
+    let elsewhere = attempts
+        .first()
+        .is_some_and(|a| a.backend != deciding.backend);
+    // The first backend may have been passed over without an attempt.
+    let mut there = attempts.iter().filter(|a| a.backend == deciding.backend);
+    elsewhere || there.any(|attempt| attempt.kind == AttemptKind::Fallback)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::words::{Answer, Columns, Item, Row};
+
+    fn attempt(backend: &str, kind: AttemptKind, milliseconds: u64) -> Attempt {
+        Attempt {
+            backend: backend.into(),
+            model: None,
+            kind,
+            class: None,
+            error: None,
+            http_status: None,
+            request_id: None,
+            usage: None,
+            cost: Cost::Known(Usd::ZERO),
+            latency: Duration::from_millis(milliseconds),
+        }
+    }
+
+    fn answered(attempts: Vec<Attempt>, answered_by: Option<usize>) -> Outcome {
+        let row = Row {
+            index: 0,
+            id: "1".to_owned(),
+            columns: Columns::new(Vec::new()).into(),
+            cells: Vec::new(),
+        };
+        Outcome {
+            item: Item::of(row.into()),
+            status: Status::Answered,
+            answer: Some(Answer {
+                text: "yes".to_owned(),
+                finish_reason: None,
+            }),
+            error: None,
+            attempts,
+            answered_by,
+        }
+    }
+
+    fn report(outcome: &Outcome) -> Report {
+        let mut report = Report::new("job", ["a", "b"].map(str::to_owned));
+        report.add(outcome);
+        report
+    }
 
     #[test]
-    fn a_percentile_is_the_nearest_rank() {
-        let latency = |values: &[u64]| {
-            let mut counts = BTreeMap::new();
-            values
-                .iter()
-                .for_each(|value| *counts.entry(*value).or_default() += 1);
-            counts
+    fn the_attempt_that_answered_decides_and_not_the_last_one() {
+        use AttemptKind::{Fallback, First, Hedge, Retry};
+        let attempts = |kinds: &[(&str, AttemptKind)]| -> Vec<Attempt> {
+            let numbered = kinds.iter().zip(1..);
+            numbered
+                .map(|((backend, kind), number)| attempt(backend, *kind, number))
+                .collect()
         };
-        let hundred: Vec<u64> = (1..=100).collect();
-        for percent in [1, 50, 90, 99, 100] {
-            assert_eq!(percentile(&latency(&hundred), percent), Some(percent));
+        // (attempts, which answered, which backend that is, whether it is a fallback)
+        for (kinds, answered_by, backend, fell_back) in [
+            (&[("a", First), ("b", Fallback)][..], None, "b", 1),
+            (&[("a", First), ("b", Fallback)], Some(0), "a", 0),
+            (&[("a", First), ("b", Fallback), ("b", Retry)], None, "b", 1),
+            (&[("a", First), ("b", Hedge)], Some(1), "b", 1),
+            (&[("a", First), ("b", Hedge)], Some(0), "a", 0),
+            (&[("a", First), ("a", Hedge)], Some(1), "a", 0),
+            // The first backend of the route was passed over.
+            (&[("b", Fallback)], Some(0), "b", 1),
+        ] {
+            let outcome = answered(attempts(kinds), answered_by);
+            let report = report(&outcome);
+            assert_eq!(report.by_backend[backend].answered, 1, "{outcome:?}");
+            assert_eq!(report.fell_back, fell_back, "{outcome:?}");
+            let number = answered_by.unwrap_or(kinds.len() - 1) as u64 + 1;
+            assert_eq!(report.latency_ms(50), Some(number), "{outcome:?}");
         }
-        assert_eq!(percentile(&latency(&[7]), 50), Some(7));
-        assert_eq!(percentile(&latency(&[1, 9]), 50), Some(1));
-        assert_eq!(percentile(&latency(&[]), 50), None);
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_there_is_no_reason_to_panic() {
+        let outcome = answered(vec![attempt("a", AttemptKind::First, 1)], Some(7));
+        let report = report(&outcome);
+        assert_eq!((report.rows(), report.fell_back), (1, 0));
+        assert_eq!(report.latency_ms(50), None);
+    }
+
+    #[test]
+    fn entries_are_told_apart_by_name_and_rows_are_counted_once() {
+        let names = ["a", "a>b", "b"].map(Arc::from);
+        let mut report = Report::new("job", []).with_entries(names);
+        for (entry, repeat) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut outcome = answered(vec![attempt("a", AttemptKind::First, 5)], None);
+            outcome.item.entry = entry;
+            outcome.item.repeat = repeat;
+            report.add(&outcome);
+        }
+        assert_eq!((report.rows(), report.inputs), (4, 1));
+        let shown: Vec<_> = report
+            .entries()
+            .map(|(name, line)| (name, line.rows()))
+            .collect();
+        let expected = [("a", 2), ("a>b", 2), ("b", 0)];
+        assert_eq!(shown, expected.map(|(name, rows)| (name.to_owned(), rows)));
+        // One entry is no matrix.
+        assert_eq!(
+            self::report(&answered(Vec::new(), None)).entries().count(),
+            0
+        );
     }
 }

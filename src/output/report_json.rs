@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::report::{BackendLine, Report, Spent};
+use super::report::{BackendLine, EntryLine, Report, Spent};
+use crate::words::Status;
 
 /// The file's name.
 pub(super) const NAME: &str = "report.json";
@@ -13,11 +14,7 @@ const SCHEMA: &str = "runner.report/1";
 /// The whole file.
 pub(super) fn render(report: &Report, exit_code: u8) -> String {
     let total = report.total();
-    let by_status: Map<String, Value> = report
-        .by_status
-        .iter()
-        .map(|(status, rows)| (status.as_str().to_owned(), json!(rows)))
-        .collect();
+    let by_status = statuses(|status| report.rows_with(status));
     let by_kind = report
         .by_kind
         .iter()
@@ -30,10 +27,15 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
         .by_model
         .iter()
         .map(|(name, spent)| (name.clone(), *spent));
-    let value = json!({
+    let mut value = json!({
         "schema": SCHEMA,
         "job": report.job,
-        "rows": { "total": report.rows(), "by_status": by_status, "fell_back": report.fell_back },
+        "rows": {
+            "total": report.rows(),
+            "inputs": report.inputs,
+            "by_status": by_status,
+            "fell_back": report.fell_back,
+        },
         "cost": {
             "total_usd": amount(total.spent),
             "possibly_billed_usd": total.possibly_billed.to_string(),
@@ -54,7 +56,32 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
         "gate": null,
         "exit_code": exit_code,
     });
+    let entries: Map<String, Value> = report
+        .entries()
+        .map(|(name, line)| (name, entry(&line)))
+        .collect();
+    if !entries.is_empty() {
+        value["entries"] = Value::Object(entries);
+    }
     format!("{value:#}\n")
+}
+
+/// Every status with its number of rows.
+fn statuses(rows: impl Fn(Status) -> u64) -> Map<String, Value> {
+    let line = |status: Status| (status.as_str().to_owned(), json!(rows(status)));
+    Status::ALL.into_iter().map(line).collect()
+}
+
+fn entry(line: &EntryLine) -> Value {
+    json!({
+        "rows": { "total": line.rows(), "by_status": statuses(|status| line.rows_with(status)) },
+        "cost_usd": amount(line.spent),
+        "latency_ms": {
+            "p50": line.latency_ms(50),
+            "p90": line.latency_ms(90),
+            "p99": line.latency_ms(99),
+        },
+    })
 }
 
 fn amounts(amounts: impl Iterator<Item = (String, Spent)>) -> Map<String, Value> {

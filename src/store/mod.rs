@@ -11,6 +11,8 @@
 
 mod lock;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -110,7 +112,7 @@ impl Store {
         })
     }
 
-    /// Calls `each` for every outcome, in row order.
+    /// Calls `each` for every outcome, by row, entry and repeat.
     pub fn for_each<E: From<StoreError>>(
         &self,
         columns: &std::sync::Arc<Columns>,

@@ -3,8 +3,8 @@
 //! | table | a line is | columns |
 //! |---|---|---|
 //! | `meta` | a fact about the run | `key`, `value`: `format`, `job`, `columns` (JSON array) |
-//! | `outcomes` | the end of a row | `row` (from 0, input order), `id`, `cells` (JSON array), `status`, `answer`, `finish_reason`, `error` |
-//! | `attempts` | a request that was made | `row`, `attempt` (from 1), `backend`, `model`, `kind`, `class`, `error`, `http_status`, `request_id`, `usage` (JSON), `cost` (`known`, `unknown`, `unpriced`), `cost_usd` (exact decimal; for `unknown` the upper bound), `latency_us` |
+//! | `outcomes` | the end of a row, asked of an entry, for the nth time | `row` (from 0, input order), `entry` (from 0, as in the job's `matrix`), `repeat` (from 1), `id`, `cells` (JSON array), `status`, `answer`, `finish_reason`, `error`, `answered_by` (the attempt that the answer is from, NULL for the last) |
+//! | `attempts` | a request that was made | `row`, `entry`, `repeat`, `attempt` (from 1), `backend`, `model`, `kind`, `class`, `error`, `http_status`, `request_id`, `usage` (JSON), `cost` (`known`, `unknown`, `unpriced`), `cost_usd` (exact decimal; for `unknown` the upper bound), `latency_us` |
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -26,20 +26,32 @@ const PREVIOUS: &str = "run.db.previous";
 const WAL: &str = "-wal";
 const SHM: &str = "-shm";
 /// Raised whenever the tables change.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE outcomes (
-        row INTEGER PRIMARY KEY, id TEXT NOT NULL, cells TEXT NOT NULL, status TEXT NOT NULL,
-        answer TEXT, finish_reason TEXT, error TEXT
+        row INTEGER NOT NULL, entry INTEGER NOT NULL, repeat INTEGER NOT NULL, id TEXT NOT NULL,
+        cells TEXT NOT NULL, status TEXT NOT NULL, answer TEXT, finish_reason TEXT, error TEXT,
+        answered_by INTEGER,
+        PRIMARY KEY (row, entry, repeat)
     ) STRICT;
     CREATE TABLE attempts (
-        row INTEGER NOT NULL, attempt INTEGER NOT NULL, backend TEXT NOT NULL, model TEXT,
+        row INTEGER NOT NULL, entry INTEGER NOT NULL, repeat INTEGER NOT NULL,
+        attempt INTEGER NOT NULL, backend TEXT NOT NULL, model TEXT,
         kind TEXT NOT NULL, class TEXT, error TEXT, http_status INTEGER, request_id TEXT,
         usage TEXT, cost TEXT NOT NULL, cost_usd TEXT, latency_us INTEGER NOT NULL,
-        PRIMARY KEY (row, attempt)
+        PRIMARY KEY (row, entry, repeat, attempt)
     ) STRICT, WITHOUT ROWID;";
+
+/// In the order of the keys above, so that one pass over each of the two joins them.
+const READ_OUTCOMES: &str = "
+    SELECT row, entry, repeat, id, cells, status, answer, finish_reason, error, answered_by
+    FROM outcomes ORDER BY row, entry, repeat";
+const READ_ATTEMPTS: &str = "
+    SELECT row, entry, repeat, backend, model, kind, class, error, http_status, request_id, usage,
+        cost, cost_usd, latency_us
+    FROM attempts ORDER BY row, entry, repeat, attempt";
 
 /// An open `run.db`.
 #[derive(Debug)]
@@ -80,34 +92,28 @@ impl Database {
         insert(&mut self.connection, outcomes).map_err(|source| self.failed("write to", source))
     }
 
-    /// Calls `each` for every outcome, in row order.
+    /// Calls `each` for every outcome, by row, entry and repeat.
     pub(super) fn for_each<E: From<StoreError>>(
         &self,
         columns: &Arc<Columns>,
         mut each: impl FnMut(&Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
         let failed = |source| E::from(self.failed("read", source));
-        let mut outcomes = self
-            .connection
-            .prepare("SELECT row, id, cells, status, answer, finish_reason, error FROM outcomes ORDER BY row")
-            .map_err(failed)?;
-        let mut attempts = self
-            .connection
-            .prepare(
-                "SELECT row, backend, model, kind, class, error, http_status, request_id, usage, cost, cost_usd, latency_us \
-                 FROM attempts ORDER BY row, attempt",
-            )
-            .map_err(failed)?;
-        // Both cursors walk in row order, so one pass over each joins them.
+        let prepare = |query| self.connection.prepare(query).map_err(failed);
+        let (mut outcomes, mut attempts) = (prepare(READ_OUTCOMES)?, prepare(READ_ATTEMPTS)?);
         let mut attempts = attempts.query_map([], attempt).map_err(failed)?.peekable();
         let mut outcomes = outcomes.query([]).map_err(failed)?;
         while let Some(record) = outcomes.next().map_err(failed)? {
             let mut outcome = outcome(record, columns).map_err(failed)?;
+            let key = key(record).map_err(failed)?;
             while let Some(next) = attempts.next_if(|next| match next {
-                Ok((row, _)) => *row <= outcome.item.row.index,
+                Ok((of, _)) => *of <= key,
                 Err(_) => true,
             }) {
-                outcome.attempts.push(next.map_err(failed)?.1);
+                let (of, attempt) = next.map_err(failed)?;
+                if of == key {
+                    outcome.attempts.push(attempt);
+                }
             }
             each(&outcome)?;
         }
@@ -138,23 +144,30 @@ fn open(path: &Path, job: &str, columns: &Columns) -> Result<Connection, Error> 
 fn insert(connection: &mut Connection, outcomes: &[Outcome]) -> Result<(), Error> {
     let transaction = connection.transaction()?;
     {
-        let mut into_outcomes = transaction
-            .prepare_cached("INSERT INTO outcomes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        let mut into_outcomes = transaction.prepare_cached(
+            "INSERT INTO outcomes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?;
         let mut into_attempts = transaction.prepare_cached(
-            "INSERT INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            "INSERT INTO attempts \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?;
         for outcome in outcomes {
             let answer = outcome.answer.as_ref();
+            let item = &outcome.item;
+            let repeat = u64::from(item.repeat) + 1;
             into_outcomes.execute(params![
-                outcome.item.row.index,
-                outcome.item.row.id,
-                serde_json::json!(outcome.item.row.cells).to_string(),
+                item.row.index,
+                item.entry,
+                repeat,
+                item.row.id,
+                serde_json::json!(item.row.cells).to_string(),
                 outcome.status.as_str(),
                 answer.map(|answer| &answer.text),
                 answer
                     .and_then(|answer| answer.finish_reason.as_ref())
                     .map(FinishReason::as_str),
                 outcome.error,
+                outcome.answered_by.map(|position| position as u64 + 1),
             ])?;
             for (number, attempt) in (1_u64..).zip(&outcome.attempts) {
                 let (cost, cost_usd) = match attempt.cost {
@@ -163,7 +176,9 @@ fn insert(connection: &mut Connection, outcomes: &[Outcome]) -> Result<(), Error
                     Cost::Unpriced => ("unpriced", None),
                 };
                 into_attempts.execute(params![
-                    outcome.item.row.index,
+                    item.row.index,
+                    item.entry,
+                    repeat,
                     number,
                     &*attempt.backend,
                     attempt.model,
@@ -185,57 +200,70 @@ fn insert(connection: &mut Connection, outcomes: &[Outcome]) -> Result<(), Error
     transaction.commit()
 }
 
+/// What an outcome and its attempts have in common: row, entry, repeat.
+fn key(record: &Record<'_>) -> Result<(u64, u32, u32), Error> {
+    Ok((record.get(0)?, record.get(1)?, record.get(2)?))
+}
+
 fn outcome(record: &Record<'_>, columns: &Arc<Columns>) -> Result<Outcome, Error> {
-    let status: String = record.get(3)?;
-    let answer: Option<String> = record.get(4)?;
-    let finish_reason: Option<String> = record.get(5)?;
+    let (index, entry, repeat) = key(record)?;
+    let status: String = record.get(5)?;
+    let answer: Option<String> = record.get(6)?;
+    let finish_reason: Option<String> = record.get(7)?;
+    let answered_by: Option<usize> = record.get(9)?;
     Ok(Outcome {
-        item: Item::of(Arc::new(Row {
-            index: record.get(0)?,
-            id: record.get(1)?,
-            columns: Arc::clone(columns),
-            cells: json(record, 2)?,
-        })),
-        status: Status::from_name(&status).ok_or_else(|| unknown(3, &status))?,
+        item: Item {
+            row: Arc::new(Row {
+                index,
+                id: record.get(3)?,
+                columns: Arc::clone(columns),
+                cells: json(record, 4)?,
+            }),
+            entry,
+            repeat: repeat.checked_sub(1).ok_or_else(|| unknown(2, "0"))?,
+        },
+        status: Status::from_name(&status).ok_or_else(|| unknown(5, &status))?,
         answer: answer.map(|text| Answer {
             text,
             finish_reason: finish_reason.as_deref().map(FinishReason::from_name),
         }),
-        error: record.get(6)?,
+        error: record.get(8)?,
         attempts: Vec::new(),
-        answered_by: None,
+        answered_by: answered_by
+            .map(|number| number.checked_sub(1).ok_or_else(|| unknown(9, "0")))
+            .transpose()?,
     })
 }
 
-fn attempt(record: &Record<'_>) -> Result<(u64, Attempt), Error> {
-    let kind: String = record.get(3)?;
-    let class: Option<String> = record.get(4)?;
-    let usage: Option<String> = record.get(8)?;
-    let cost: String = record.get(9)?;
-    let amount: Option<String> = record.get(10)?;
+fn attempt(record: &Record<'_>) -> Result<((u64, u32, u32), Attempt), Error> {
+    let kind: String = record.get(5)?;
+    let class: Option<String> = record.get(6)?;
+    let usage: Option<String> = record.get(10)?;
+    let cost: String = record.get(11)?;
+    let amount: Option<String> = record.get(12)?;
     let amount = amount
-        .map(|text| text.parse::<Usd>().map_err(|_| unknown(10, &text)))
+        .map(|text| text.parse::<Usd>().map_err(|_| unknown(12, &text)))
         .transpose()?;
     let attempt = Attempt {
-        backend: Arc::from(record.get::<_, String>(1)?),
-        model: record.get(2)?,
-        kind: AttemptKind::from_name(&kind).ok_or_else(|| unknown(3, &kind))?,
+        backend: Arc::from(record.get::<_, String>(3)?),
+        model: record.get(4)?,
+        kind: AttemptKind::from_name(&kind).ok_or_else(|| unknown(5, &kind))?,
         class: class
-            .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(4, &name)))
+            .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(6, &name)))
             .transpose()?,
-        error: record.get(5)?,
-        http_status: record.get(6)?,
-        request_id: record.get(7)?,
-        usage: usage.map(|_| json::<Usage>(record, 8)).transpose()?,
+        error: record.get(7)?,
+        http_status: record.get(8)?,
+        request_id: record.get(9)?,
+        usage: usage.map(|_| json::<Usage>(record, 10)).transpose()?,
         cost: match (cost.as_str(), amount) {
             ("known", Some(amount)) => Cost::Known(amount),
             ("unknown", at_most) => Cost::Unknown { at_most },
             ("unpriced", None) => Cost::Unpriced,
-            _ => return Err(unknown(9, &cost)),
+            _ => return Err(unknown(11, &cost)),
         },
-        latency: Duration::from_micros(record.get(11)?),
+        latency: Duration::from_micros(record.get(13)?),
     };
-    Ok((record.get(0)?, attempt))
+    Ok((key(record)?, attempt))
 }
 
 fn json<T: serde::de::DeserializeOwned>(record: &Record<'_>, column: usize) -> Result<T, Error> {

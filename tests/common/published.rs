@@ -23,6 +23,9 @@ pub const ADDED: [&str; 10] = [
     "run_error",
 ];
 
+/// The columns after those, where there are several entries or repeats.
+const COUNTED: [&str; 2] = ["run_entry", "run_repeat"];
+
 const STATUSES: [&str; 9] = [
     "answered",
     "truncated",
@@ -107,8 +110,12 @@ impl Published {
     #[track_caller]
     fn audit(&self, code: i32) {
         let report = &self.report;
-        let inputs = self.header.len() - ADDED.len();
-        assert_eq!(self.header[inputs..], ADDED);
+        let counted: Vec<&str> = COUNTED
+            .into_iter()
+            .filter(|column| self.header.iter().any(|name| name == column))
+            .collect();
+        let inputs = self.header.len() - ADDED.len() - counted.len();
+        assert_eq!(self.header[inputs..], [&ADDED, &counted[..]].concat());
         assert_eq!(self.csv.len(), self.lines.len());
         assert_eq!(report["rows"]["total"], self.lines.len());
         assert_eq!(report["exit_code"], code);
@@ -116,9 +123,41 @@ impl Published {
             assert_eq!(report["rows"]["by_status"][status], self.count(status));
         }
         for (record, line) in self.csv.iter().zip(&self.lines) {
-            agree(&self.header[..inputs], record, line);
+            let counts = inputs + ADDED.len();
+            agree(&self.header[..inputs], &record[..counts], line);
+            for (column, cell) in counted.iter().zip(&record[counts..]) {
+                let field = &line[column.trim_start_matches("run_")];
+                assert_eq!(plain(field), *cell, "{column}");
+            }
         }
+        self.audit_entries();
         self.audit_money();
+    }
+
+    /// Lines come by row, then entry, then repeat, and the report counts the rows and each entry.
+    #[track_caller]
+    fn audit_entries(&self) {
+        let mut entries: Vec<&str> = Vec::new();
+        for entry in self.field("entry") {
+            if !entries.contains(&entry) {
+                entries.push(entry);
+            }
+        }
+        let repeats = self.lines.iter().map(|line| &line["repeat"]);
+        let repeats = repeats.filter_map(Value::as_u64).max().unwrap_or(1);
+        let lines = entries.len() as u64 * repeats;
+        let inputs = (self.lines.len() as u64).checked_div(lines).unwrap_or(0);
+        assert_eq!(self.report["rows"]["inputs"], inputs);
+        for (number, line) in (0..).zip(&self.lines) {
+            let entry = number / repeats % entries.len() as u64;
+            assert_eq!(line["entry"], entries[entry as usize], "line {number}");
+            assert_eq!(line["repeat"], number % repeats + 1, "line {number}");
+        }
+        let reported = self.report.get("entries").map(|all| object(all).values());
+        assert_eq!(reported.is_some(), entries.len() > 1, "entries");
+        for entry in reported.into_iter().flatten() {
+            assert_eq!(entry["rows"]["total"], inputs * repeats);
+        }
     }
 
     #[track_caller]
@@ -203,11 +242,6 @@ fn agree(inputs: &[String], record: &[String], line: &Value) {
     for field in ["backend", "model", "latency_ms"] {
         assert_eq!(line[field], last[field], "{field}");
     }
-    let plain = |value: &Value| match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
     let error = match &line["error"] {
         Value::Null => String::new(),
         error => format!("{}: {}", text(&error["kind"]), text(&error["message"])),
@@ -225,6 +259,15 @@ fn agree(inputs: &[String], record: &[String], line: &Value) {
         error,
     ];
     assert_eq!(record[inputs.len()..], expected, "{line}");
+}
+
+/// As a cell says it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// The header and the records of a CSV file.

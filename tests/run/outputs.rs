@@ -116,7 +116,7 @@ fn a_line_of_jsonl_has_the_fields_of_the_contract() {
     );
     let usage = json!({ "input_tokens": 10, "output_tokens": 5 });
     let expected = json!({
-        "id": "rows.csv:1", "row": { "text": "row 1" }, "answer": "yes", "status": "answered",
+        "id": "rows.csv:1", "row": { "text": "row 1" }, "entry": "a", "repeat": 1, "answer": "yes", "status": "answered",
         "backend": "a", "model": "m-2026", "finish_reason": "stop", "usage": usage,
         "cost_usd": "0.00002", "latency_ms": null, "scores": {}, "error": null,
         "attempts": [
