@@ -234,7 +234,8 @@ impl State {
             };
         }
         let many = self.seen >= RECENT && self.failed() * 2 > RECENT;
-        if !many && !(ending.elsewhere && self.in_a_row >= IN_A_ROW) {
+        let in_a_row = ending.elsewhere && self.in_a_row >= IN_A_ROW;
+        if !(many || in_a_row) {
             return Turn::None;
         }
         // Opened again before it had answered anything to speak of: it flaps.

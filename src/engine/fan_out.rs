@@ -58,7 +58,7 @@ struct Queues {
 /// What is asked next.
 enum Next {
     New(Item),
-    Again(Pending),
+    Again(Box<Pending>),
 }
 
 impl FanOut {
@@ -80,7 +80,7 @@ impl FanOut {
                         in_flight.spawn(Arc::clone(&self.asking).ask(item));
                     }
                     Some(Next::Again(pending)) => {
-                        in_flight.spawn(Arc::clone(&self.asking).ask_again(pending));
+                        in_flight.spawn(Arc::clone(&self.asking).ask_again(*pending));
                     }
                     None => break,
                 }
@@ -173,13 +173,13 @@ impl Queues {
             self.start_sweep();
         }
         if let Some(pending) = self.sweep.pop_front() {
-            return Some(Next::Again(pending));
+            return Some(Next::Again(Box::new(pending)));
         }
         let no_new = self.new.is_empty() && self.all_read;
         if (no_new || self.deferred.len() >= MAX_PUT_OFF)
             && let Some(pending) = self.deferred.pop_front()
         {
-            return Some(Next::Again(pending));
+            return Some(Next::Again(Box::new(pending)));
         }
         self.new.pop_front().map(Next::New)
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::latency::Latency;
-use crate::words::{Attempt, AttemptKind, Cost, ErrorClass, Outcome, Status, Usage, Usd};
+use crate::words::{
+    Attempt, AttemptKind, BackendSeen, Cost, ErrorClass, Outcome, Status, Usage, Usd,
+};
 
 /// Everything that the reports say about a run.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub struct Report {
     by_entry: BTreeMap<u32, EntryLine>,
     entry_names: Vec<Arc<str>>,
     latency: Latency,
+    /// What was learned of each backend's limits and moods.
+    pub seen: Vec<BackendSeen>,
 }
 
 /// What is known to have been paid, and how many attempts on top have no known price.
@@ -130,6 +134,7 @@ impl Report {
             by_kind: BTreeMap::new(),
             by_class: BTreeMap::new(),
             fell_back: 0,
+            seen: Vec::new(),
             examples: BTreeMap::new(),
             by_entry: BTreeMap::new(),
             entry_names: Vec::new(),

@@ -69,7 +69,7 @@ async fn outcomes_come_back_whole_by_row_and_entry_and_repeat() {
     let store = Store::create(dir.path(), "job", &columns).unwrap();
     let writer = store.write(|_| {}).unwrap();
     for outcome in expected.iter().rev() {
-        assert!(writer.record(outcome.clone()).await);
+        writer.queue().send(outcome.clone()).await.unwrap();
     }
     let store = tokio::task::spawn_blocking(|| writer.finish())
         .await

@@ -18,6 +18,9 @@ use crate::words::{CallError, Completion, ErrorClass, MAX_RETRY_AFTER, Provider,
 /// How long a server may take to say how busy it is.
 const GLANCE: Duration = Duration::from_secs(5);
 
+/// The window of the limits that this program keeps to.
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// What is the same for all servers of one provider.
 #[derive(Debug)]
 pub(super) struct Dialect {
@@ -189,6 +192,9 @@ impl Remote {
         // Before anything is cut: half a key is no longer found.
         let fault = fault.map(|text| self.key.scrub(text));
         let exhausted = reply.allowances.as_deref().and_then(allowances::wait);
+        // A server that says how long to wait means that; the reset of a far window (a day's) must not
+        // overrule it.
+        let exhausted = exhausted.filter(|wait| reply.retry_after.is_none() || *wait <= MINUTE);
         let retry_after = match status {
             429 => reply.retry_after.max(exhausted),
             _ => reply.retry_after,
