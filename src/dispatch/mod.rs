@@ -205,14 +205,14 @@ impl Dispatcher {
             pending.at += 1;
             pending.request.attempt = 0;
         }
-        let healthy = |position: &usize| {
+        let answers_others = |position: &usize| {
             let lane = &self.lanes[*position];
-            is_usable(lane) && lane.breaker().is_healthy()
+            is_usable(lane) && lane.breaker().has_answered()
         };
         let again = self.policy.retry.attempts > 1
             && pending.sweeps < MAX_SWEEPS
             && pending.failed_in_passing()
-            && pending.route.iter().any(healthy);
+            && pending.route.iter().any(answers_others);
         match again {
             true => Called::Late(pending),
             false => Called::Ended(pending.given_up()),

@@ -17,6 +17,9 @@ const READ_AHEAD: usize = 256;
 /// How many items may be put off before they go ahead of new ones: memory must not grow with the job.
 const MAX_PUT_OFF: usize = 2_000;
 
+/// So many rows must have recovered for each that is left, to believe that its failures pass too.
+const RECOVERED_PER_LATE: u64 = 10;
+
 /// Rows as they are read.
 pub(super) type Rows = mpsc::Receiver<Result<Row, InputError>>;
 
@@ -51,6 +54,8 @@ struct Queues {
     /// How many of a sweep were asked, and how many have an outcome by now.
     swept: u64,
     answered: u64,
+    /// How many rows were answered after a failure that passed.
+    recovered: u64,
     /// How many the sweep has that has just begun.
     sweep_began: Option<u64>,
 }
@@ -184,9 +189,12 @@ impl Queues {
         self.new.pop_front().map(Next::New)
     }
 
-    /// Takes the late ones up again, unless most of those of the last time were in vain.
+    /// Takes the late ones up again, unless that would be in vain: most of those of the last time were,
+    /// and failures that pass are not far more common in this run than rows that are left.
     fn start_sweep(&mut self) {
-        if !self.sweep.is_empty() || self.answered * 2 < self.swept {
+        let in_vain = self.answered * 2 < self.swept;
+        let in_passing = self.recovered >= RECOVERED_PER_LATE * self.late.len() as u64;
+        if !self.sweep.is_empty() || (in_vain && !in_passing) {
             return;
         }
         self.sweep = std::mem::take(&mut self.late).into();
@@ -200,6 +208,7 @@ impl Queues {
         match called {
             Called::Ended(outcome) => {
                 self.answered += u64::from(outcome.answer.is_some());
+                self.recovered += u64::from(outcome.answer.is_some() && outcome.was_failing());
                 return Some(outcome);
             }
             Called::Deferred(pending) => self.deferred.push_back(pending),

@@ -8,6 +8,8 @@
 mod fan_out;
 mod run;
 mod runner;
+#[cfg(test)]
+mod simulation;
 mod summary;
 
 pub use runner::{Options, Runner};

@@ -208,6 +208,17 @@ impl Outcome {
         }
     }
 
+    /// Whether an attempt failed in a way that may pass by itself and costs nothing to try again.
+    pub fn was_failing(&self) -> bool {
+        let passing = |attempt: &Attempt| {
+            matches!(
+                attempt.class,
+                Some(ErrorClass::NotSent | ErrorClass::Server)
+            )
+        };
+        self.attempts.iter().any(passing)
+    }
+
     /// The class and the text of the error that the row ended in; `None` for an answered row.
     pub fn failure(&self) -> Option<(&'static str, &str)> {
         if let Some(error) = &self.error {

@@ -18,6 +18,10 @@ const RAISE_EVERY: Duration = Duration::from_secs(5);
 const FIRST_RAISE: u64 = 2;
 /// … this many.
 const LAST_RAISE: u64 = 64;
+/// What is measured in so short a time is mostly the burst that the server allowed …
+const SHORT: Duration = Duration::from_secs(10);
+/// … so the first guess is this part of it.
+const FIRST_GUESS: u64 = 2;
 /// The slowest pace: a request in 10 seconds.
 const SLOWEST: u64 = 6;
 
@@ -103,7 +107,9 @@ impl LearnedRate {
                 pace.lower(0);
             }
             None if asked => {
-                let mut pace = Bucket::new(measured.max(SLOWEST));
+                let short = elapsed < SHORT.as_millis();
+                let guess = measured / if short { FIRST_GUESS } else { 1 };
+                let mut pace = Bucket::new(guess.max(SLOWEST));
                 pace.lower(0);
                 self.pace = Some(pace);
             }

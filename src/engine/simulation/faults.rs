@@ -1,0 +1,261 @@
+//! Failures: what they cost, and that no row is lost to them.
+
+use super::*;
+use crate::words::ErrorClass;
+
+fn failing(seed: u64, failures: &[(ErrorClass, u32)]) -> Rules {
+    Rules {
+        failures: failures.to_vec(),
+        seed,
+        ..Rules::default()
+    }
+}
+
+/// Fails so from the first millisecond on, for so many seconds.
+fn out(class: ErrorClass, seconds: u64) -> Rules {
+    Rules {
+        outages: vec![(0..seconds * 1_000, class)],
+        retry_after: false,
+        ..Rules::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_third_of_failures_costs_at_most_one_and_a_half_sends_a_row_and_no_row() {
+    for seed in 0..10 {
+        let job = Job::new(3_000, [failing(seed, &[(ErrorClass::Server, 30)])]);
+        let server = Arc::clone(&job.servers[0]);
+        let ran = job.run().await;
+        ran.all_answered();
+        let sent = server.seen().len();
+        assert!(sent * 2 <= 3_000 * 3, "{sent} sent for 3,000 rows");
+        assert_eq!(sent, ran.attempts());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_are_a_share_of_what_is_sent_and_rows_beyond_it_are_put_off() {
+    let job = Job::new(6_000, [failing(1, &[(ErrorClass::Server, 30)])]);
+    let ran = job.run().await;
+    let retried = |event: &&Event| matches!(event, Event::AttemptFailedWillRetry { .. });
+    let deferred = |event: &&Event| matches!(event, Event::RowDeferred { .. });
+    let (retried, deferred) = (
+        ran.events.iter().filter(retried).count(),
+        ran.events.iter().filter(deferred).count(),
+    );
+    let minutes = ran.took.as_secs() / 60 + 1;
+    let most = (ran.attempts() as u64 / 10).max(60 * minutes);
+    assert!(retried as u64 <= most, "{retried} retries of {most}");
+    assert!(deferred > 500, "{deferred}");
+    assert_eq!(ran.seen[0].deferred, deferred as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_is_down_for_good_costs_the_threshold_and_a_probe_in_ten_seconds() {
+    for class in [
+        ErrorClass::Server,
+        ErrorClass::NotSent,
+        ErrorClass::Ambiguous,
+    ] {
+        // A spare that takes 50 requests a second keeps the run going for two minutes.
+        let mut job = Job::new(6_000, [out(class, 10_000), Rules::default()]);
+        job.backends[1].limits.requests_per_minute = Some(3_000);
+        // It has answered before, or it would be given up within seconds.
+        job.servers[0] = Server::new(Rules {
+            outages: vec![(400..10_000_000, class)],
+            ..Rules::default()
+        });
+        let primary = Arc::clone(&job.servers[0]);
+        let ran = job.run().await;
+        ran.all_answered();
+        let after = Duration::from_millis(400);
+        let down = primary
+            .seen()
+            .iter()
+            .filter(|seen| seen.at >= after)
+            .count();
+        let probes = ran.took.as_secs() as usize / 10 + 1;
+        // Those in flight when it opened had been sent before anybody knew.
+        let in_flight = primary.most_in_flight();
+        assert!(
+            down <= 20 + in_flight + probes,
+            "{down} of {probes} + {in_flight}"
+        );
+        assert!(down >= probes / 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_never_answers_is_given_up_after_its_probes() {
+    let mut job = Job::new(2_000, [out(ErrorClass::Server, 10_000), Rules::default()]);
+    job.backends[1].limits.requests_per_minute = Some(3_000);
+    let primary = Arc::clone(&job.servers[0]);
+    let ran = job.run().await;
+    ran.all_answered();
+    assert!(primary.seen().len() <= 16 + 3, "{}", primary.seen().len());
+    assert!(ran.seen[0].stopped.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_minutes_of_refusals_cost_a_probe_in_ten_seconds_per_backend_and_no_row() {
+    for (began, retry_after) in [(0, false), (3_000, false), (3_000, true)] {
+        let refusing = |seed| Rules {
+            outages: vec![(began..began + 600_000, ErrorClass::Throttled)],
+            retry_after,
+            seed,
+            ..Rules::default()
+        };
+        let job = Job::new(6_000, [refusing(1), refusing(2)]);
+        let servers = job.servers.clone();
+        let ran = job.run().await;
+        ran.all_answered();
+        assert!(ran.took > Duration::from_secs(600));
+        for server in servers {
+            let refused = server.refusals();
+            let in_flight = server.most_in_flight();
+            assert!(
+                refused <= 61 + in_flight,
+                "{refused}, {in_flight} in flight"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_quota_costs_what_is_in_flight_and_one_request() {
+    for fallback in [false, true] {
+        let spent = Rules {
+            outages: vec![(1_000..1_000_000, ErrorClass::Exhausted)],
+            ..Rules::default()
+        };
+        let spare = fallback.then(Rules::default);
+        let job = Job::new(5_000, [spent].into_iter().chain(spare));
+        let server = Arc::clone(&job.servers[0]);
+        let ran = job.run().await;
+        let after = Duration::from_secs(1);
+        let late = server.seen().iter().filter(|seen| seen.at >= after).count();
+        assert!(late <= server.most_in_flight() + 1, "{late}");
+        let stops = |event: &&Event| matches!(event, Event::BackendStopped { .. });
+        assert_eq!(ran.events.iter().filter(stops).count(), 1);
+        match fallback {
+            true => ran.all_answered(),
+            false => {
+                assert_eq!(ran.ended, Ended::BackendsDown);
+                assert!(ran.with(Status::NotRun) > 1_000);
+                assert!(!ran.usable);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_quota_takes_the_whole_account_out_of_the_run() {
+    let spent = out(ErrorClass::Exhausted, 10_000);
+    let mut job = Job::new(50, [spent, Rules::default(), Rules::default()]);
+    for backend in &mut job.backends[..2] {
+        backend.account = Some(Arc::from("ours"));
+    }
+    let servers = job.servers.clone();
+    job.run().await.all_answered();
+    assert_eq!(servers[1].seen().len(), 0);
+    assert_eq!(servers[2].seen().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_waited_for_and_costs_no_row_and_few_requests() {
+    for class in [ErrorClass::NotSent, ErrorClass::Server] {
+        let rules = Rules {
+            outages: vec![(2_000..602_000, class)],
+            ..Rules::default()
+        };
+        let job = Job::new(6_000, [rules]);
+        let server = Arc::clone(&job.servers[0]);
+        let ran = job.run().await;
+        ran.all_answered();
+        let out = Duration::from_secs(2)..Duration::from_secs(602);
+        let knocks = server
+            .seen()
+            .iter()
+            .filter(|seen| out.contains(&seen.at))
+            .count();
+        assert!(knocks <= 20 + 64 + 62, "{knocks}");
+        assert!(ran.took < Duration::from_secs(602 + 30), "{:?}", ran.took);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_without_end_ends_the_run_and_what_was_not_asked_is_not_run() {
+    for class in [
+        ErrorClass::NotSent,
+        ErrorClass::Server,
+        ErrorClass::Throttled,
+    ] {
+        let rules = Rules {
+            outages: vec![(2_000..100_000_000, class)],
+            retry_after: false,
+            ..Rules::default()
+        };
+        let ran = Job::new(6_000, [rules]).run().await;
+        assert_eq!(ran.ended, Ended::BackendsDown, "{class:?}");
+        let minutes = ran.took.as_secs_f64() / 60.0;
+        assert!((15.0..16.0).contains(&minutes), "{minutes}");
+        assert!(ran.with(Status::NotRun) > 3_000);
+        assert!(ran.with(Status::Failed) <= 64);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_still_loading_is_waited_for() {
+    // What nobody has answered yet is given up within seconds, unless it says that it is loading.
+    let ran = Job::new(100, [out(ErrorClass::Server, 60)]).run().await;
+    assert_eq!(ran.ended, Ended::BackendsDown);
+    assert!(ran.took < Duration::from_secs(20), "{:?}", ran.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_breaker_is_neutral_to_refusals_and_to_rows_that_are_at_fault() {
+    let classes = [
+        ErrorClass::Throttled,
+        ErrorClass::RowFatal,
+        ErrorClass::Invalid,
+    ];
+    for class in classes {
+        let ran = Job::new(200, [failing(1, &[(class, 60)]), Rules::default()])
+            .run()
+            .await;
+        assert_eq!(ran.seen[0].breaker_opened, 0, "{class:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn possibly_billed_attempts_are_made_at_most_twice() {
+    let job = Job::new(500, [failing(4, &[(ErrorClass::Ambiguous, 30)])]);
+    let ran = job.run().await;
+    let billed = |outcome: &Outcome| {
+        let class = |attempt: &&crate::words::Attempt| attempt.class == Some(ErrorClass::Ambiguous);
+        outcome.attempts.iter().filter(class).count()
+    };
+    assert_eq!(ran.outcomes.iter().map(billed).max(), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_out_of_attempts_are_asked_once_more_only_while_that_is_of_use() {
+    // Rows that can never be answered: the sweep answers none of them and is not repeated.
+    let mut job = Job::new(100, [Rules::default()]);
+    job.retry.attempts = 2;
+    let poison = Server::new(Rules {
+        failures: vec![(ErrorClass::Server, 100)],
+        ..Rules::default()
+    });
+    // The first backend answers its entry, the second fails everything: no sweep where nobody answers.
+    job.servers.push(Arc::clone(&poison));
+    job.backends.push(backend(1));
+    job.entries = vec![vec![0], vec![1]];
+    job.rows = 6;
+    let ran = job.run().await;
+    assert_eq!(
+        (ran.with(Status::Answered), ran.with(Status::Failed)),
+        (6, 6)
+    );
+    assert_eq!(poison.seen().len(), 12);
+}
