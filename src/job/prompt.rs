@@ -222,7 +222,7 @@ fn line_of(span: &Span, text: &str, line: Option<usize>) -> Span {
 }
 
 /// The first use of a name inside the braces of a template.
-fn use_of(span: &Span, name: &str) -> Span {
+pub fn use_of(span: &Span, name: &str) -> Span {
     let text = span.text();
     let in_word = |c: char| c.is_alphanumeric() || c == '_';
     let found = text.match_indices(name).find(|(at, _)| {
