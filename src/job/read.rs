@@ -135,39 +135,39 @@ fn remove_backend_secrets(backend: &mut Node, problems: &mut Vec<Problem>) {
     });
     for (key, node) in entries {
         match key.name.as_str() {
-            "headers" | "body" => remove_named_secrets(node, problems),
+            "headers" => remove_named_secrets(node, false, problems),
+            "body" => remove_named_secrets(node, true, problems),
             _ => {}
         }
         remove_secret_values(node, help, problems);
     }
 }
 
-/// Takes the literal values of secret names out of headers and bodies. A value with a template in it
-/// is data of the row.
-fn remove_named_secrets(node: &mut Node, problems: &mut Vec<Problem>) {
+/// Takes the literal values of secret names out of headers and bodies. What a template of a body puts
+/// in is data of the row.
+fn remove_named_secrets(node: &mut Node, templates: bool, problems: &mut Vec<Problem>) {
     match &mut node.value {
         Value::List(items) => {
             for item in items {
-                remove_named_secrets(item, problems);
+                remove_named_secrets(item, templates, problems);
             }
         }
         Value::Mapping(entries) => entries.retain_mut(|(key, node)| {
             let literal = match &node.value {
-                Value::Text(text) => !text.contains("{{"),
+                Value::Text(text) => !(templates && text.contains("{{")),
                 Value::Number(_) => true,
                 _ => false,
             };
             let secret = literal && is_secret_key(&key.name);
             if secret {
                 let message = format!("the value of `{}` must not stand in a job file", key.name);
-                let help = format!(
-                    "put it into an environment variable and name that: \
-                     `headers_env: {{ {}: NAME }}`",
-                    key.name
-                );
+                let help = match templates {
+                    true => "a key can only be sent as a header, from `headers_env`",
+                    false => "name the variable that holds it: `headers_env: { name: VARIABLE }`",
+                };
                 problems.push(key.span.problem(message).help(help));
             }
-            remove_named_secrets(node, problems);
+            remove_named_secrets(node, templates, problems);
             !secret
         }),
         _ => {}
