@@ -143,7 +143,13 @@ impl Reading for HttpPointers {
         let json = self.error.as_ref().and_then(|_| wire::parse(body).ok());
         let at = self.error.as_deref().unwrap_or_default();
         let declared = json.as_ref().and_then(|json| said(json.pointer(at)?));
-        declared.unwrap_or_else(|| Fault::read(body))
+        let mut fault = declared.unwrap_or_else(|| Fault::read(body));
+        if fault.name().is_none() && fault.message.is_none() {
+            // Nobody knows where this service puts its reasons: all of it, then.
+            let text = String::from_utf8_lossy(body);
+            fault.message = Some(text.into_owned()).filter(|text| !text.trim().is_empty());
+        }
+        fault
     }
 }
 

@@ -19,6 +19,8 @@ mod outputs;
 mod retry;
 // Which backend is asked when, and when nobody else is.
 mod fallback;
+// Backends that the job declares, without a line of Rust.
+mod declared;
 // Servers and rows that mean harm: keys, terminals, endless replies.
 mod hostile;
 // What is never exceeded: requests a minute, requests at once, tokens a minute.

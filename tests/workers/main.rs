@@ -5,6 +5,8 @@
 #[path = "../common/loopback.rs"]
 mod loopback;
 
+/// Backends that a job declares.
+mod declared;
 /// What every recorded reply is turned into.
 mod replies;
 /// What exactly is sent.
