@@ -216,7 +216,7 @@ fn shown(pointer: &str) -> String {
 /// The reason that a word means, in whichever service's language.
 fn meaning(word: &str) -> FinishReason {
     match word.to_ascii_lowercase().as_str() {
-        "stop" | "stop_sequence" | "end_turn" | "eos" | "eos_token" | "end_of_text"
+        "stop" | "stop_sequence" | "word" | "end_turn" | "eos" | "eos_token" | "end_of_text"
         | "complete" | "completed" | "done" | "finished" => FinishReason::Stop,
         "length" | "max_tokens" | "max_output_tokens" | "max_length" | "model_length" | "limit" => {
             FinishReason::Length

@@ -125,3 +125,47 @@ fn what_is_wrong_with_a_body_or_a_key_is_found_before_anything_is_sent() {
         .says("no JSON");
     assert_eq!(mine.requests(), 0);
 }
+
+#[test]
+fn the_example_job_understands_a_server_that_speaks_like_ollama() {
+    let scratch = Scratch::new();
+    let ollama = Served::new(|number, seen| {
+        let body = seen.json();
+        let asked = body["prompt"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("Ticket: "));
+        let options = json!({ "num_predict": 16, "temperature": 0.0, "seed": 1 });
+        let sound = asked
+            && body["model"] == "llama3.2"
+            && body["system"] == "You label support tickets."
+            && body["stream"] == false
+            && body["options"] == options;
+        match (sound, number) {
+            (false, _) => served::ok(&json!({ "error": "not what Ollama takes" })),
+            (true, 0) => reply(500, &[], br#"{"error":"model is loading"}"#, 0),
+            _ => served::ok(&json!({
+                "model": "llama3.2", "created_at": "2026-11-22T10:00:00Z", "response": "bug", "done": true,
+                "done_reason": "stop", "context": [1, 2], "prompt_eval_count": 26, "eval_count": 2,
+            })),
+        }
+    });
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/jobs/http.yaml");
+    let url = format!("backends.ollama.url={}/api/generate", ollama.url());
+    let more = [
+        "--set",
+        &url,
+        "--set",
+        "retry.initial=1ms",
+        "--limit",
+        "3",
+        "--out",
+        "out",
+    ];
+    scratch.runner(&[&[job], &more[..]].concat()).exits(0);
+    let published = scratch.published("out", 0);
+    assert_eq!(published.answers(), ["bug"; 3]);
+    assert_eq!(published.report["tokens"]["input_tokens"], 78);
+    assert_eq!(published.report["attempts"]["failed"], 1);
+    assert_eq!(published.report["cost"]["total_usd"], "0.00");
+    assert_eq!(ollama.seen()[0].line, "POST /api/generate");
+}
