@@ -1,8 +1,8 @@
 //! Layer 1: prompt templates over the cells of a row.
 //!
-//! What this module promises: a template sees the row's columns (by name, and as `row["any name"]`)
-//! and nothing else: no environment, no files, no other templates, no functions. A name that is not
-//! a column is an error, never empty text. What a row holds is data: it is put in byte for byte and
+//! What this module promises: a template sees the row's columns (by name, and as `row["any name"]`),
+//! the [`Extras`] that it is given, and nothing else: no environment, no files, no other templates, no
+//! functions. Any other name is an error, never empty text. What a row holds is data: it is put in byte for byte and
 //! never read as a template again. Time and memory of one rendering are bounded.
 
 use std::collections::BTreeSet;
@@ -10,8 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Enumerator, Object, Value};
+use minijinja::value::{Enumerator, Object, Serde, Value};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
+use serde::Serialize;
 
 use crate::words::{Columns, Row};
 
@@ -80,24 +81,14 @@ impl Template {
 
     /// Renders it over a row.
     pub fn render(&self, row: &Arc<Row>) -> Result<String, TemplateError> {
-        self.render_with(Scope {
-            row: Arc::clone(row),
-            prompt: None,
-        })
+        self.render_with(row, &Extras::default())
     }
 
-    /// Renders it over a row, with `prompt` as a further name (unless it is a column).
-    pub fn render_reply(&self, row: &Arc<Row>, prompt: String) -> Result<String, TemplateError> {
-        self.render_with(Scope {
-            row: Arc::clone(row),
-            prompt: Some(prompt),
-        })
-    }
-
-    fn render_with(&self, scope: Scope) -> Result<String, TemplateError> {
+    /// Renders it over a row and further names.
+    pub fn render_with(&self, row: &Arc<Row>, extras: &Extras) -> Result<String, TemplateError> {
         let text = self
             .compiled()
-            .render(Value::from_object(scope))
+            .render(Scope::over(row, extras))
             .map_err(|error| describe(&error))?;
         if text.len() > MAX_RENDERED {
             return Err(TemplateError {
@@ -161,6 +152,66 @@ impl Condition {
     }
 }
 
+/// A compiled expression over a row that has a value, which need not be a text.
+#[derive(Debug, Clone)]
+pub struct Expression(Template);
+
+impl Expression {
+    /// The name that the value is given to be found again; nobody writes it.
+    const VALUE: &str = "__value_of_the_expression__";
+
+    /// The expression of a template that is one `{{ expression }}` and nothing else.
+    pub fn alone(template: &str) -> Option<Self> {
+        let inside = template.strip_prefix("{{")?.strip_suffix("}}")?;
+        // `{{-` and `-}}` trim what stands around, and there is nothing around.
+        let inside = inside.strip_prefix(['-', '+']).unwrap_or(inside);
+        let inside = inside.strip_suffix(['-', '+']).unwrap_or(inside);
+        // Taken alone first, as there may be two: `{{ a }} and {{ b }}`.
+        Environment::new().compile_expression(inside).ok()?;
+        let source = format!("{{% set {} = ({inside}) %}}", Self::VALUE);
+        Template::compile(&source).ok().map(Self)
+    }
+
+    /// Its value over a row and further names.
+    pub fn value(
+        &self,
+        row: &Arc<Row>,
+        extras: &Extras,
+    ) -> Result<serde_json::Value, TemplateError> {
+        let captured = self
+            .0
+            .compiled()
+            .render_captured(Scope::over(row, extras))
+            .map_err(|error| describe(&error))?;
+        let unusable = |message: &str| TemplateError {
+            message: message.to_owned(),
+            line: None,
+        };
+        let value = captured.state().lookup(Self::VALUE).unwrap_or_default();
+        if value.is_undefined() {
+            return Err(unusable("undefined value"));
+        }
+        // A cell can ask for infinity (`| float`), and JSON would make a null of it.
+        if f64::try_from(value.clone()).is_ok_and(|number| !number.is_finite()) {
+            return Err(unusable("the value is no finite number"));
+        }
+        serde_json::to_value(&value).map_err(|_| unusable("the value cannot be written as JSON"))
+    }
+}
+
+/// Names that a template sees beside the row's. One that is a column too hides the column, which
+/// `row["name"]` still reads: what a body or reply means must not hang on the input's header.
+#[derive(Debug, Clone, Default)]
+pub struct Extras(Arc<Vec<(&'static str, Value)>>);
+
+impl Extras {
+    /// With this name too.
+    pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
+        Arc::make_mut(&mut self.0).push((name, Value::from(Serde(value))));
+        self
+    }
+}
+
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Template")
@@ -186,7 +237,16 @@ fn describe(error: &minijinja::Error) -> TemplateError {
 #[derive(Debug)]
 struct Scope {
     row: Arc<Row>,
-    prompt: Option<String>,
+    extras: Extras,
+}
+
+impl Scope {
+    fn over(row: &Arc<Row>, extras: &Extras) -> Value {
+        Value::from_object(Self {
+            row: Arc::clone(row),
+            extras: extras.clone(),
+        })
+    }
 }
 
 impl Object for Scope {
@@ -195,14 +255,13 @@ impl Object for Scope {
     }
 
     fn get_value_by_str(self: &Arc<Self>, name: &str) -> Option<Value> {
+        if let Some((_, value)) = self.extras.0.iter().find(|(extra, _)| *extra == name) {
+            return Some(value.clone());
+        }
         if let Some(cell) = self.row.get(name) {
             return Some(Value::from(cell));
         }
-        match name {
-            ROW => Some(Value::from_object(Cells(Arc::clone(&self.row)))),
-            "prompt" => self.prompt.as_deref().map(Value::from),
-            _ => None,
-        }
+        (name == ROW).then(|| Value::from_object(Cells(Arc::clone(&self.row))))
     }
 }
 
@@ -316,5 +375,42 @@ mod tests {
         )
         .unwrap();
         assert_eq!(template.unknown_names(&columns, &[]), ["bdy", "env"]);
+    }
+
+    #[test]
+    fn an_expression_alone_keeps_its_type() {
+        let row = row(&[("n", "007"), ("prompt", "a cell")]);
+        let extras = Extras::default().with("prompt", "asked").with("max", 5);
+        for (source, value) in [
+            ("{{ n }}", Ok(serde_json::json!("007"))),
+            ("{{- n | int -}}", Ok(serde_json::json!(7))),
+            ("{{max}}", Ok(serde_json::json!(5))),
+            ("{{ [max, prompt] }}", Ok(serde_json::json!([5, "asked"]))),
+            (
+                "{{ row.prompt ~ '}} {{' }}",
+                Ok(serde_json::json!("a cell}} {{")),
+            ),
+            ("{{ row['no'] }}", Err("there is no column `no`")),
+            ("{{ row.prompt.no }}", Err("undefined")),
+            ("{{ 'inf' | float }}", Err("no finite number")),
+        ] {
+            let expression = Expression::alone(source).unwrap();
+            match (expression.value(&row, &extras), value) {
+                (Ok(value), Ok(expected)) => assert_eq!(value, expected, "{source}"),
+                (Err(error), Err(part)) => assert!(error.message.contains(part), "{error}"),
+                (got, expected) => panic!("{got:?} instead of {expected:?}"),
+            }
+        }
+        for text in [
+            "{{ n }} {{ n }}",
+            " {{ n }}",
+            "{{ n }}\n",
+            "n",
+            "{{",
+            "{{}}",
+            "{{ n ) }}",
+        ] {
+            assert!(Expression::alone(text).is_none(), "{text}");
+        }
     }
 }

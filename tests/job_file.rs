@@ -67,7 +67,9 @@ fn server(backend: &Backend) -> &Server {
         | BackendKind::Anthropic(_, server)
         | BackendKind::LlamaCpp(_, server)
         | BackendKind::Vllm(_, server) => server,
-        BackendKind::Echo(_) | BackendKind::Custom => panic!("{} is no server", backend.name),
+        BackendKind::Echo(_) | BackendKind::Http(_) | BackendKind::Custom => {
+            panic!("{} is no server", backend.name)
+        }
     }
 }
 

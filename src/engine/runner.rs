@@ -9,7 +9,8 @@ use super::summary::{RunError, Summary};
 use crate::dispatch::Stop;
 use crate::input::Inputs;
 use crate::job::{Backend, BackendKind, Job, Plan, Problem, Problems, Surroundings};
-use crate::words::Event;
+use crate::template::TemplateError;
+use crate::words::{Event, Message, Request};
 use crate::worker::{self, Http, ModelWorker};
 
 /// What may differ from the job file.
@@ -153,8 +154,9 @@ fn spare_inputs(out: &Path, inputs: &Inputs) -> Result<(), Problems> {
     }
 }
 
-/// Decides who is asked for the first row and renders its prompt: finds what no look at an expression or
-/// a template alone can, such as a column read as `row["name"]` that does not exist.
+/// Decides who is asked for the first row, and renders its prompt and the bodies that the job declares:
+/// finds what no look at an expression or a template alone can, such as a column read as `row["name"]` that
+/// does not exist.
 fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
     let Some(row) = inputs.first() else {
         return Ok(());
@@ -169,14 +171,27 @@ fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
             return Err(problem.help(help()).into());
         }
     }
+    let refused = |what: &str, error: TemplateError| {
+        let problem = Problem::new(format!(
+            "{what} cannot be rendered for the first row, {}: {error}",
+            row.id
+        ));
+        Problems::from(problem.help(help()))
+    };
+    let mut messages = Vec::with_capacity(plan.prompt.len());
     for message in &plan.prompt {
-        if let Err(error) = message.content.render(row) {
-            let role = message.role.as_str();
-            let problem = Problem::new(format!(
-                "the {role} message cannot be rendered for the first row, {}: {error}",
-                row.id
-            ));
-            return Err(problem.help(help()).into());
+        let role = message.role;
+        let content = message
+            .content
+            .render(row)
+            .map_err(|error| refused(&format!("the {} message", role.as_str()), error))?;
+        messages.push(Message { role, content });
+    }
+    let request = Request::new(messages).with_row(Arc::clone(row));
+    for backend in &plan.backends {
+        if let BackendKind::Http(http) = &backend.kind {
+            let what = format!("the body of `{}`", backend.name);
+            http.body(&request).map_err(|error| refused(&what, error))?;
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use super::resolve::Surroundings;
 use super::server::{self, Spec};
 use super::source::Span;
 use super::written::{BackendKeys, BackendType};
-use super::{Problem, limits, parameters, prices, suggest};
+use super::{Problem, declared, limits, parameters, prices, suggest};
 use crate::words::{ErrorClass, Price, Provider, Rates};
 
 /// One backend while it is resolved.
@@ -148,6 +148,10 @@ fn kind(context: &Context<'_>, problems: &mut Vec<Problem>) -> Option<BackendKin
             let server = server::resolve(context, Spec::vllm(name), problems);
             Some(BackendKind::Vllm(api, server))
         }
+        BackendType::Http => {
+            let http = declared::resolve(context, problems);
+            Some(BackendKind::Http(Box::new(http)))
+        }
     }
 }
 
@@ -239,6 +243,8 @@ fn price(
         BackendKind::Anthropic(_, server) => {
             prices::lookup(Provider::Anthropic, server.model.as_deref()?, today)
         }
+        // Whose service it is and what it asks for, nobody knows here.
+        BackendKind::Http(_) => None,
         _ => Some(Price::FREE),
     }
 }

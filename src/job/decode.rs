@@ -158,7 +158,7 @@ pub fn wrong<T>(node: &Node, expected: &str, problems: &mut Vec<Problem>) -> Opt
     let shown = node.span.shown();
     let found = match &node.value {
         Value::Null => "nothing".to_owned(),
-        Value::Bool => format!("`{shown}`"),
+        Value::Bool(_) => format!("`{shown}`"),
         Value::Number(_) => format!("the number `{shown}`"),
         Value::Text(_) => format!("the text `{}`", shown.trim_matches(['"', '\''])),
         Value::List(_) => "a list".to_owned(),
@@ -169,7 +169,7 @@ pub fn wrong<T>(node: &Node, expected: &str, problems: &mut Vec<Problem>) -> Opt
         .span
         .problem(format!("expected {expected}, found {found}"));
     problems.push(match &node.value {
-        Value::Number(_) | Value::Bool if expected.contains("text") => {
+        Value::Number(_) | Value::Bool(_) if expected.contains("text") => {
             problem.help(format!("put it in quotes: \"{shown}\""))
         }
         Value::Text(text) if expected.contains("number") && text.parse::<f64>().is_ok() => {
@@ -196,6 +196,13 @@ pub fn one_of<T: Copy>(node: &Node, names: &[(&str, T)], problems: &mut Vec<Prob
         problems.push(suggest::among(problem, text, &choices));
     }
     found.map(|(_, value)| *value)
+}
+
+/// Whatever it is: its reader makes sense of it.
+impl Decode for Node {
+    fn decode(node: &Node, _: &mut Vec<Problem>) -> Option<Self> {
+        Some(node.clone())
+    }
 }
 
 impl Decode for String {

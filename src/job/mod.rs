@@ -2,10 +2,12 @@
 //!
 //! The way of a job, one file a step: `read` (file → `source` → `yaml`, nodes with places → `set`,
 //! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
-//! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `parameters`, `url` and `prices` for its parts. A
-//! problem never ends the search for others, shows its place, and never shows a secret.
+//! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url` and
+//! `prices` for its parts. A problem never ends the search for others, shows its place, and never shows a secret.
 
 mod backend;
+mod body;
+mod declared;
 mod decode;
 mod limits;
 mod order;
@@ -25,6 +27,8 @@ mod url;
 mod written;
 mod yaml;
 
+pub use body::{BodyPart, HttpBody};
+pub use declared::{HttpBackend, HttpPointers};
 pub use plan::{
     AnthropicApi, Backend, BackendKind, ENTRY_COLUMN, EchoFailure, EchoScript, EchoUsage,
     InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OpenAiApi, OutputFormat,

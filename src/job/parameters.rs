@@ -8,21 +8,22 @@ use super::written::BackendKeys;
 type Takers = (&'static str, &'static [&'static str]);
 
 const SERVERS: &[&str] = &["openai", "anthropic", "llama_cpp", "vllm"];
+const ADDRESSED: &[&str] = &["openai", "anthropic", "llama_cpp", "vllm", "http"];
 const OPEN_SERVERS: &[&str] = &["llama_cpp", "vllm"];
 const CLASSIC: &[&str] = &["openai chat", "openai completions", "llama_cpp", "vllm"];
 
 /// The table. A key that is not here is taken by every type.
-const TABLE: [Takers; 19] = [
-    ("url", SERVERS),
+const TABLE: &[Takers] = &[
+    ("url", ADDRESSED),
     ("api", SERVERS),
-    ("api_key_env", SERVERS),
-    ("proxy", SERVERS),
-    ("max_tokens", SERVERS),
+    ("api_key_env", ADDRESSED),
+    ("proxy", ADDRESSED),
+    ("max_tokens", ADDRESSED),
     ("temperature", SERVERS),
     ("top_p", SERVERS),
     (
         "model",
-        &["openai", "anthropic", "llama_cpp", "vllm", "echo"],
+        &["openai", "anthropic", "llama_cpp", "vllm", "http", "echo"],
     ),
     (
         "stop",
@@ -53,6 +54,10 @@ const TABLE: [Takers; 19] = [
     ("reply", &["echo"]),
     ("usage", &["echo"]),
     ("failures", &["echo"]),
+    ("headers", &["http"]),
+    ("headers_env", &["http"]),
+    ("body", &["http"]),
+    ("pointers", &["http"]),
 ];
 
 /// The keys that a model without sampling parameters refuses.

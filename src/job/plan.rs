@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Place;
+use super::declared::HttpBackend;
 use super::routing::{Entry, FallbackPolicy};
 use crate::template::Template;
 use crate::words::{Columns, ErrorClass, Price, Role, Sampling};
@@ -107,6 +108,7 @@ impl Backend {
             | BackendKind::Anthropic(_, server)
             | BackendKind::LlamaCpp(_, server)
             | BackendKind::Vllm(_, server) => server.model.as_deref(),
+            BackendKind::Http(http) => http.model.as_deref(),
             BackendKind::Custom => None,
         }
     }
@@ -118,6 +120,7 @@ impl Backend {
             | BackendKind::Anthropic(_, server)
             | BackendKind::LlamaCpp(_, server)
             | BackendKind::Vllm(_, server) => Some(server.sampling.max_tokens),
+            BackendKind::Http(http) => http.max_tokens,
             BackendKind::Echo(_) | BackendKind::Custom => None,
         }
     }
@@ -136,6 +139,8 @@ pub enum BackendKind {
     LlamaCpp(LlamaCppApi, Server),
     /// vLLM's server.
     Vllm(VllmApi, Server),
+    /// Any service, as the job declares it.
+    Http(Box<HttpBackend>),
     /// A worker that the program using the library supplies.
     Custom,
 }

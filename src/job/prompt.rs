@@ -259,7 +259,7 @@ fn line_of(span: &Span, text: &str, line: Option<usize>) -> Span {
 }
 
 /// The first use of a name inside the braces of a template.
-fn use_of(span: &Span, name: &str) -> Span {
+pub fn use_of(span: &Span, name: &str) -> Span {
     word(span, name, |before, _| {
         let opened = before.rfind("{{").max(before.rfind("{%"));
         let closed = before.rfind("}}").max(before.rfind("%}"));

@@ -133,13 +133,67 @@ fn remove_backend_secrets(backend: &mut Node, problems: &mut Vec<Problem>) {
         }
         !secret
     });
-    for (_, node) in entries {
-        if matches!(&node.value, Value::Text(text) if is_secret_value(text)) {
+    for (key, node) in entries {
+        match key.name.as_str() {
+            "headers" => remove_named_secrets(node, false, problems),
+            "body" => remove_named_secrets(node, true, problems),
+            _ => {}
+        }
+        remove_secret_values(node, help, problems);
+    }
+}
+
+/// Takes the literal values of secret names out of headers and bodies. What a template of a body puts
+/// in is data of the row.
+fn remove_named_secrets(node: &mut Node, templates: bool, problems: &mut Vec<Problem>) {
+    match &mut node.value {
+        Value::List(items) => {
+            for item in items {
+                remove_named_secrets(item, templates, problems);
+            }
+        }
+        Value::Mapping(entries) => entries.retain_mut(|(key, node)| {
+            let literal = match &node.value {
+                Value::Text(text) => !(templates && text.contains("{{")),
+                Value::Number(_) => true,
+                _ => false,
+            };
+            let secret = literal && is_secret_key(&key.name);
+            if secret {
+                let message = format!("the value of `{}` must not stand in a job file", key.name);
+                let help = match templates {
+                    true => "a key can only be sent as a header, from `headers_env`",
+                    false => "name the variable that holds it: `headers_env: { name: VARIABLE }`",
+                };
+                problems.push(key.span.problem(message).help(help));
+            }
+            remove_named_secrets(node, templates, problems);
+            !secret
+        }),
+        _ => {}
+    }
+}
+
+/// Takes everything that looks like a key out of a value, however deep it stands.
+fn remove_secret_values(node: &mut Node, help: &str, problems: &mut Vec<Problem>) {
+    match &mut node.value {
+        Value::Text(text) if is_secret_value(text) => {
             let problem = node
                 .span
                 .problem("this looks like a key, and a job file must not hold one");
             problems.push(problem.help(help));
             node.value = Value::Refused;
         }
+        Value::List(items) => {
+            for item in items {
+                remove_secret_values(item, help, problems);
+            }
+        }
+        Value::Mapping(entries) => {
+            for (_, item) in entries {
+                remove_secret_values(item, help, problems);
+            }
+        }
+        _ => {}
     }
 }

@@ -103,11 +103,21 @@ pub fn resolve(context: &Context<'_>, spec: Spec, problems: &mut Vec<Problem>) -
         timeout: positive(keys.timeout.as_ref(), "timeout", problems)
             .or(context.timeout)
             .unwrap_or(spec.provider.default_timeout()),
-        proxy: keys.proxy.as_ref().map(|proxy| {
-            check_url(&proxy.value, &proxy.span, problems);
-            proxy.value.clone()
-        }),
+        proxy: proxy(context, problems),
     }
+}
+
+/// The declared proxy.
+pub fn proxy(context: &Context<'_>, problems: &mut Vec<Problem>) -> Option<String> {
+    let At { value, span } = context.keys.proxy.as_ref()?;
+    check_url(value, span, problems);
+    Some(value.clone())
+}
+
+/// The problem of an address that a key must not be sent to.
+pub fn unencrypted(place: &Span) -> Problem {
+    let problem = place.problem("the key would travel over the internet unencrypted");
+    problem.help("use https://")
 }
 
 fn base_url(
@@ -129,8 +139,7 @@ fn base_url(
         && with_key
         && !url.may_carry_key
     {
-        let problem = place.problem("the key would travel over the internet unencrypted");
-        problems.push(problem.help("use https://"));
+        problems.push(unencrypted(place));
     }
     if context.keys.url.is_none() {
         for problem in &mut problems[before..] {
@@ -163,13 +172,24 @@ fn api_key_env(context: &Context<'_>, spec: &Spec, problems: &mut Vec<Problem>) 
         (None, None) => return None,
     };
     let place = written.map_or(context.name, |written| &written.span);
+    variable(context, "api_key_env", name, place, problems)
+}
+
+/// The name of a variable that holds a secret. It must be set if the backend is used.
+pub fn variable(
+    context: &Context<'_>,
+    key: &str,
+    name: &str,
+    place: &Span,
+    problems: &mut Vec<Problem>,
+) -> Option<String> {
     let is_name = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !is_name {
         let problem = place.problem("this is not the name of an environment variable");
-        problems.push(problem.help("`api_key_env` names the variable that holds the key"));
+        problems.push(problem.help(format!("`{key}` names the variable that holds the key")));
         return None;
     }
     let set = (context.around.env)(name).is_some_and(|value| !value.trim().is_empty());

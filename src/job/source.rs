@@ -94,7 +94,7 @@ impl Span {
 }
 
 /// Keys whose value is a secret, whatever stands before them (`openai_api_key`).
-const SECRET_KEYS: [&str; 9] = [
+const SECRET_KEYS: [&str; 13] = [
     "api_key",
     "apikey",
     "api-key",
@@ -104,6 +104,11 @@ const SECRET_KEYS: [&str; 9] = [
     "api_token",
     "auth_token",
     "authorization",
+    // Headers.
+    "-key",
+    "-token",
+    "-auth",
+    "cookie",
 ];
 
 /// Whether a value under this key is a secret.
@@ -119,8 +124,8 @@ pub fn is_secret_value(value: &str) -> bool {
 
 /// The text with everything that looks like a secret turned into stars, as long as before.
 ///
-/// Three things do: a word that starts with `sk-`, what stands before the `@` of a URL, and the
-/// value after a key that names a secret.
+/// Four things do: a word that starts with `sk-`, what stands before the `@` of a URL and after its
+/// `?`, and the value after a key that names a secret.
 pub fn mask(text: &str) -> String {
     let mut masked = text.to_owned();
     for (start, end) in secrets(text) {
@@ -149,6 +154,9 @@ fn secrets(text: &str) -> Vec<(usize, usize)> {
         let end = until(start, &|c| c.is_whitespace() || "\"'`,".contains(c));
         if let Some(length) = text[start..end].rfind('@') {
             found.push((start, start + length));
+        }
+        if let Some(length) = text[start..end].find('?') {
+            found.push((start + length + 1, end));
         }
     }
     let lower = text.to_ascii_lowercase();
@@ -193,6 +201,9 @@ mod tests {
             ("max_token: 5", "max_token: 5"),
             ("{ api_key: abc }", "{ api_key: *** }"),
             ("tokens_per_minute: 5", "tokens_per_minute: 5"),
+            ("{ X-Auth-Token: abc, a: b }", "{ X-Auth-Token: ***, a: b }"),
+            ("subscription-key: abc", "subscription-key: ***"),
+            ("url: http://host/v1?a=1 b", "url: http://host/v1?*** b"),
         ] {
             assert_eq!(mask(text), expected);
         }

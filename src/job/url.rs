@@ -2,44 +2,80 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::source::is_secret_key;
+
 /// An address that may be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    /// The address without a trailing slash.
+    /// The address; of a server without a trailing slash.
     pub text: String,
     /// Whether a key may be sent there: over TLS, or to a machine or network of one's own.
     pub may_carry_key: bool,
 }
 
-/// Reads an address, or says what is wrong with it and what to do.
-pub fn parse(text: &str) -> Result<Url, (&'static str, &'static str)> {
-    let form = "write it like http://localhost:8000";
+/// What is wrong with an address, and what to do.
+type Refusal = (&'static str, &'static str);
+
+const FORM: &str = "write it like http://localhost:8000";
+
+/// Reads the address of a server, to which paths will be added.
+pub fn parse(text: &str) -> Result<Url, Refusal> {
+    let url = parse_whole(text)?;
+    if text.contains('@') {
+        return Err(PASSWORD);
+    }
+    if text.contains('?') {
+        return Err(("a server's URL has no query, fragment or space", FORM));
+    }
+    Ok(Url {
+        text: url.text.trim_end_matches('/').to_owned(),
+        ..url
+    })
+}
+
+const PASSWORD: Refusal = (
+    "a URL must not hold a user name or password",
+    "name a variable that holds the key with `api_key_env`",
+);
+
+/// Reads an address to which nothing is added. It may have a query, for an API's version and the like,
+/// but no secret in it.
+pub fn parse_whole(text: &str) -> Result<Url, Refusal> {
     let text = text.trim();
-    let (scheme, rest) = text.split_once("://").ok_or(("not a URL", form))?;
+    let (scheme, rest) = text.split_once("://").ok_or(("not a URL", FORM))?;
     let encrypted = match scheme.to_ascii_lowercase().as_str() {
         "https" => true,
         "http" => false,
-        _ => return Err(("only http:// and https:// can be asked", form)),
+        _ => return Err(("only http:// and https:// can be asked", FORM)),
     };
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
-    if rest.contains('@') {
-        let advice = "name a variable that holds the key with `api_key_env`";
-        return Err(("a URL must not hold a user name or password", advice));
+    // Behind a backslash parsers disagree on what the host is.
+    if authority.contains('@') || (rest.contains('@') && rest.contains('\\')) {
+        return Err(PASSWORD);
     }
-    if rest.contains(['?', '#', '\\']) || rest.contains(char::is_whitespace) {
-        return Err(("a server's URL has no query, fragment or space", form));
+    if rest.contains(['#', '\\']) || rest.contains(char::is_whitespace) {
+        return Err(("a server's URL has no query, fragment or space", FORM));
     }
-    let host = host(authority).ok_or(("the URL names no host", form))?;
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let mut names = query.split('&').filter_map(|part| part.split('=').next());
+    if names.any(|name| is_secret_key(name) || SECRET_PARAMETERS.contains(&name)) {
+        let advice = "send it as a header: `headers_env: { x-api-key: NAME_OF_A_VARIABLE }`";
+        return Err(("a URL must not hold a key", advice));
+    }
+    let host = host(authority).ok_or(("the URL names no host", FORM))?;
     let reach = reach(host);
     if reach == Reach::Forbidden {
         let advice = "link-local and metadata addresses are never asked";
         return Err(("this address is not a model server", advice));
     }
     Ok(Url {
-        text: text.trim_end_matches('/').to_owned(),
+        text: text.to_owned(),
         may_carry_key: encrypted || reach == Reach::Own,
     })
 }
+
+/// What keys are called in queries, besides the names that are secret everywhere.
+const SECRET_PARAMETERS: [&str; 5] = ["key", "token", "sig", "signature", "code"];
 
 fn host(authority: &str) -> Option<&str> {
     let (host, port) = match authority.strip_prefix('[') {
@@ -158,5 +194,29 @@ mod tests {
             assert_eq!(parse(url).map(|url| url.may_carry_key), Ok(may), "{url}");
         }
         assert_eq!(parse("http://h:1//").unwrap().text, "http://h:1");
+    }
+
+    #[test]
+    fn a_whole_address_stays_as_it_is_and_may_have_a_query_without_a_secret() {
+        for good in [
+            "http://localhost:1/answer/",
+            "https://host/v1?api-version=2024-02-01&n=1",
+            "https://host/ai/run/@cf/model",
+            "https://host?a@b",
+        ] {
+            assert_eq!(parse_whole(good).unwrap().text, good);
+        }
+        for bad in [
+            "https://host/v1?key=1",
+            "https://host/v1?a=1&API_KEY=1",
+            "https://host/v1?a=1&token",
+            "https://me:pw@host/v1",
+            "https://127.0.0.1\\@host/v1",
+            "https://host/v1#part",
+            "http://169.254.169.254/?a=1",
+        ] {
+            assert!(parse_whole(bad).is_err(), "{bad}");
+        }
+        assert!(parse("https://host/ai/run/@cf/model").is_err());
     }
 }

@@ -110,9 +110,9 @@ keys! {
 keys! {
     /// A backend. Which types and apis take which key: see `parameters`.
     BackendKeys {
-        /// What it speaks: echo, openai, anthropic, llama_cpp, vllm or custom.
+        /// What it speaks: echo, openai, anthropic, llama_cpp, vllm, http or custom.
         r#type: BackendType,
-        /// The server; openai's with its `/v1`, the others' root.
+        /// The server; openai's with its `/v1`, http's whole address, the others' root.
         url: String,
         /// The model.
         model: String,
@@ -152,11 +152,19 @@ keys! {
         usage: UsageKeys,
         /// Echo: the share of attempts that fail, by error class.
         failures: Named<Share>,
+        /// Http: headers that anyone may see.
+        headers: Named<String>,
+        /// Http: headers, and the *names* of the environment variables that hold their values.
+        headers_env: Named<String>,
+        /// Http: what is posted; every text in it is a template.
+        body: Node,
+        /// Http: where to look in the reply.
+        pointers: PointerKeys,
         /// Ceilings on its use.
         limits: LimitKeys,
         /// Whose limits they are: backends of the same account share them.
         account: String,
-        /// USD per million tokens; default: the built-in table, nothing for local backends.
+        /// USD per million tokens; default: the built-in table, nothing for local backends, unknown for http.
         price: PriceKeys,
     }
 }
@@ -168,6 +176,24 @@ keys! {
         input_tokens: u64,
         /// Output tokens of an answer.
         output_tokens: u64,
+    }
+}
+
+keys! {
+    /// JSON pointers into the replies of an http backend.
+    PointerKeys {
+        /// The text of the answer.
+        text: String,
+        /// How many tokens went in.
+        input_tokens: String,
+        /// How many tokens came out.
+        output_tokens: String,
+        /// The model that answered.
+        model: String,
+        /// Why it stopped.
+        finish_reason: String,
+        /// What makes a reply an error although its status is good.
+        error: String,
     }
 }
 
@@ -310,18 +336,21 @@ pub enum BackendType {
     LlamaCpp,
     /// vLLM's server.
     Vllm,
+    /// Any service, as the job declares it.
+    Http,
     /// A worker of the program that uses the library.
     Custom,
 }
 
 impl BackendType {
     /// Every type and its name in the job file.
-    pub const NAMES: [(&'static str, BackendType); 6] = [
+    pub const NAMES: [(&'static str, BackendType); 7] = [
         ("echo", BackendType::Echo),
         ("openai", BackendType::OpenAi),
         ("anthropic", BackendType::Anthropic),
         ("llama_cpp", BackendType::LlamaCpp),
         ("vllm", BackendType::Vllm),
+        ("http", BackendType::Http),
         ("custom", BackendType::Custom),
     ];
 }

@@ -32,7 +32,7 @@ pub enum Value {
     /// Nothing.
     Null,
     /// `true` or `false`.
-    Bool,
+    Bool(bool),
     /// A number, exactly as it is written.
     Number(String),
     /// Text.
@@ -147,7 +147,7 @@ impl Reader<'_> {
         let span = self.span(&raw);
         let value = match raw.value {
             Raw::Null => Value::Null,
-            Raw::Bool => Value::Bool,
+            Raw::Bool(value) => Value::Bool(value),
             Raw::Number => Value::Number(span.text().trim().to_owned()),
             Raw::Text(text) => Value::Text(text),
             Raw::List(items) => {
@@ -168,7 +168,7 @@ impl Reader<'_> {
             let span = self.span(&key);
             let name = match key.value {
                 Raw::Text(name) => name,
-                Raw::Null | Raw::Bool | Raw::Number => span.text().trim().to_owned(),
+                Raw::Null | Raw::Bool(_) | Raw::Number => span.text().trim().to_owned(),
                 Raw::List(_) | Raw::Mapping(_) => {
                     let problem = span.problem("a key must be a name");
                     let help = "a template needs quotes: \"{{ column }}\"";
@@ -196,7 +196,7 @@ impl Reader<'_> {
 /// What the YAML crate tells about a value.
 enum Raw {
     Null,
-    Bool,
+    Bool(bool),
     Number,
     Text(String),
     List(Vec<Spanned<Raw>>),
@@ -222,8 +222,8 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(Raw::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Bool(value))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Raw, E> {
@@ -289,7 +289,7 @@ mod tests {
     fn show(node: &Node) -> String {
         match &node.value {
             Value::Null => "null".to_owned(),
-            Value::Bool => node.span.text().to_owned(),
+            Value::Bool(value) => value.to_string(),
             Value::Number(text) => format!("#{text}"),
             Value::Text(text) => format!("{text:?}"),
             Value::List(items) => {

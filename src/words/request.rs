@@ -105,6 +105,12 @@ impl Request {
             .filter(|message| message.role != Role::System)
     }
 
+    /// What was asked last: the content of the last message that is no system message.
+    pub fn last_turn(&self) -> String {
+        let last = self.turns().last();
+        last.map_or_else(|| self.as_prompt(), |message| message.content.clone())
+    }
+
     /// The whole conversation as one plain text, for endpoints that take nothing else: the contents
     /// joined by blank lines. A single user message is that message, byte for byte.
     pub fn as_prompt(&self) -> String {

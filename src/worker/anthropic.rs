@@ -15,7 +15,7 @@ use crate::words::{CallError, Completion, FinishReason, Provider, Request, Role,
 
 static DIALECT: Dialect = Dialect {
     provider: Provider::Anthropic,
-    auth: Auth::XApiKey,
+    auth: Auth::Header("x-api-key"),
     headers: &[("anthropic-version", "2023-06-01")],
     http1: false,
     idle: Duration::from_secs(30),

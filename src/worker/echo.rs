@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::ModelWorker;
 use crate::job::{EchoFailure, EchoScript, EchoUsage};
+use crate::template::Extras;
 use crate::words::{
     CallError, Completion, ErrorClass, FinishReason, OrchestratorError, Request, Usage,
 };
@@ -66,15 +67,15 @@ impl EchoWorker {
     }
 
     fn answer(&self, request: &Request) -> Result<String, OrchestratorError> {
-        let prompt = request
-            .turns()
-            .last()
-            .map_or_else(|| request.as_prompt(), |message| message.content.clone());
+        let prompt = request.last_turn();
         match (&self.script.reply, &request.row) {
-            (Some(reply), Some(row)) => reply.render_reply(row, prompt).map_err(|error| {
-                let message = format!("the reply of the echo backend cannot be rendered: {error}");
-                CallError::new(ErrorClass::RowFatal, message).into()
-            }),
+            (Some(reply), Some(row)) => reply
+                .render_with(row, &Extras::default().with("prompt", prompt))
+                .map_err(|error| {
+                    let message =
+                        format!("the reply of the echo backend cannot be rendered: {error}");
+                    CallError::new(ErrorClass::RowFatal, message).into()
+                }),
             _ => Ok(prompt),
         }
     }

@@ -54,9 +54,9 @@ pub(super) struct Call<'a> {
     /// Where it goes.
     pub url: &'a str,
     /// The headers that anyone may see.
-    pub headers: &'a [(&'static str, &'static str)],
-    /// The header that holds the key.
-    pub secret: Option<(&'static str, SecretString)>,
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The headers that hold keys.
+    pub secrets: &'a [(&'a str, SecretString)],
     /// What is posted; `None` is a GET.
     pub body: Option<&'a Value>,
     /// From sending to the last byte of the reply.
@@ -156,7 +156,7 @@ impl Http {
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
-        if let Some((name, value)) = &call.secret {
+        for (name, value) in call.secrets {
             request = request.header(*name, secret_header(name, value)?);
         }
         let response = request

@@ -66,10 +66,15 @@ impl Key {
             Key::Env(_, kept) => kept.get(),
             Key::Given(key) => Some(key),
         };
-        match key.map(ExposeSecret::expose_secret) {
-            Some(key) if key.len() >= 4 => text.replace(key, "[key]"),
-            _ => text,
-        }
+        let Some(key) = key.map(ExposeSecret::expose_secret) else {
+            return text;
+        };
+        // A header's whole value may be `Basic <key>`, of which somebody repeats the key alone.
+        let last = key.rsplit(' ').next().unwrap_or(key);
+        [key, last]
+            .into_iter()
+            .filter(|secret| secret.len() >= 4)
+            .fold(text, |text, secret| text.replace(secret, "[key]"))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Layer 2: the workers. One request in, one classified result out.
 //!
-//! What this folder promises: a worker speaks exactly one provider's protocol, sends one HTTP request
+//! What this folder promises: a worker speaks exactly one protocol, a provider's or a declared one, sends one HTTP request
 //! per call and never retries; whatever the provider says is turned into a [`Completion`] or an
 //! [`OrchestratorError`] here, once. Keys come from the environment by name, cannot be printed and go
 //! only to their own backend's origin. Only `http.rs` names the HTTP client.
 
+mod declared;
 mod echo;
 
 mod anthropic;
@@ -34,6 +35,7 @@ pub use llama_cpp::LlamaCppWorker;
 pub use openai::OpenAiWorker;
 pub use vllm::VllmWorker;
 
+use self::declared::DeclaredWorker;
 use crate::job::{Backend, BackendKind};
 use crate::words::{Completion, Load, OrchestratorError, Request};
 
@@ -70,6 +72,7 @@ pub fn build(backend: &Backend, http: &Http) -> Option<Arc<dyn ModelWorker>> {
         }
         BackendKind::LlamaCpp(api, server) => Arc::new(LlamaCppWorker::planned(*api, server, http)),
         BackendKind::Vllm(api, server) => Arc::new(VllmWorker::planned(*api, server, http)),
+        BackendKind::Http(backend) => Arc::new(DeclaredWorker::planned(backend, http)),
         BackendKind::Custom => return None,
     })
 }

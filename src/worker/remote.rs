@@ -27,7 +27,7 @@ pub(super) struct Dialect {
     /// Whose defaults hold.
     pub provider: Provider,
     /// How the key is sent.
-    pub auth: Auth,
+    pub auth: Auth<'static>,
     /// Headers of every request.
     pub headers: &'static [(&'static str, &'static str)],
     /// Whether to keep to HTTP/1.1.
@@ -38,11 +38,25 @@ pub(super) struct Dialect {
 
 /// How a key is sent.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Auth {
+pub(super) enum Auth<'a> {
     /// `Authorization: Bearer <key>`
     Bearer,
-    /// `x-api-key: <key>`
-    XApiKey,
+    /// As this header.
+    Header(&'a str),
+}
+
+/// How the replies of an endpoint are read.
+pub(super) trait Reading {
+    /// The error in a reply with a good status, if it is one.
+    fn error(&self, json: &Value) -> Option<Fault>;
+    /// The answer; a message says what is missing.
+    fn answer(&self, json: &Value) -> Result<Completion, String>;
+    /// The usage, whatever else the reply is.
+    fn usage(&self, json: &Value) -> Option<Usage>;
+    /// What a reply with an error status says.
+    fn fault(&self, body: &[u8]) -> Fault {
+        Fault::read(body)
+    }
 }
 
 /// An endpoint and how its replies are read.
@@ -54,6 +68,20 @@ pub(super) struct Endpoint {
     pub read: fn(&Value) -> Result<Completion, String>,
     /// Reads the usage of a reply, whatever else it is.
     pub usage: fn(&Value) -> Option<Usage>,
+}
+
+impl Reading for Endpoint {
+    fn error(&self, json: &Value) -> Option<Fault> {
+        is_error(json).then(|| Fault::of(json))
+    }
+
+    fn answer(&self, json: &Value) -> Result<Completion, String> {
+        (self.read)(json)
+    }
+
+    fn usage(&self, json: &Value) -> Option<Usage> {
+        (self.usage)(json)
+    }
 }
 
 /// A server and everything needed to ask it.
@@ -110,27 +138,8 @@ impl Remote {
         endpoint: Endpoint,
         body: &Value,
     ) -> Result<Completion, CallError> {
-        let (json, reply) = self.exchange(endpoint.path, Some(body)).await?;
-        let request_id = || reply.request_id.clone();
-        if is_error(&json) {
-            let fault = Fault::of(&json);
-            let status = implied_status(fault.code.as_deref(), fault.kind.as_deref());
-            let mut error = self.failure(status, &reply, fault);
-            error.usage = (endpoint.usage)(&json);
-            return Err(error);
-        }
-        match (endpoint.read)(&json) {
-            Ok(mut completion) => {
-                completion.request_id = completion.request_id.or_else(request_id);
-                completion.allowances = reply.allowances.clone();
-                Ok(completion)
-            }
-            Err(missing) => {
-                let mut error = self.invalid(&reply, &missing);
-                error.usage = (endpoint.usage)(&json);
-                Err(error)
-            }
-        }
+        let address = self.address(endpoint.path);
+        self.line(&address).ask(&endpoint, body).await
     }
 
     /// One request, and the JSON of a reply with a good status.
@@ -139,7 +148,103 @@ impl Remote {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(Value, Reply), CallError> {
-        let reply = self.fetch(path, body, self.server.timeout).await?;
+        let address = self.address(path);
+        self.line(&address).exchange(body, Fault::read).await
+    }
+
+    /// The body of a page that costs nothing; `None` unless it comes soon and with status 200.
+    pub(super) async fn glance(&self, path: &str) -> Option<Vec<u8>> {
+        let address = self.address(path);
+        let line = Line {
+            timeout: GLANCE,
+            ..self.line(&address)
+        };
+        let reply = line.fetch(None, Fault::read).await.ok()?;
+        (reply.status == 200).then_some(reply.body)
+    }
+
+    fn address(&self, path: &str) -> String {
+        let base = self.dialect.provider.base_url(&self.server.url);
+        format!("{base}{path}")
+    }
+
+    fn line<'a>(&'a self, url: &'a str) -> Line<'a> {
+        Line {
+            http: &self.http,
+            url,
+            model: self.server.model.as_deref(),
+            has_apis: true,
+            headers: self.dialect.headers.to_vec(),
+            keys: vec![(self.dialect.auth, &self.key)],
+            timeout: self.server.timeout,
+            proxy: self.server.proxy.as_deref(),
+            http1: self.dialect.http1,
+            idle: self.dialect.idle,
+        }
+    }
+}
+
+/// Whom a call goes to and with what, whoever has declared it.
+pub(super) struct Line<'a> {
+    /// The connections.
+    pub http: &'a Http,
+    /// The whole address.
+    pub url: &'a str,
+    /// The model asked for.
+    pub model: Option<&'a str>,
+    /// Whether the job chose among endpoints with `api`.
+    pub has_apis: bool,
+    /// The headers that anyone may see.
+    pub headers: Vec<(&'a str, &'a str)>,
+    /// The keys and how each is sent.
+    pub keys: Vec<(Auth<'a>, &'a Key)>,
+    /// From sending to the last byte of the reply.
+    pub timeout: Duration,
+    /// The declared proxy.
+    pub proxy: Option<&'a str>,
+    /// Whether to keep to HTTP/1.1.
+    pub http1: bool,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+}
+
+impl Line<'_> {
+    /// One request, and the answer in its reply.
+    pub(super) async fn ask(
+        &self,
+        reading: &(dyn Reading + Sync),
+        body: &Value,
+    ) -> Result<Completion, CallError> {
+        let fault = |body: &[u8]| reading.fault(body);
+        let (json, reply) = self.exchange(Some(body), fault).await?;
+        let request_id = || reply.request_id.clone();
+        if let Some(fault) = reading.error(&json) {
+            let status = implied_status(fault.code.as_deref(), fault.kind.as_deref());
+            let mut error = self.failure(status, &reply, fault);
+            error.usage = reading.usage(&json);
+            return Err(error);
+        }
+        match reading.answer(&json) {
+            Ok(mut completion) => {
+                completion.request_id = completion.request_id.or_else(request_id);
+                completion.allowances = reply.allowances.clone();
+                Ok(completion)
+            }
+            Err(missing) => {
+                let mut error = self.invalid(&reply, &missing);
+                error.usage = reading.usage(&json);
+                Err(error)
+            }
+        }
+    }
+
+    /// One request, and the JSON of a reply with a good status.
+    async fn exchange(
+        &self,
+        body: Option<&Value>,
+        fault: impl Fn(&[u8]) -> Fault,
+    ) -> Result<(Value, Reply), CallError> {
+        let reply = self.fetch(body, fault).await?;
         match wire::parse(&reply.body) {
             Ok(json) => Ok((json, reply)),
             Err(_) if reply.body.is_empty() => Err(self.invalid(&reply, "an empty body")),
@@ -149,48 +254,45 @@ impl Remote {
         }
     }
 
-    /// The body of a page that costs nothing; `None` unless it comes soon and with status 200.
-    pub(super) async fn glance(&self, path: &str) -> Option<Vec<u8>> {
-        let reply = self.fetch(path, None, GLANCE).await.ok()?;
-        (reply.status == 200).then_some(reply.body)
-    }
-
     /// One request, and a reply with a good status.
     async fn fetch(
         &self,
-        path: &str,
         body: Option<&Value>,
-        timeout: Duration,
+        fault: impl Fn(&[u8]) -> Fault,
     ) -> Result<Reply, CallError> {
-        let secret = self.key.read()?.map(|key| self.dialect.auth.header(&key));
+        let mut secrets = Vec::with_capacity(self.keys.len());
+        for (auth, key) in &self.keys {
+            secrets.extend(key.read()?.map(|key| auth.header(&key)));
+        }
         let call = Call {
-            url: &self.address(path),
-            headers: self.dialect.headers,
-            secret,
+            url: self.url,
+            headers: &self.headers,
+            secrets: &secrets,
             body,
-            timeout,
-            proxy: self.server.proxy.as_deref(),
-            http1: self.dialect.http1,
-            idle: self.dialect.idle,
+            timeout: self.timeout,
+            proxy: self.proxy,
+            http1: self.http1,
+            idle: self.idle,
         };
         let mut reply = self.http.send(call).await?;
-        reply.request_id = reply.request_id.map(|id| self.key.scrub(id));
+        reply.request_id = reply.request_id.map(|id| self.scrub(id));
         if !(200..300).contains(&reply.status) {
-            let fault = Fault::read(&reply.body);
+            let fault = fault(&reply.body);
             return Err(self.failure(reply.status, &reply, fault));
         }
         Ok(reply)
     }
 
-    fn address(&self, path: &str) -> String {
-        let base = self.dialect.provider.base_url(&self.server.url);
-        format!("{base}{path}")
+    /// The text without any of the keys.
+    fn scrub(&self, text: String) -> String {
+        let keys = self.keys.iter();
+        keys.fold(text, |text, (_, key)| key.scrub(text))
     }
 
     /// The error that a status (or what stands for one) and a body amount to.
     fn failure(&self, status: u16, reply: &Reply, fault: Fault) -> CallError {
         // Before anything is cut: half a key is no longer found.
-        let fault = fault.map(|text| self.key.scrub(text));
+        let fault = fault.map(|text| self.scrub(text));
         let exhausted = reply.allowances.as_deref().and_then(allowances::wait);
         // A server that says how long to wait means that; the reset of a far window (a day's) must not
         // overrule it.
@@ -207,7 +309,7 @@ impl Remote {
             message: fault.message.as_deref(),
             retry_after,
         });
-        let mut message = format!("{} answered {}", origin(&self.server.url), reply.status);
+        let mut message = format!("{} answered {}", origin(self.url), reply.status);
         if let Some(name) = fault.name() {
             message.push_str(&format!(" ({})", clip_to(name, 100)));
         }
@@ -228,7 +330,7 @@ impl Remote {
     }
 
     fn advice(&self, class: ErrorClass, status: u16) -> Option<String> {
-        let model = match &self.server.model {
+        let model = match self.model {
             Some(model) => format!("the model `{}`", clip_to(model, 100)),
             None => "the model".to_owned(),
         };
@@ -236,12 +338,18 @@ impl Remote {
             (ErrorClass::Config, 300..=399) => {
                 Some("redirects are not followed: write the final address as `url`".to_owned())
             }
-            (ErrorClass::Config, 401) => Some(self.key.advice()),
+            (ErrorClass::Config, 401) => Some(self.key_advice()),
             (ErrorClass::Config, 403) => Some(format!("this key may not use {model}")),
-            (ErrorClass::Config, 404) => {
+            (ErrorClass::Config, 404) if self.has_apis => {
                 Some(format!("check the name of {model}, `api` and `url`"))
             }
-            (ErrorClass::Config, 405 | 501) => Some("check `api` and `url`".to_owned()),
+            (ErrorClass::Config, 404) if self.model.is_some() => {
+                Some(format!("check the name of {model} and `url`"))
+            }
+            (ErrorClass::Config, 405 | 501) if self.has_apis => {
+                Some("check `api` and `url`".to_owned())
+            }
+            (ErrorClass::Config, 404 | 405 | 501) => Some("check `url`".to_owned()),
             (ErrorClass::Config, 407) => Some("check `proxy`".to_owned()),
             (ErrorClass::Exhausted, _) => {
                 Some("top up or raise the limit at the provider".to_owned())
@@ -250,16 +358,23 @@ impl Remote {
         }
     }
 
+    fn key_advice(&self) -> String {
+        let sent = self.keys.iter().map(|(_, key)| *key);
+        let sent: Vec<&Key> = sent.filter(|key| !matches!(key, Key::None)).collect();
+        match sent[..] {
+            [] => Key::None.advice(),
+            _ => sent
+                .into_iter()
+                .map(Key::advice)
+                .collect::<Vec<_>>()
+                .join(", "),
+        }
+    }
+
     fn invalid(&self, reply: &Reply, what: &str) -> CallError {
         // Enough of it to know what it was; scrubbed whole, so that the cut cannot hide a key.
-        let body = self
-            .key
-            .scrub(String::from_utf8_lossy(&reply.body).into_owned());
-        let mut message = format!(
-            "{} answered {} with {what}",
-            origin(&self.server.url),
-            reply.status
-        );
+        let body = self.scrub(String::from_utf8_lossy(&reply.body).into_owned());
+        let mut message = format!("{} answered {} with {what}", origin(self.url), reply.status);
         if !body.is_empty() {
             message.push_str(&format!(": {}", clip_to(&body, 200)));
         }
@@ -280,15 +395,15 @@ impl fmt::Debug for Remote {
     }
 }
 
-impl Auth {
-    fn header(self, key: &secrecy::SecretString) -> (&'static str, secrecy::SecretString) {
+impl<'a> Auth<'a> {
+    fn header(self, key: &secrecy::SecretString) -> (&'a str, secrecy::SecretString) {
         use secrecy::ExposeSecret;
         match self {
             Auth::Bearer => {
                 let value = format!("Bearer {}", key.expose_secret());
                 ("authorization", value.into())
             }
-            Auth::XApiKey => ("x-api-key", key.clone()),
+            Auth::Header(name) => (name, key.clone()),
         }
     }
 }

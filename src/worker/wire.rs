@@ -74,12 +74,17 @@ where
 /// For a wire field that counts: its value, or `None` when it is missing or no count.
 pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = Value::deserialize(deserializer)?;
+    Ok(whole(&value))
+}
+
+/// The whole number that a value is.
+pub(super) fn whole(value: &Value) -> Option<u64> {
     // Some servers write whole numbers as 12.0.
     let whole = |number: f64| {
         let counts = number >= 0.0 && number.fract() == 0.0 && number <= 9e15;
         counts.then_some(number as u64)
     };
-    Ok(value.as_u64().or_else(|| value.as_f64().and_then(whole)))
+    value.as_u64().or_else(|| value.as_f64().and_then(whole))
 }
 
 fn mended(text: &str) -> String {

@@ -72,6 +72,11 @@ impl Served {
         )
     }
 
+    /// Its address, for a job that says everything else itself.
+    pub fn url(&self) -> &str {
+        &self.server.url
+    }
+
     /// How many requests came.
     pub fn requests(&self) -> usize {
         self.seen().len()

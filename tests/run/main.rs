@@ -21,6 +21,8 @@ mod retry;
 mod fallback;
 // Every row to several entries, by rules, several times: matrix, route, repeat.
 mod order;
+// Backends that the job declares, without a line of Rust.
+mod declared;
 // Servers and rows that mean harm: keys, terminals, endless replies.
 mod hostile;
 // What is never exceeded: requests a minute, requests at once, tokens a minute.

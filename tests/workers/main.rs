@@ -5,6 +5,8 @@
 #[path = "../common/loopback.rs"]
 mod loopback;
 
+/// Backends that a job declares.
+mod declared;
 /// What a server says of its limits.
 mod limits;
 /// What a server says of how busy it is.
