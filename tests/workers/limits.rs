@@ -178,8 +178,18 @@ async fn a_limit_that_is_used_up_for_longer_than_the_longest_wait_is_out_of_quot
     let daily = [
         ("x-ratelimit-remaining-requests", "0"),
         ("x-ratelimit-reset-requests", "15m0.001s"),
-        ("retry-after", "3"),
     ];
+    // A server that says how long to wait means that: a far window does not overrule it, a near one does.
+    for (reset, seconds) in [("8m", 3), ("10s", 10)] {
+        let waits = [
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", reset),
+            ("retry-after", "3"),
+        ];
+        let error = failure(429, &waits).await;
+        assert_eq!(error.class, ErrorClass::Throttled);
+        assert_eq!(error.retry_after, Some(Duration::from_secs(seconds)));
+    }
     let error = failure(429, &daily).await;
     assert_eq!(error.class, ErrorClass::Exhausted);
     assert_eq!(error.retry_after, Some(Duration::from_millis(900_001)));

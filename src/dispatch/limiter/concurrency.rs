@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 /// How many are tried at first.
 const START: usize = 16;
+/// What each answer adds at first.
+const GROWTH: f64 = 1.0 / 3.0;
 /// What is left after a cut.
 const CUT: f64 = 0.8;
 /// How long growth pauses after a failure of the server.
@@ -86,7 +88,7 @@ impl Concurrency {
         if now < next {
             return Err(Some(next));
         }
-        self.grow_to(self.allowed * 1.5);
+        self.grow_to(self.allowed * (1.0 + GROWTH));
         self.take()
     }
 
@@ -100,9 +102,9 @@ impl Concurrency {
         if Instant::now() < self.paused_until {
             return;
         }
-        // Half more with each round of answers at first, one more with each round later.
+        // A third more with each round of answers at first, one more with each round later.
         let more = match self.starting {
-            true => 0.5,
+            true => GROWTH,
             false => 1.0 / self.allowed.max(1.0),
         };
         self.grow_to(self.allowed + more);

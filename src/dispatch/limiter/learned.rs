@@ -13,7 +13,7 @@ use super::bucket::Bucket;
 /// The pace is this share of what was measured.
 const SHARE: (u128, u128) = (98, 100);
 /// How often the pace rises while nothing is refused …
-const RAISE_EVERY: Duration = Duration::from_secs(5);
+const RAISE_EVERY: Duration = Duration::from_secs(10);
 /// … at first by this many percent, each time by twice as many, at most by …
 const FIRST_RAISE: u64 = 2;
 /// … this many.
@@ -21,7 +21,7 @@ const LAST_RAISE: u64 = 64;
 /// What is measured in so short a time is mostly the burst that the server allowed …
 const SHORT: Duration = Duration::from_secs(10);
 /// … so the first guess is this part of it.
-const FIRST_GUESS: u64 = 2;
+const FIRST_GUESS: u64 = 3;
 /// The slowest pace: a request in 10 seconds.
 const SLOWEST: u64 = 6;
 

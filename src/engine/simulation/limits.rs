@@ -83,12 +83,6 @@ async fn a_limit_that_not_even_the_server_tells_is_learned_from_its_refusals() {
             let job = Job::new(3_000, [rules]);
             let server = Arc::clone(&job.servers[0]);
             let ran = job.run().await;
-            eprintln!(
-                "{retry_after} {refusal}: {} {:?} {:?}",
-                server.refusals(),
-                ran.took,
-                ran.seen[0].limits
-            );
             within(&ran, &server, 10, 60);
             let learned = ran.seen[0].limits.learned_requests_per_minute.unwrap();
             assert!((5_400..6_600).contains(&learned), "{learned}");
