@@ -169,10 +169,10 @@ fn a_row_that_no_rule_matches_fails_and_says_so_and_nobody_is_asked() {
     assert_eq!(published.statuses(), expected);
     assert_eq!(
         published.column("run_error")[0],
-        "row_fatal: no `route` matches the row"
+        "row_fatal: no rule of the job's `route` matches the row"
     );
     assert_eq!(published.column("run_attempts"), ["0", "0", "0", "1"]);
-    ran.says("first row_fatal: row rows.csv:1: no `route` matches the row");
+    ran.says("first row_fatal: row rows.csv:1: no rule of the job's `route` matches the row");
 }
 
 #[test]

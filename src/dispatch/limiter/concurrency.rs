@@ -1,7 +1,7 @@
 //! How many requests may be in flight: found by trying, under a ceiling.
 //!
 //! Slow start, then additive growth, both only while what is allowed is really used; one cut for all the
-//! refusals of an episode. A server that fails (5xx) stops the growth for a while and costs nothing else.
+//! refusals of an episode. A server that fails (5xx) stops the growth for a while and nothing else.
 
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ const START: usize = 16;
 const GROWTH: f64 = 1.0 / 3.0;
 /// What is left after a cut.
 const CUT: f64 = 0.8;
-/// How long growth pauses after a failure of the server.
-const GROWTH_PAUSE: Duration = Duration::from_secs(5);
+/// So many answers after a failure of the server add nothing. Where a fifth or more fails nothing grows,
+/// where little fails it hardly matters.
+const FAILURE_COSTS: usize = 4;
 /// A server that takes longer than this to answer must not keep the start slow.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -26,7 +27,7 @@ pub(super) struct Concurrency {
     in_flight: usize,
     starting: bool,
     grown: Instant,
-    paused_until: Instant,
+    without_growth: usize,
     peak: usize,
     cuts: u64,
 }
@@ -41,7 +42,7 @@ impl Concurrency {
             in_flight: 0,
             starting: true,
             grown: now,
-            paused_until: now,
+            without_growth: 0,
             peak: 0,
             cuts: 0,
         }
@@ -83,9 +84,11 @@ impl Concurrency {
         if !self.starting || self.allowed() >= self.ceiling {
             return Err(None);
         }
-        let now = Instant::now();
-        let next = (self.grown + PATIENCE).max(self.paused_until);
-        if now < next {
+        if self.without_growth > 0 {
+            return Err(None);
+        }
+        let next = self.grown + PATIENCE;
+        if Instant::now() < next {
             return Err(Some(next));
         }
         self.grow_to(self.allowed * (1.0 + GROWTH));
@@ -99,7 +102,8 @@ impl Concurrency {
 
     /// A request was answered that was sent when every place was taken.
     pub(super) fn answered_when_full(&mut self) {
-        if Instant::now() < self.paused_until {
+        if self.without_growth > 0 {
+            self.without_growth -= 1;
             return;
         }
         // A third more with each round of answers at first, one more with each round later.
@@ -112,7 +116,7 @@ impl Concurrency {
 
     /// The server failed: no growth for now.
     pub(super) fn pause_growth(&mut self) {
-        self.paused_until = Instant::now() + GROWTH_PAUSE;
+        self.without_growth = (self.without_growth + FAILURE_COSTS).min(self.allowed());
     }
 
     /// The server refused because we ask too much: less from now on.

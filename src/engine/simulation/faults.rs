@@ -259,3 +259,36 @@ async fn rows_out_of_attempts_are_asked_once_more_only_while_that_is_of_use() {
     );
     assert_eq!(poison.seen().len(), 12);
 }
+
+#[tokio::test(start_paused = true)]
+async fn waits_between_attempts_are_jittered_under_a_ceiling_that_doubles() {
+    let seconds = Duration::from_secs;
+    let ceilings = [seconds(2), seconds(4), seconds(5), seconds(5)];
+    let mut longest = [Duration::ZERO; 4];
+    // Every run has the same rows, and each row draws its own waits.
+    let mut job = Job::new(3, [failing(1, &[(ErrorClass::Server, 100)])]);
+    job.retry.attempts = 5;
+    (job.retry.initial, job.retry.max) = (seconds(2), seconds(5));
+    job.repeat = 1;
+    let ran = job.run().await;
+    for row in ["0", "1", "2"] {
+        let waits = ran.events.iter().filter_map(|event| match event {
+            Event::AttemptFailedWillRetry { row: id, wait, .. } if id == row => Some(*wait),
+            _ => None,
+        });
+        let waits: Vec<Duration> = waits.collect();
+        assert_eq!(waits.len(), 4);
+        for ((longest, wait), ceiling) in longest.iter_mut().zip(waits).zip(ceilings) {
+            assert!(wait <= ceiling, "{wait:?} of {ceiling:?}");
+            *longest = wait.max(*longest);
+        }
+    }
+    assert!(
+        longest
+            .iter()
+            .all(|wait| *wait > Duration::from_millis(200)),
+        "{longest:?}"
+    );
+    assert_eq!(ran.with(Status::Failed), 3);
+    assert_eq!(ran.attempts(), 15);
+}
