@@ -315,9 +315,9 @@ async fn a_stop_at_any_time_leaves_no_row_without_an_outcome() {
                     }
                 }
                 let takes = Duration::from_millis(random.u64(1..400));
-                match random.u32(0..8) {
-                    0 => (takes, Err(CallError::new(ErrorClass::Server, "down"))),
-                    1 => (
+                match random.u32(0..64) {
+                    0..8 => (takes, Err(CallError::new(ErrorClass::Server, "down"))),
+                    8 => (
                         takes,
                         Err(CallError::new(ErrorClass::Throttled, "slow down")),
                     ),

@@ -1,8 +1,9 @@
 //! The rate that a server stands, learned from its refusals.
 //!
 //! Between two moments at which the server's own bucket was empty it admitted exactly what flowed into it:
-//! what was answered from one episode of refusals to the next, divided by the time between them, is its
+//! what was answered from one episode of refusals to a later one, divided by the time between them, is its
 //! rate, whatever its burst. After that the pace rises slowly, and faster the longer nothing is refused.
+//! A server whose refusals do not get fewer by that does not mind the pace: then there is none for a while.
 
 use std::time::Duration;
 
@@ -12,18 +13,28 @@ use super::bucket::Bucket;
 
 /// The pace is this share of what was measured.
 const SHARE: (u128, u128) = (98, 100);
+/// So many answers make a measure; fewer are chance.
+const ENOUGH: u64 = 20;
+/// What is measured in so short a time is mostly the burst that the server allowed …
+const SHORT: Duration = Duration::from_secs(10);
+/// … so the first guess is this part of it.
+const FIRST_GUESS: u64 = 3;
 /// How often the pace rises while nothing is refused …
 const RAISE_EVERY: Duration = Duration::from_secs(10);
 /// … at first by this many percent, each time by twice as many, at most by …
 const FIRST_RAISE: u64 = 2;
 /// … this many.
 const LAST_RAISE: u64 = 64;
-/// What is measured in so short a time is mostly the burst that the server allowed …
-const SHORT: Duration = Duration::from_secs(10);
-/// … so the first guess is this part of it.
-const FIRST_GUESS: u64 = 3;
 /// The slowest pace: a request in 10 seconds.
 const SLOWEST: u64 = 6;
+/// So many episodes without a raise between them mean that the pace is in vain …
+const UNRAISED: usize = 8;
+/// … and so do so many in a row …
+const EPISODES: usize = 5;
+/// … with fewer answers than this between all of them. Then there is none, …
+const FEW: u64 = 100;
+/// … and nothing is learned, for so long, and twice as long the next time.
+const LET_GO: Duration = Duration::from_secs(60);
 
 /// What was learned from refusals.
 #[derive(Debug)]
@@ -33,7 +44,15 @@ pub(super) struct LearnedRate {
     answered: u64,
     raise: u64,
     raised: Instant,
+    /// Whether the pace has held a request back since it was raised.
     held_back: bool,
+    /// How many were answered before each of the last episodes under the pace.
+    episodes: [u64; EPISODES],
+    answered_since_episode: u64,
+    /// How many there were since the pace was raised.
+    since_raise: usize,
+    let_go: Duration,
+    free_until: Instant,
 }
 
 impl LearnedRate {
@@ -47,6 +66,11 @@ impl LearnedRate {
             raise: FIRST_RAISE,
             raised: now,
             held_back: false,
+            episodes: [FEW; EPISODES],
+            answered_since_episode: 0,
+            since_raise: 0,
+            let_go: LET_GO,
+            free_until: now,
         }
     }
 
@@ -75,6 +99,7 @@ impl LearnedRate {
     /// A request was not refused.
     pub(super) fn answered(&mut self) {
         self.answered += 1;
+        self.answered_since_episode += 1;
         let Some(pace) = &mut self.pace else { return };
         // A pace that holds nobody back says nothing about the server.
         if self.raised.elapsed() >= RAISE_EVERY && std::mem::take(&mut self.held_back) {
@@ -82,6 +107,7 @@ impl LearnedRate {
             pace.rate(pace.per_minute().saturating_add(more));
             self.raise = (self.raise * 2).min(LAST_RAISE);
             self.raised = Instant::now();
+            self.since_raise = 0;
         }
     }
 
@@ -93,27 +119,47 @@ impl LearnedRate {
     /// An episode of refusals began.
     pub(super) fn refused(&mut self) {
         let now = Instant::now();
-        let elapsed = (now - self.since).as_millis().max(1);
-        let measured = u128::from(self.answered) * 60_000 * SHARE.0 / (SHARE.1 * elapsed);
-        let measured = u64::try_from(measured).unwrap_or(u64::MAX);
-        let asked = std::mem::take(&mut self.answered) > 0;
-        self.since = now;
-        (self.raise, self.raised, self.held_back) = (FIRST_RAISE, now, false);
-        match &mut self.pace {
-            // One bad moment is not worth more than three quarters of the pace.
-            Some(pace) => {
-                let rate = measured.clamp(pace.per_minute() / 4, pace.per_minute());
-                pace.rate(rate.max(SLOWEST));
-                pace.lower(0);
-            }
-            None if asked => {
-                let short = elapsed < SHORT.as_millis();
-                let guess = measured / if short { FIRST_GUESS } else { 1 };
-                let mut pace = Bucket::new(guess.max(SLOWEST));
-                pace.lower(0);
-                self.pace = Some(pace);
-            }
-            None => {}
+        if self.is_in_vain() {
+            self.pace = None;
+            self.free_until = now + self.let_go;
+            self.let_go *= 2;
+            self.start_over();
         }
+        if now < self.free_until {
+            return self.start_over();
+        }
+        // From an earlier episode to a later one says as much as from one to the next.
+        if self.answered < ENOUGH {
+            return;
+        }
+        let elapsed = now - self.since;
+        let milliseconds = elapsed.as_millis().max(1);
+        let measured = u128::from(self.answered) * 60_000 * SHARE.0 / (SHARE.1 * milliseconds);
+        let measured = u64::try_from(measured).unwrap_or(u64::MAX);
+        let rate = match &self.pace {
+            // One bad moment is not worth more than three quarters of the pace.
+            Some(pace) => measured.clamp(pace.per_minute() / 4, pace.per_minute()),
+            None if elapsed < SHORT => measured / FIRST_GUESS,
+            None => measured,
+        };
+        let rate = rate.max(SLOWEST);
+        let pace = self.pace.get_or_insert_with(|| Bucket::new(rate));
+        pace.rate(rate);
+        pace.lower(0);
+        self.start_over();
+        (self.raise, self.raised, self.held_back) = (FIRST_RAISE, now, false);
+    }
+
+    /// Whether there have been many episodes of late although there is a pace.
+    fn is_in_vain(&mut self) -> bool {
+        let answered = std::mem::take(&mut self.answered_since_episode);
+        if self.pace.is_none() {
+            (self.episodes, self.since_raise) = ([FEW; EPISODES], 0);
+            return false;
+        }
+        self.episodes.rotate_left(1);
+        self.episodes[EPISODES - 1] = answered;
+        self.since_raise += 1;
+        self.since_raise >= UNRAISED || self.episodes.iter().sum::<u64>() < FEW
     }
 }

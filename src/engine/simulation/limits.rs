@@ -252,3 +252,25 @@ async fn an_episode_of_refusals_cuts_once_and_failures_do_not_cut() {
     assert_eq!(cuts(ErrorClass::Throttled).await, 1);
     assert_eq!(cuts(ErrorClass::Server).await, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn refusals_that_have_nothing_to_do_with_the_pace_do_not_strangle_it() {
+    for percent in [1, 5, 12] {
+        let rules = Rules {
+            failures: vec![(ErrorClass::Throttled, percent)],
+            retry_after: false,
+            ..Rules::default()
+        };
+        let ran = Job::new(3_000, [rules]).run().await;
+        ran.all_answered();
+        // The pauses cost what they cost; the pace adds little to that.
+        let paused = ran.seen[0].limits.paused;
+        let most = paused + Duration::from_secs(240);
+        assert!(
+            ran.took < most,
+            "{percent} %: {:?}, {:#?}",
+            ran.took,
+            ran.seen
+        );
+    }
+}
