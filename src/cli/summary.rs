@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, TableStyle};
 use tokio_prompt_orchestrator::job::MaxFailures;
-use tokio_prompt_orchestrator::output::{BackendLine, Report, notes};
+use tokio_prompt_orchestrator::output::{BackendLine, Hint, Report, notes};
 use tokio_prompt_orchestrator::words::Status;
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
@@ -44,6 +44,7 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
             escape(error)
         ));
     }
+    limits(report);
     out("");
     let header = [
         "backend",
@@ -84,6 +85,25 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
     }
     if let Some(why) = why(run, most) {
         out(&format!("exit {}: {why}", run.exit_code.code()));
+    }
+}
+
+/// A line for each backend that something happened to, and what the job could say the next time. Limits
+/// that held nobody up are for the report.
+fn limits(report: &Report) {
+    for remarks in report.remarks() {
+        if remarks.happened.is_empty() && remarks.hint.is_none() {
+            continue;
+        }
+        let name = escape(&remarks.backend);
+        let texts = [remarks.happened, remarks.limits].concat();
+        out(&format!("  {name}: {}", escape(&texts.join("; "))));
+        if let Some(Hint { yaml, place }) = &remarks.hint {
+            let place = escape(place);
+            out(&format!(
+                "    to start the next run at this pace, put `{yaml}` into {place}"
+            ));
+        }
     }
 }
 
