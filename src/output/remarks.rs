@@ -107,10 +107,7 @@ impl Remarks {
             let Some((limit, LimitSource::Server)) = limit else {
                 continue;
             };
-            allowed.push(match in_job {
-                Some(in_job) => format!("{limit} {what}/min (the job says {in_job})"),
-                None => format!("{limit} {what}/min"),
-            });
+            allowed.push(rate(limit, what, in_job));
             settings.push(format!("{}_per_minute: {limit}", what.replace(' ', "_")));
             too_high |= in_job.is_some();
         }
@@ -119,12 +116,9 @@ impl Remarks {
                 .push(format!("the server allows {}", allowed.join(", ")));
         }
         if let Some(pace) = learned(seen) {
-            self.limits.push(match requests {
-                Some(in_job) => {
-                    format!("about {pace} requests/min went through (the job says {in_job})")
-                }
-                None => format!("about {pace} requests/min went through"),
-            });
+            let pace_in_words = rate(pace, "requests", requests);
+            self.limits
+                .push(format!("about {pace_in_words} went through"));
             if settings.is_empty() {
                 settings.push(format!("requests_per_minute: {pace}"));
             }
@@ -170,6 +164,13 @@ impl Remarks {
     }
 }
 
+fn rate(limit: u64, what: &str, in_job: Option<u64>) -> String {
+    match in_job {
+        Some(in_job) => format!("{limit} {what}/min (the job says {in_job})"),
+        None => format!("{limit} {what}/min"),
+    }
+}
+
 fn refusals(seen: &LimitsSeen, stated: &Stated) -> String {
     let mut text = count(seen.refusals, "request");
     if let Some(account) = &stated.account {
@@ -209,5 +210,196 @@ fn times(number: u64) -> String {
     match number {
         1 => "once".to_owned(),
         number => format!("{number} times"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::job::BackendKind;
+    use crate::output::{Report, markdown, report_json};
+
+    fn backend(name: &str, account: Option<&str>, requests_per_minute: Option<u32>) -> Backend {
+        Backend {
+            name: name.into(),
+            kind: BackendKind::Custom,
+            timeout: None,
+            limits: Limits {
+                requests_per_minute,
+                ..Limits::default()
+            },
+            price: None,
+            account: account.map(Into::into),
+        }
+    }
+
+    fn seen(name: &str, limits: LimitsSeen) -> BackendSeen {
+        BackendSeen {
+            backend: name.to_owned(),
+            limits,
+            ..BackendSeen::default()
+        }
+    }
+
+    fn report(seen: Vec<BackendSeen>, backends: &[Backend]) -> Report {
+        Report::new("job", []).with_seen(seen, backends)
+    }
+
+    /// What was seen of a server that told its limits, as in a run in which all went well.
+    fn told() -> LimitsSeen {
+        LimitsSeen {
+            requests_per_minute: Some((500, LimitSource::Server)),
+            tokens_per_minute: Some((200_000, LimitSource::Server)),
+            concurrency: 16,
+            most_in_flight: 16,
+            waited: Duration::from_millis(1500),
+            ..LimitsSeen::default()
+        }
+    }
+
+    fn refused() -> LimitsSeen {
+        LimitsSeen {
+            concurrency: 12,
+            concurrency_cuts: 2,
+            refusals: 12,
+            refusal_episodes: 2,
+            paused: Duration::from_millis(3120),
+            learned_requests_per_minute: Some(487),
+            ..LimitsSeen::default()
+        }
+    }
+
+    fn hint(limits: LimitsSeen, in_job: Option<u32>) -> Option<String> {
+        let backends = [backend("gpt", None, in_job)];
+        let remarks = report(vec![seen("gpt", limits)], &backends).remarks();
+        Some(remarks.first()?.hint.as_ref()?.yaml.clone())
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_went_well() {
+        let mut limits = told();
+        limits.requests_per_minute = Some((500, LimitSource::Job));
+        limits.tokens_per_minute = None;
+        let report = report(
+            vec![seen("gpt", limits)],
+            &[backend("gpt", None, Some(500))],
+        );
+        assert_eq!(report.remarks(), []);
+        assert!(!markdown::render(&report).contains("## Limits"));
+    }
+
+    #[test]
+    fn a_hint_is_given_where_it_would_have_helped() {
+        let pace = |limits: &str| Some(format!("limits: {{ {limits} }}"));
+        let server = "requests_per_minute: 500, tokens_per_minute: 200000";
+        // The server's limits held nobody up.
+        assert_eq!(hint(told(), None), None);
+        // The job promises more than the server allows.
+        assert_eq!(hint(told(), Some(1000)), pace(server));
+        // The server says more exactly what its refusals could teach.
+        let both = LimitsSeen {
+            requests_per_minute: told().requests_per_minute,
+            tokens_per_minute: told().tokens_per_minute,
+            ..refused()
+        };
+        assert_eq!(hint(both, None), pace(server));
+        assert_eq!(hint(refused(), None), pace("requests_per_minute: 480"));
+        let once = LimitsSeen {
+            refusal_episodes: 1,
+            ..refused()
+        };
+        assert_eq!(hint(once, None), None);
+        let brief = LimitsSeen {
+            paused: Duration::from_millis(40),
+            ..refused()
+        };
+        assert_eq!(hint(brief, None), None);
+        // What the job says is slower anyway.
+        let slower = LimitsSeen {
+            requests_per_minute: Some((60, LimitSource::Job)),
+            ..refused()
+        };
+        assert_eq!(hint(slower, Some(60)), None);
+    }
+
+    #[test]
+    fn what_backends_of_an_account_share_is_said_once() {
+        let backends = ["a", "b", "c"].map(|name| backend(name, Some("acme"), None));
+        let mut all = ["a", "b", "c"].map(|name| seen(name, refused()));
+        all[1].deferred = 1;
+        let remarks = report(all.into(), &backends).remarks();
+        let said: BTreeMap<_, _> = remarks
+            .iter()
+            .map(|remarks| (&*remarks.backend, remarks.happened.join("; ")))
+            .collect();
+        let expected = [
+            (
+                "a",
+                "12 requests of account acme throttled in 2 episodes, paused 3.1 s",
+            ),
+            ("b", "1 retry put off"),
+        ];
+        assert_eq!(said, expected.map(|(a, b)| (a, b.to_owned())).into());
+        let place = remarks[0].hint.as_ref().map(|hint| &*hint.place);
+        assert_eq!(place, Some("the backends of account acme"));
+    }
+
+    #[test]
+    fn the_report_for_people_has_a_table_and_no_foreign_markup() {
+        let mut local = seen("lo_cal", LimitsSeen::default());
+        local.breaker_opened = 3;
+        local.probes = 7;
+        local.deferred = 41;
+        local.stopped = Some("it said | <b>\n".to_owned());
+        let backends = [backend("gpt", None, None), backend("lo_cal", None, None)];
+        let text = markdown::render(&report(vec![seen("gpt", refused()), local], &backends));
+        let (_, limits) = text.split_once("## Limits\n\n").expect("the section");
+        let expected = "\
+| backend | what was seen |
+|---|---|
+| gpt | 12 requests throttled in 2 episodes, paused 3.1 s; about 480 requests/min went through; \
+12 requests in flight allowed at the end, 0 were once |
+| lo\\_cal | failed again and again, left alone 3 times; 41 retries put off; taken out of the run; \
+7 requests tried whether it was back; the reason: it said \\| \\<b\\>  |
+
+> To start the next run at this pace, put `limits: { requests_per_minute: 480 }` into backend gpt.
+";
+        assert_eq!(limits, expected);
+    }
+
+    #[test]
+    fn the_report_for_programs_has_every_number_of_every_backend() {
+        let mut gpt = seen("gpt", refused());
+        gpt.limits.requests_per_minute = told().requests_per_minute;
+        gpt.limits.waited = told().waited;
+        gpt.stopped = Some("gone".to_owned());
+        gpt.deferred = 4;
+        let all = vec![gpt, seen("idle", LimitsSeen::default())];
+        let report = report(all, &[backend("gpt", Some("acme"), None)]);
+        let json: Value = serde_json::from_str(&report_json::render(&report, 0)).expect("JSON");
+        let expected = json!({
+            "account": "acme",
+            "requests_per_minute": { "limit": 500, "source": "server" },
+            "tokens_per_minute": null,
+            "input_tokens_per_minute": null,
+            "output_tokens_per_minute": null,
+            "learned_requests_per_minute": 487,
+            "concurrency": { "allowed": 12, "most_in_flight": 0, "cuts": 2 },
+            "refusals": 12,
+            "refusal_episodes": 2,
+            "paused_ms": 3120,
+            "waited_ms": 1500,
+            "breaker_opened": 0,
+            "probes": 0,
+            "deferred": 4,
+            "stopped": "gone",
+        });
+        assert_eq!(json["limits"]["gpt"], expected);
+        assert_eq!(json["limits"]["idle"]["refusals"], 0);
+        assert_eq!(json["limits"]["idle"]["stopped"], Value::Null);
     }
 }
