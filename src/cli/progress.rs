@@ -87,7 +87,7 @@ impl Progress {
                 state.done += 1;
                 state.unanswered += u64::from(*status != Status::Answered);
                 state.paid += *paid;
-                lock(&self.waits).row_ended();
+                lock(&self.waits).row_ended(Instant::now());
                 self.bar.set_position(state.done);
                 self.bar.set_message(state.message());
                 self.line_now_and_then(&mut state);

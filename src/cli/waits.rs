@@ -33,7 +33,7 @@ pub enum Why {
 #[derive(Debug, Default)]
 pub struct Waits {
     now: Vec<Wait>,
-    /// Backends that refused, and since when, as long as no row has ended.
+    /// Backends that have refused, and since when no row has ended.
     refused: HashMap<Arc<str>, Instant>,
     told: HashMap<(Arc<str>, &'static str), Instant>,
 }
@@ -54,8 +54,10 @@ impl Waits {
         if wait < BRIEF {
             return false;
         }
+        // What is known now replaces the vague word of a refusal.
+        let replaced = |known: &Wait| known.is(backend, why) || known.is(backend, Why::Refusing);
         self.now
-            .retain(|known| known.until > now && !known.is(backend, why));
+            .retain(|known| known.until > now && !replaced(known));
         self.now.push(Wait {
             backend: Arc::clone(backend),
             why,
@@ -80,8 +82,8 @@ impl Waits {
     }
 
     /// A row has ended: not everything is refused.
-    pub fn row_ended(&mut self) {
-        self.refused.clear();
+    pub fn row_ended(&mut self, now: Instant) {
+        self.refused.values_mut().for_each(|since| *since = now);
         self.now.retain(|known| known.why != Why::Refusing);
     }
 
@@ -162,9 +164,14 @@ mod tests {
         assert!(!waits.refused(start + s(1), &gpt));
         assert!(waits.refused(start + s(10), &gpt));
         assert_eq!(waits.text(start + s(20)), "gpt still throttled");
-        waits.row_ended();
+        waits.begin(start + s(15), &gpt, Why::Down, s(4));
+        let down = "gpt down, next try in 4 s";
+        assert_eq!(waits.text(start + s(15)), down);
+        assert!(waits.refused(start + s(20), &gpt));
+        waits.row_ended(start + s(20));
         assert_eq!(waits.text(start + s(20)), "");
         assert!(!waits.refused(start + s(21), &gpt));
+        assert!(waits.refused(start + s(30), &gpt));
     }
 
     #[test]
@@ -173,7 +180,7 @@ mod tests {
         let mut waits = Waits::default();
         waits.begin(start, &gpt, Why::Paused, s(60));
         assert!(!waits.refused(start + s(10), &gpt));
-        waits.row_ended();
+        waits.row_ended(start + s(10));
         assert_eq!(waits.text(start + s(10)), "gpt paused 50 s: throttled");
     }
 
