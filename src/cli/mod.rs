@@ -10,6 +10,7 @@ mod run;
 mod signals;
 mod summary;
 mod terminal;
+mod waits;
 
 use std::path::PathBuf;
 

@@ -2,23 +2,30 @@
 
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use tokio_prompt_orchestrator::words::{Event, Status, Usd};
+use tokio_prompt_orchestrator::words::{ErrorClass, Event, Status, Usd};
 
 use super::terminal;
+use super::waits::{Waits, Why, seconds};
 
 /// How often a line is printed where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
-const BAR: &str = "{bar:24} {pos}/{len} rows  {rate}  eta {eta}  {msg}";
+/// How often the bar is drawn though nothing happens: what is waited for runs down.
+const TICK: Duration = Duration::from_millis(250);
+/// How long the word of a retry that was put off holds.
+const DEFERRED: Duration = Duration::from_secs(5);
+const BAR: &str = "{bar:24} {pos}/{len} rows  {rate}  eta {eta}  {msg}  {waits}";
 
 /// The display of one run.
 pub struct Progress {
     quiet: bool,
     bar: ProgressBar,
     state: Mutex<State>,
+    /// Read whenever the bar is drawn: never held while it is told anything.
+    waits: Arc<Mutex<Waits>>,
 }
 
 struct State {
@@ -39,12 +46,20 @@ impl Progress {
         };
         let bar = ProgressBar::with_draw_target(None, target);
         let style = ProgressStyle::with_template(BAR).expect("the template is sound");
-        bar.set_style(
-            style.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
-                // Writing into the line that is drawn cannot fail.
+        let waits = Arc::<Mutex<Waits>>::default();
+        let shown = Arc::clone(&waits);
+        // Writing into the line that is drawn cannot fail.
+        let style = style
+            .with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
                 let _ = write!(out, "{:.0}/s", state.per_sec());
-            }),
-        );
+            })
+            .with_key("waits", move |_: &ProgressState, out: &mut dyn Write| {
+                let _ = out.write_str(&lock(&shown).text(Instant::now()));
+            });
+        bar.set_style(style);
+        if terminal {
+            bar.enable_steady_tick(TICK);
+        }
         let state = State {
             rows: 0,
             done: 0,
@@ -56,13 +71,13 @@ impl Progress {
             quiet,
             bar,
             state: Mutex::new(state),
+            waits,
         }
     }
 
     /// Shows what happened.
     pub fn on(&self, event: &Event) {
-        // Nothing is left half done by a panic while the lock is held.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         match event {
             Event::RunStarted { rows } => {
                 state.rows = *rows;
@@ -72,6 +87,7 @@ impl Progress {
                 state.done += 1;
                 state.unanswered += u64::from(*status != Status::Answered);
                 state.paid += *paid;
+                lock(&self.waits).row_ended(Instant::now());
                 self.bar.set_position(state.done);
                 self.bar.set_message(state.message());
                 self.line_now_and_then(&mut state);
@@ -83,15 +99,20 @@ impl Progress {
                 error,
                 wait,
             } => {
-                let (class, wait) = (class.as_str(), format!("{wait:.1?}"));
                 let (row, error) = (terminal::escape(row), terminal::escape(error));
+                let (name, wait) = (class.as_str(), format!("{wait:.1?}"));
                 tracing::debug!(
                     row,
                     backend = &**backend,
-                    class,
+                    class = name,
                     wait,
                     "attempt failed: {error}"
                 );
+                if *class == ErrorClass::Throttled
+                    && lock(&self.waits).refused(Instant::now(), backend)
+                {
+                    self.tell(backend, "refusing", &format!("is still throttled: {error}"));
+                }
             }
             Event::RowFellBack {
                 row,
@@ -102,11 +123,66 @@ impl Progress {
                 let (row, error) = (terminal::escape(row), terminal::escape(error));
                 tracing::info!(row, from = &**from, to = &**to, "row falls back: {error}");
             }
+            Event::BackendPaused {
+                backend,
+                wait,
+                error,
+            } => {
+                let (left, error) = (seconds(*wait), terminal::escape(error));
+                tracing::debug!(backend = &**backend, wait = left, "paused: {error}");
+                if self.begin(backend, Why::Paused, *wait) {
+                    self.tell(
+                        backend,
+                        "paused",
+                        &format!("is paused for {left}, throttled: {error}"),
+                    );
+                }
+            }
+            Event::BreakerOpened {
+                backend,
+                wait,
+                error,
+            } => {
+                let (left, error) = (seconds(*wait), terminal::escape(error));
+                tracing::debug!(backend = &**backend, wait = left, "left alone: {error}");
+                if self.begin(backend, Why::Down, *wait) {
+                    self.tell(
+                        backend,
+                        "down",
+                        &format!("is down, next try in {left}: {error}"),
+                    );
+                }
+            }
+            Event::BreakerClosed { backend } => {
+                tracing::debug!(backend = &**backend, "answers again");
+                lock(&self.waits).end(backend);
+                self.tell(backend, "back", "answers again");
+            }
+            Event::RowDeferred {
+                row,
+                backend,
+                error,
+            } => {
+                let (row, error) = (terminal::escape(row), terminal::escape(error));
+                tracing::debug!(row, backend = &**backend, "retry put off: {error}");
+                if self.begin(backend, Why::Deferred, DEFERRED) {
+                    self.tell(
+                        backend,
+                        "deferred",
+                        &format!("fails too often, retries are put off: {error}"),
+                    );
+                }
+            }
+            Event::SweepStarted { rows } => {
+                tracing::debug!(rows, "asking rows without an answer once more");
+                self.line(&format!("asking rows without an answer once more: {rows}"));
+            }
             Event::BackendStopped {
                 backend,
                 class,
                 error,
             } => {
+                lock(&self.waits).end(backend);
                 let (class, error) = (class.as_str(), terminal::escape(error));
                 self.say(&format!(
                     "warning: backend {backend} is not asked any more ({class}): {error}"
@@ -129,12 +205,31 @@ impl Progress {
         self.bar.suspend(|| terminal::err(text));
     }
 
+    /// Notes what is waited for; `false` if that is nothing to speak of.
+    fn begin(&self, backend: &Arc<str>, why: Why, wait: Duration) -> bool {
+        lock(&self.waits).begin(Instant::now(), backend, why, wait)
+    }
+
+    /// Says such a thing about a backend where there is no bar to show it, now and then.
+    fn tell(&self, backend: &Arc<str>, what: &'static str, text: &str) {
+        if lock(&self.waits).is_to_be_told(Instant::now(), backend, what) {
+            self.line(&format!("{} {text}", terminal::escape(backend)));
+        }
+    }
+
+    /// Prints a line where there is no bar.
+    fn line(&self, text: &str) {
+        if !self.quiet && self.bar.is_hidden() {
+            terminal::err(text);
+        }
+    }
+
     fn line_now_and_then(&self, state: &mut State) {
-        if self.quiet || !self.bar.is_hidden() || state.printed.elapsed() < EVERY {
+        if state.printed.elapsed() < EVERY {
             return;
         }
         state.printed = Instant::now();
-        terminal::err(&format!(
+        self.line(&format!(
             "{}/{} rows  {}",
             state.done,
             state.rows,
@@ -151,4 +246,9 @@ impl State {
             unanswered => format!("${paid}  {unanswered} unanswered"),
         }
     }
+}
+
+/// Nothing is left half done by a panic while one of these locks is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, TableStyle};
 use tokio_prompt_orchestrator::job::MaxFailures;
-use tokio_prompt_orchestrator::output::{BackendLine, Report, notes};
+use tokio_prompt_orchestrator::output::{BackendLine, Hint, Report, notes};
 use tokio_prompt_orchestrator::words::Status;
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
@@ -43,6 +43,9 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
             escape(row),
             escape(error)
         ));
+    }
+    for line in limits(report) {
+        out(&line);
     }
     out("");
     let header = [
@@ -85,6 +88,27 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
     if let Some(why) = why(run, most) {
         out(&format!("exit {}: {why}", run.exit_code.code()));
     }
+}
+
+/// A line for each backend that something happened to, and what the job could say the next time. Limits
+/// that held nobody up are for the report.
+fn limits(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for remarks in report.remarks() {
+        if remarks.happened.is_empty() && remarks.hint.is_none() {
+            continue;
+        }
+        let texts = [remarks.happened, remarks.limits].concat().join("; ");
+        let name = escape(&remarks.backend);
+        lines.push(format!("  {name}: {}", escape(&texts)));
+        if let Some(Hint { yaml, place }) = &remarks.hint {
+            let place = escape(place);
+            lines.push(format!(
+                "    to start the next run at this pace, put `{yaml}` into {place}"
+            ));
+        }
+    }
+    lines
 }
 
 /// Prints a table, numbers to the right, and an empty line.
@@ -155,5 +179,51 @@ fn why(run: &Summary, most: MaxFailures) -> Option<String> {
         _ => Some(format!(
             "stopped with {unanswered} rows not answered; the answers so far are in the results"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_prompt_orchestrator::words::{BackendSeen, LimitSource, LimitsSeen};
+
+    use super::*;
+
+    fn said(limits: LimitsSeen, deferred: u64) -> Vec<String> {
+        let seen = BackendSeen {
+            backend: "gpt\u{1b}[2J".to_owned(),
+            limits,
+            deferred,
+            ..BackendSeen::default()
+        };
+        super::limits(&Report::new("job", []).with_seen(vec![seen], &[]))
+    }
+
+    #[test]
+    fn limits_are_told_where_something_happened() {
+        let told = LimitsSeen {
+            requests_per_minute: Some((500, LimitSource::Server)),
+            ..LimitsSeen::default()
+        };
+        assert_eq!(said(LimitsSeen::default(), 0), Vec::<String>::new());
+        assert_eq!(said(told.clone(), 0), Vec::<String>::new());
+        assert_eq!(
+            said(LimitsSeen::default(), 41),
+            ["  gpt\\u{1b}[2J: 41 retries put off"]
+        );
+        let refused = LimitsSeen {
+            refusals: 1,
+            refusal_episodes: 1,
+            concurrency_cuts: 1,
+            paused: Duration::from_millis(700),
+            ..told
+        };
+        assert_eq!(
+            said(refused, 0),
+            [
+                "  gpt\\u{1b}[2J: 1 request throttled, paused 0.7 s; the server allows 500 requests/min",
+                "    to start the next run at this pace, put `limits: { requests_per_minute: 500 }` into \
+                 backend gpt\\u{1b}[2J"
+            ]
+        );
     }
 }

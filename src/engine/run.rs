@@ -54,8 +54,8 @@ pub(super) async fn run(
 
     let backends = plan.backends.iter();
     let mut report = Report::new(&plan.name, backends.map(|backend| backend.name.to_string()))
-        .with_entries(plan.output.entries.iter().cloned());
-    report.seen = fan_out.asking.dispatcher.seen();
+        .with_entries(plan.output.entries.iter().cloned())
+        .with_seen(fan_out.asking.dispatcher.seen(), &plan.backends);
     let mut results = Results::create(&plan.output, &plan.columns)?;
     store.for_each(&plan.columns, |outcome| {
         report.add(outcome);

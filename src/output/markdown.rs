@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::remarks::Hint;
 use super::report::{BackendLine, Report, Spent};
 use crate::words::Status;
 
@@ -83,6 +84,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     for note in notes(&total) {
         writeln!(out, "\n> {note}")?;
     }
+    limits(out, report)?;
     if let (Some(p50), Some(p90), Some(p99)) = (
         report.latency_ms(50),
         report.latency_ms(90),
@@ -117,6 +119,31 @@ fn entries(out: &mut String, report: &Report) -> std::fmt::Result {
         )?;
     }
     writeln!(out)
+}
+
+/// A table of what happened to the backends and of the limits that were learned, where there is any.
+fn limits(out: &mut String, report: &Report) -> std::fmt::Result {
+    let all = report.remarks();
+    if all.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## Limits\n\n| backend | what was seen |\n|---|---|")?;
+    for remarks in &all {
+        let texts = [&remarks.happened, &remarks.limits, &remarks.details];
+        let texts: Vec<_> = texts.into_iter().flatten().map(|t| escape(t)).collect();
+        let name = escape(&remarks.backend);
+        writeln!(out, "| {name} | {} |", texts.join("; "))?;
+    }
+    for remarks in &all {
+        if let Some(Hint { yaml, place }) = &remarks.hint {
+            let place = escape(place);
+            writeln!(
+                out,
+                "\n> To start the next run at this pace, put `{yaml}` into {place}."
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn backend(out: &mut String, name: &str, line: &BackendLine) -> std::fmt::Result {

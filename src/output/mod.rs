@@ -9,12 +9,14 @@ mod jsonl;
 mod latency;
 mod markdown;
 mod publish;
+mod remarks;
 mod report;
 mod report_json;
 
 use std::path::{Path, PathBuf};
 
 pub use markdown::notes;
+pub use remarks::{Hint, Remarks};
 pub use report::{BackendLine, EntryLine, Report, Spent};
 
 use crate::job::{OutputFormat, OutputPlan};

@@ -1,11 +1,13 @@
 //! What a run came to: a fold over its outcomes, in constant memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::latency::Latency;
+use super::remarks::{Remarks, Stated, remarks, stated};
+use crate::job::Backend;
 use crate::words::{
     Attempt, AttemptKind, BackendSeen, Cost, ErrorClass, Outcome, Status, Usage, Usd,
 };
@@ -37,6 +39,7 @@ pub struct Report {
     latency: Latency,
     /// What was learned of each backend's limits and moods.
     pub seen: Vec<BackendSeen>,
+    stated: HashMap<String, Stated>,
 }
 
 /// What is known to have been paid, and how many attempts on top have no known price.
@@ -135,6 +138,7 @@ impl Report {
             by_class: BTreeMap::new(),
             fell_back: 0,
             seen: Vec::new(),
+            stated: HashMap::new(),
             examples: BTreeMap::new(),
             by_entry: BTreeMap::new(),
             entry_names: Vec::new(),
@@ -146,6 +150,23 @@ impl Report {
     pub fn with_entries(mut self, names: impl IntoIterator<Item = Arc<str>>) -> Self {
         self.entry_names = names.into_iter().collect();
         self
+    }
+
+    /// The same, with what was learned of the backends' limits beside what the job says of them.
+    pub fn with_seen(mut self, seen: Vec<BackendSeen>, backends: &[Backend]) -> Self {
+        self.seen = seen;
+        self.stated = stated(backends);
+        self
+    }
+
+    /// What is worth saying of the backends' limits and outages.
+    pub fn remarks(&self) -> Vec<Remarks> {
+        remarks(&self.seen, &self.stated)
+    }
+
+    /// The account whose limits a backend shares, where the job names one.
+    pub fn account(&self, backend: &str) -> Option<&str> {
+        self.stated.get(backend)?.account.as_deref()
     }
 
     /// Adds a row.

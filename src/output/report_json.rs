@@ -1,9 +1,11 @@
 //! `report.json`, for programs. Keys are only ever added; what changes meaning changes `schema`.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::report::{BackendLine, EntryLine, Report, Spent};
-use crate::words::Status;
+use crate::words::{BackendSeen, LimitSource, Status};
 
 /// The file's name.
 pub(super) const NAME: &str = "report.json";
@@ -52,6 +54,7 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
             "p99": report.latency_ms(99),
         },
         "attempts": attempts(report, &total),
+        "limits": limits(report),
         "scores": {},
         "gate": null,
         "exit_code": exit_code,
@@ -131,4 +134,42 @@ fn attempts(report: &Report, total: &BackendLine) -> Value {
         "by_class": by_class,
         "by_backend": by_backend,
     })
+}
+
+/// What was learned of each backend. Backends of one account share a limiter, and so its numbers.
+fn limits(report: &Report) -> Map<String, Value> {
+    let line = |seen: &BackendSeen| {
+        let limits = &seen.limits;
+        let line = json!({
+            "account": report.account(&seen.backend),
+            "requests_per_minute": limit(limits.requests_per_minute),
+            "tokens_per_minute": limit(limits.tokens_per_minute),
+            "input_tokens_per_minute": limit(limits.input_tokens_per_minute),
+            "output_tokens_per_minute": limit(limits.output_tokens_per_minute),
+            "learned_requests_per_minute": limits.learned_requests_per_minute,
+            "concurrency": {
+                "allowed": limits.concurrency,
+                "most_in_flight": limits.most_in_flight,
+                "cuts": limits.concurrency_cuts,
+            },
+            "refusals": limits.refusals,
+            "refusal_episodes": limits.refusal_episodes,
+            "paused_ms": milliseconds(limits.paused),
+            "waited_ms": milliseconds(limits.waited),
+            "breaker_opened": seen.breaker_opened,
+            "probes": seen.probes,
+            "deferred": seen.deferred,
+            "stopped": seen.stopped,
+        });
+        (seen.backend.clone(), line)
+    };
+    report.seen.iter().map(line).collect()
+}
+
+fn limit(limit: Option<(u64, LimitSource)>) -> Option<Value> {
+    limit.map(|(limit, source)| json!({ "limit": limit, "source": source.as_str() }))
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

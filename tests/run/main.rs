@@ -25,6 +25,8 @@ mod order;
 mod declared;
 // Servers and rows that mean harm: keys, terminals, endless replies.
 mod hostile;
+// What is said of limits, pauses and outages, and that nothing is said without any.
+mod tell;
 // What is never exceeded: requests a minute, requests at once, tokens a minute.
 mod limits;
 // Signals, a second runner, a reader that leaves.
