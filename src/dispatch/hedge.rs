@@ -21,7 +21,7 @@ pub(super) struct Tried {
     pub(super) result: Result<Completion, CallError>,
     /// What it did to the breaker.
     pub(super) turn: Turn,
-    /// Whether it began an episode of refusals.
+    /// Whether it was refused and that began a pause.
     pub(super) refused: bool,
 }
 

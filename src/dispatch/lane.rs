@@ -50,7 +50,7 @@ pub(super) struct Sent {
     pub(super) result: Result<Completion, CallError>,
     /// What it did to the breaker.
     pub(super) turn: Turn,
-    /// Whether it began an episode of refusals.
+    /// Whether it was refused and that began a pause.
     pub(super) refused: bool,
 }
 

@@ -354,19 +354,19 @@ impl Permit {
     }
 
     /// Corrects the reservation, learns from the reply and gives the place back. `true` if it was
-    /// refused and that began an episode.
+    /// refused and that began a pause.
     pub(super) fn settle(mut self, heard: Heard<'_>) -> bool {
         self.settled = true;
         let limiter = Arc::clone(&self.limiter);
         let mut state = limiter.state();
-        let began = state.hear(&self, heard);
+        let pauses = state.hear(&self, heard);
         if let Some(told) = heard.told {
             state.learn(told);
         }
         self.give_back(&mut state);
         drop(state);
         limiter.look_again();
-        began
+        pauses
     }
 
     fn give_back(&self, state: &mut State) {
@@ -396,14 +396,14 @@ impl Drop for Permit {
 }
 
 impl State {
-    /// Takes note of what came of a request. `true` if it began an episode of refusals.
+    /// Takes note of what came of a request. `true` if it began a pause.
     fn hear(&mut self, permit: &Permit, heard: Heard<'_>) -> bool {
-        let mut began = false;
+        let mut pauses = false;
         match heard.class {
             Some(ErrorClass::Throttled) => {
                 let refusal = self.throttle.refused(permit.taken_at, heard.wait);
-                began = refusal == Refusal::Began;
-                if began && !heard.overload {
+                pauses = refusal != Refusal::Known;
+                if refusal == Refusal::Began && !heard.overload {
                     self.concurrency.cut();
                     self.learned.refused();
                     self.keeps_cap |= self.gave_back && self.lacks_tokens(permit, heard.told);
@@ -433,7 +433,7 @@ impl State {
             }
             self.correct(permit, counted);
         }
-        began
+        pauses
     }
 
     /// Whether it was tokens that the server had too few of. Without its word they are blamed only
