@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench limits` (about 3 minutes). What was seen is in docs/bench.md.
 
+#![expect(clippy::print_stdout, reason = "it is what the benchmark is for")]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -144,7 +146,7 @@ async fn run(scenario: &Scenario) -> Result<(Duration, u64)> {
 
 fn write_job(folder: &Path, url: &str, limits: &str) -> Result<()> {
     let rows: String = (0..ROWS)
-        .map(|row| format!("a text of forty bytes, number {row}\n"))
+        .map(|row| format!("a text of forty bytes and of number {row}\n"))
         .collect();
     std::fs::write(folder.join("rows.csv"), format!("text\n{rows}"))?;
     let job = format!(

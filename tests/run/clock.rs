@@ -22,8 +22,6 @@ type Script = dyn Fn(&Call, &mut Rng) -> (Duration, Result<Usage, CallError>) + 
 struct Call {
     /// Which call of the run, from 0.
     number: usize,
-    row: String,
-    attempt: u32,
     at: Instant,
 }
 
@@ -40,13 +38,11 @@ impl ModelWorker for Scripted {
         unreachable!("the run asks `complete`")
     }
 
-    async fn complete(&self, request: &Request) -> Result<Completion, OrchestratorError> {
+    async fn complete(&self, _: &Request) -> Result<Completion, OrchestratorError> {
         let (takes, result) = {
             let mut calls = self.calls.lock().expect("no script panics");
             let call = Call {
                 number: calls.len(),
-                row: request.row.as_ref().expect("a row").id.clone(),
-                attempt: request.attempt,
                 at: Instant::now(),
             };
             calls.push(call.clone());
