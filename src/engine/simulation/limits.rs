@@ -1,6 +1,7 @@
 //! Limits: kept to, learned, and used to the full.
 
 use super::*;
+use crate::job::{LlamaCppApi, VllmApi};
 use crate::words::ErrorClass;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -273,4 +274,49 @@ async fn refusals_that_have_nothing_to_do_with_the_pace_do_not_strangle_it() {
             ran.seen
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_slots_of_a_llama_server_are_what_is_in_flight() {
+    let slots = |slots| Rules {
+        slots,
+        ..Rules::default()
+    };
+    let mut job = Job::new(200, [slots(Some(3))]);
+    job.backends[0].kind = BackendKind::LlamaCpp(LlamaCppApi::Chat, server(10));
+    let server = Arc::clone(&job.servers[0]);
+    job.run().await.all_answered();
+    assert_eq!((server.most_in_flight(), server.asked_for_load()), (3, 1));
+    // One that does not say is asked once, and found out like any other; one row asks nothing.
+    for (rows, asked) in [(200, 1), (1, 0)] {
+        let mut job = Job::new(rows, [slots(None)]);
+        job.backends[0].kind = BackendKind::LlamaCpp(LlamaCppApi::Chat, super::server(10));
+        let server = Arc::clone(&job.servers[0]);
+        job.run().await.all_answered();
+        assert_eq!(server.asked_for_load(), asked);
+    }
+    // What the job says is not asked for.
+    let mut job = Job::new(200, [slots(Some(3))]);
+    job.backends[0].kind = BackendKind::LlamaCpp(LlamaCppApi::Chat, super::server(10));
+    job.backends[0].limits.concurrency = Some(5);
+    let server = Arc::clone(&job.servers[0]);
+    job.run().await.all_answered();
+    assert_eq!((server.most_in_flight(), server.asked_for_load()), (5, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_the_queue_of_a_vllm_server_is_taken_back() {
+    let rules = Rules {
+        slots: Some(20),
+        latency: 900..1_100,
+        ..Rules::default()
+    };
+    let mut job = Job::new(3_000, [rules]);
+    job.backends[0].kind = BackendKind::Vllm(VllmApi::Chat, super::server(10));
+    let server = Arc::clone(&job.servers[0]);
+    let ran = job.run().await;
+    ran.all_answered();
+    assert!(server.asked_for_load() > 5);
+    let allowed = ran.seen[0].limits.concurrency;
+    assert!((10..=40).contains(&allowed), "{allowed}");
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::fan_out::{Asking, FanOut};
+use super::fan_out::{Asking, FanOut, Rows};
 use super::summary::Ended;
 use crate::dispatch::{Dispatcher, Policy, Stop};
 use crate::job::{
@@ -88,13 +88,38 @@ impl Job {
     }
 
     async fn run(self) -> Ran {
-        let Self {
-            rows,
-            repeat,
-            concurrency,
-            ..
-        } = self;
-        let (events, mut told) = mpsc::unbounded_channel();
+        let rows = self.rows;
+        let (fan_out, mut told) = self.fan_out();
+        let (outcomes, mut ended_rows) = mpsc::channel(64);
+        let collected = tokio::spawn(async move {
+            let mut all = Vec::new();
+            while let Some(outcome) = ended_rows.recv().await {
+                all.push(outcome);
+            }
+            all
+        });
+        let began = Instant::now();
+        let ended = fan_out.run(read(rows), outcomes).await.unwrap();
+        let took = began.elapsed();
+        let mut outcomes: Vec<Outcome> = collected.await.unwrap();
+        outcomes.sort_by_key(|outcome| {
+            let item = &outcome.item;
+            (item.row.index, item.entry, item.repeat)
+        });
+        let dispatcher = &fan_out.asking.dispatcher;
+        Ran {
+            outcomes,
+            ended,
+            took,
+            seen: dispatcher.seen(),
+            usable: dispatcher.usable(),
+            events: std::iter::from_fn(|| told.try_recv().ok()).collect(),
+        }
+    }
+
+    /// The live run, and what it will tell.
+    fn fan_out(self) -> (FanOut, mpsc::UnboundedReceiver<Event>) {
+        let (events, told) = mpsc::unbounded_channel();
         let workers = self
             .servers
             .iter()
@@ -103,7 +128,7 @@ impl Job {
             retry: self.retry,
             fallback: self.fallback,
             hedge_after: self.hedge_after,
-            concurrency,
+            concurrency: self.concurrency,
         };
         let on_event = Arc::new(move |event| {
             let _ = events.send(event);
@@ -127,52 +152,33 @@ impl Job {
                 entries: entries.collect(),
                 dispatcher,
             }),
-            repeat,
-            concurrency,
+            repeat: self.repeat,
+            concurrency: self.concurrency,
             stop: self.stop,
             on_event,
         };
-        let (sender, receiver) = mpsc::channel(64);
-        tokio::spawn(async move {
-            let columns = Arc::new(Columns::new(vec!["text".to_owned()]));
-            for index in 0..rows {
-                let row = Row {
-                    index,
-                    id: index.to_string(),
-                    columns: Arc::clone(&columns),
-                    cells: vec!["a row of forty bytes, that is ten tokens".to_owned()],
-                };
-                if sender.send(Ok(row)).await.is_err() {
-                    break;
-                }
-            }
-        });
-        let (outcomes, mut ended_rows) = mpsc::channel(64);
-        let collected = tokio::spawn(async move {
-            let mut all = Vec::new();
-            while let Some(outcome) = ended_rows.recv().await {
-                all.push(outcome);
-            }
-            all
-        });
-        let began = Instant::now();
-        let ended = fan_out.run(receiver, outcomes).await.unwrap();
-        let took = began.elapsed();
-        let mut outcomes: Vec<Outcome> = collected.await.unwrap();
-        outcomes.sort_by_key(|outcome| {
-            let item = &outcome.item;
-            (item.row.index, item.entry, item.repeat)
-        });
-        let dispatcher = &fan_out.asking.dispatcher;
-        Ran {
-            outcomes,
-            ended,
-            took,
-            seen: dispatcher.seen(),
-            usable: dispatcher.usable(),
-            events: std::iter::from_fn(|| told.try_recv().ok()).collect(),
-        }
+        (fan_out, told)
     }
+}
+
+/// So many rows.
+fn read(rows: u64) -> Rows {
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        let columns = Arc::new(Columns::new(vec!["text".to_owned()]));
+        for index in 0..rows {
+            let row = Row {
+                index,
+                id: index.to_string(),
+                columns: Arc::clone(&columns),
+                cells: vec!["a row of forty bytes, that is ten tokens".to_owned()],
+            };
+            if sender.send(Ok(row)).await.is_err() {
+                break;
+            }
+        }
+    });
+    receiver
 }
 
 impl Ran {
@@ -205,17 +211,18 @@ fn backend(position: usize) -> Backend {
 }
 
 fn openai(max_tokens: u32) -> BackendKind {
+    BackendKind::OpenAi(OpenAiApi::Chat, server(max_tokens))
+}
+
+fn server(max_tokens: u32) -> crate::job::Server {
     let mut sampling = Sampling::defaults(Provider::OpenAi, "gpt-4o-mini");
     sampling.max_tokens = max_tokens;
-    BackendKind::OpenAi(
-        OpenAiApi::Chat,
-        crate::job::Server {
-            url: "http://localhost".to_owned(),
-            model: Some("gpt-4o-mini".to_owned()),
-            api_key_env: None,
-            sampling,
-            timeout: Duration::from_secs(30),
-            proxy: None,
-        },
-    )
+    crate::job::Server {
+        url: "http://localhost".to_owned(),
+        model: Some("gpt-4o-mini".to_owned()),
+        api_key_env: None,
+        sampling,
+        timeout: Duration::from_secs(30),
+        proxy: None,
+    }
 }

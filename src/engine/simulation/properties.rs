@@ -203,3 +203,45 @@ async fn a_seed_gives_the_same_run_again() {
         assert_eq!(first, second);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_at_any_moment_leaves_all_permits_and_reservations_to_the_next() {
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let rules = Rules {
+            latency: 1..2_000,
+            failures: vec![(ErrorClass::Server, 10), (ErrorClass::Throttled, 5)],
+            outages: vec![(3_000..6_000, ErrorClass::Server)],
+            retry_after: false,
+            seed,
+            ..Rules::default()
+        };
+        let mut job = Job::new(40, [rules]).openai(100).limits(Limits {
+            requests_per_minute: Some(600),
+            tokens_per_minute: Some(60_000),
+            concurrency: Some(4),
+            ..Limits::default()
+        });
+        job.hedge_after = random.bool().then(|| Duration::from_secs(1));
+        let server = Arc::clone(&job.servers[0]);
+        let (fan_out, _told) = job.fan_out();
+        for _ in 0..random.usize(1..6) {
+            let cut = Duration::from_millis(random.u64(0..4_000));
+            let (outcomes, _ended) = mpsc::channel(64);
+            // Dropping the run cancels everything in it, wherever it waits.
+            let _ = tokio::time::timeout(cut, fan_out.run(read(40), outcomes)).await;
+            tokio::task::yield_now().await;
+            assert_eq!(server.in_flight(), 0, "seed {seed}");
+        }
+        let (outcomes, mut ended) = mpsc::channel(1_000);
+        let last = fan_out.run(read(40), outcomes);
+        let last = tokio::time::timeout(Duration::from_secs(600), last).await;
+        assert!(last.is_ok(), "seed {seed}: something is held for ever");
+        let mut answered = 0;
+        while let Some(outcome) = ended.recv().await {
+            answered += usize::from(outcome.status == Status::Answered);
+        }
+        assert_eq!(answered, 40, "seed {seed}");
+        assert!(server.most_in_flight() <= 4, "seed {seed}");
+    }
+}

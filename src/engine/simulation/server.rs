@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use crate::words::{
-    Allowance, Allowances, CallError, Completion, ErrorClass, FinishReason, OrchestratorError,
-    Request, Usage,
+    Allowance, Allowances, CallError, Completion, ErrorClass, FinishReason, Load,
+    OrchestratorError, Request, Usage,
 };
 use crate::worker::ModelWorker;
 
@@ -36,6 +36,8 @@ pub(super) struct Rules {
     pub(super) outages: Vec<(Range<u64>, ErrorClass)>,
     /// What an answer uses.
     pub(super) usage: (u64, u64),
+    /// How many it works on at once, if it says so; the others wait in its own queue.
+    pub(super) slots: Option<usize>,
     /// How answers end.
     pub(super) finish: FinishReason,
     pub(super) seed: u64,
@@ -54,6 +56,7 @@ impl Default for Rules {
             failures: Vec::new(),
             outages: Vec::new(),
             usage: (10, 10),
+            slots: None,
             finish: FinishReason::Stop,
             seed: 1,
         }
@@ -83,6 +86,7 @@ struct State {
     answered: u64,
     in_flight: usize,
     most_in_flight: usize,
+    asked_for_load: usize,
     requests: Level,
     tokens: Level,
 }
@@ -123,6 +127,7 @@ impl Server {
             answered: 0,
             in_flight: 0,
             most_in_flight: 0,
+            asked_for_load: 0,
             requests: level(rules.requests),
             tokens: level(rules.tokens),
         };
@@ -147,6 +152,10 @@ impl Server {
 
     pub(super) fn most_in_flight(&self) -> usize {
         self.state.lock().unwrap().most_in_flight
+    }
+
+    pub(super) fn asked_for_load(&self) -> usize {
+        self.state.lock().unwrap().asked_for_load
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -263,5 +272,15 @@ impl ModelWorker for Server {
         completion.usage = Some(Usage::new(self.rules.usage.0, self.rules.usage.1));
         completion.allowances = told;
         Ok(completion)
+    }
+
+    async fn load(&self) -> Option<Load> {
+        self.state.lock().unwrap().asked_for_load += 1;
+        let in_flight = self.in_flight();
+        self.rules.slots.map(|slots| Load {
+            slots: Some(slots),
+            running: Some(in_flight.min(slots) as u64),
+            waiting: Some(in_flight.saturating_sub(slots) as u64),
+        })
     }
 }
