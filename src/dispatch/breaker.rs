@@ -47,7 +47,7 @@ struct State {
     step: usize,
     since_closed: u32,
     reached: bool,
-    answered: bool,
+    answers: u64,
     loading: bool,
     /// When the failures in a row began.
     failing_since: Option<Instant>,
@@ -57,6 +57,7 @@ struct State {
 
 #[derive(Debug)]
 struct Open {
+    since: Instant,
     until: Instant,
     probing: bool,
 }
@@ -72,6 +73,8 @@ pub(super) struct Ending {
     pub(super) loading: bool,
     /// Whether another backend could answer instead.
     pub(super) elsewhere: bool,
+    /// How many answers the backend had given when this row failed before.
+    pub(super) answers_then: Option<u64>,
 }
 
 /// What an attempt did to the breaker.
@@ -168,17 +171,22 @@ impl Breaker {
 
     /// Whether it has answered anything in this run.
     pub(super) fn has_answered(&self) -> bool {
-        self.state().answered
+        self.state().answers > 0
     }
 
     /// Whether it fails and has never answered, or has not answered for a while.
     pub(super) fn is_down(&self) -> bool {
         let state = self.state();
         let failing_for = state.failing_since.map(|since| since.elapsed());
-        match state.answered {
+        match state.answers > 0 {
             true => state.open.is_some() && failing_for >= Some(NEVER_REACHED),
             false => state.open.is_some() || (!state.reached && failing_for.is_some()),
         }
+    }
+
+    /// How many requests it has answered.
+    pub(super) fn answers(&self) -> u64 {
+        self.state().answers
     }
 
     /// How often it opened, and how many probes were sent.
@@ -203,11 +211,15 @@ impl State {
         match class {
             Some(ErrorClass::Throttled | ErrorClass::Cancelled) => Turn::None,
             Some(ErrorClass::NotSent | ErrorClass::Server | ErrorClass::Ambiguous) => {
+                // Others were answered since the row failed last: this says more of the row.
+                if !probe && ending.answers_then.is_some_and(|then| self.answers > then) {
+                    return Turn::None;
+                }
                 self.note(true);
                 self.failed_attempt(ending, max_outage)
             }
             None => {
-                self.answered = true;
+                self.answers += 1;
                 self.note(false);
                 self.answer(probe)
             }
@@ -219,7 +231,7 @@ impl State {
     fn failed_attempt(&mut self, ending: Ending, max_outage: Duration) -> Turn {
         let unreached = ending.class == Some(ErrorClass::NotSent);
         let now = Instant::now();
-        let since = *self.failing_since.get_or_insert(now);
+        self.failing_since.get_or_insert(now);
         if let Some(open) = &mut self.open {
             if !ending.probe {
                 // Sent before it opened: nothing new.
@@ -227,6 +239,7 @@ impl State {
             }
             self.step = (self.step + 1).min(OPEN_FOR.len() - 1);
             open.until = now + OPEN_FOR[self.step];
+            let since = open.since;
             return match now - since >= self.patience(unreached, max_outage) {
                 true => Turn::Lost,
                 false => Turn::Opened(OPEN_FOR[self.step]),
@@ -245,6 +258,7 @@ impl State {
         self.opened += 1;
         let pause = OPEN_FOR[self.step];
         self.open = Some(Open {
+            since: now,
             until: now + pause,
             probing: false,
         });
@@ -277,7 +291,7 @@ impl State {
     }
 
     fn patience(&self, unreached: bool, max_outage: Duration) -> Duration {
-        match (self.answered || self.loading, unreached) {
+        match (self.answers > 0 || self.loading, unreached) {
             (true, _) => max_outage,
             (false, true) if !self.reached => NEVER_REACHED.min(max_outage),
             (false, _) => NEVER_ANSWERED.min(max_outage),

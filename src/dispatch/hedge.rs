@@ -11,7 +11,7 @@ use super::breaker::Turn;
 use super::lane::{Admission, Lane, Sent};
 use super::pending::Pending;
 use super::stop::Stop;
-use crate::words::{AttemptKind, CallError, Completion};
+use crate::words::{Attempt, AttemptKind, CallError, Completion};
 
 /// What came of it, once every attempt is in the item's ledger.
 pub(super) struct Tried {
@@ -23,6 +23,33 @@ pub(super) struct Tried {
     pub(super) turn: Turn,
     /// Whether it was refused and that began a pause.
     pub(super) refused: bool,
+    /// The failure of the other attempt, if there was one that failed by itself.
+    pub(super) other: Option<Other>,
+}
+
+/// What the attempt did that did not decide.
+pub(super) struct Other {
+    pub(super) error: CallError,
+    pub(super) turn: Turn,
+    pub(super) refused: bool,
+}
+
+impl Other {
+    /// Its line in the ledger, and the rest.
+    fn of(sent: Sent) -> (Attempt, Option<Self>) {
+        let Sent {
+            attempt,
+            result,
+            turn,
+            refused,
+        } = sent;
+        let other = result.err().map(|error| Self {
+            error,
+            turn,
+            refused,
+        });
+        (attempt, other)
+    }
 }
 
 /// Makes an attempt; after this time without an answer a second one beside it. The first good reply
@@ -48,6 +75,7 @@ pub(super) async fn send(
         };
         let hedge = match early {
             Some(_) => None,
+            None if stop.is_draining() || lane.stopped().why().is_some() => None,
             None => lane.admit_hedge(&pending.request),
         };
         match (early, hedge) {
@@ -62,23 +90,32 @@ pub(super) async fn send(
                 match select(first, second).await {
                     Either::Left((sent, second)) if sent.result.is_ok() => {
                         let loser = match second.now_or_never() {
-                            Some(sent) => sent.attempt,
-                            None => lane.superseded(&pending.request, hedge, began.elapsed()),
+                            Some(sent) => Other::of(sent),
+                            None => (
+                                lane.superseded(&pending.request, hedge, began.elapsed()),
+                                None,
+                            ),
                         };
                         (sent, Some(loser), 0)
                     }
-                    Either::Left((failed, second)) => (second.await, Some(failed.attempt), 1),
+                    Either::Left((failed, second)) => {
+                        let other = Other::of(failed);
+                        (second.await, Some(other), 1)
+                    }
                     Either::Right((sent, first)) if sent.result.is_ok() => {
                         let loser = match first.now_or_never() {
-                            Some(sent) => sent.attempt,
+                            Some(sent) => Other::of(sent),
                             None => {
                                 let took = began.elapsed() + after.unwrap_or_default();
-                                lane.superseded(&pending.request, kind, took)
+                                (lane.superseded(&pending.request, kind, took), None)
                             }
                         };
                         (sent, Some(loser), 1)
                     }
-                    Either::Right((failed, first)) => (first.await, Some(failed.attempt), 0),
+                    Either::Right((failed, first)) => {
+                        let other = Other::of(failed);
+                        (first.await, Some(other), 0)
+                    }
                 }
             }
         }
@@ -89,6 +126,10 @@ pub(super) async fn send(
         turn,
         refused,
     } = sent;
+    let (loser, other) = match loser {
+        Some((line, other)) => (Some(line), other),
+        None => (None, None),
+    };
     let before = pending.attempts.len();
     // In the order in which they were sent, whichever came back first.
     match (loser, winner) {
@@ -105,5 +146,6 @@ pub(super) async fn send(
         result,
         turn,
         refused,
+        other,
     }
 }

@@ -18,8 +18,8 @@ use super::stopped::Stopped;
 use super::tokens::Accounting;
 use crate::job::Backend;
 use crate::words::{
-    Attempt, AttemptKind, BackendSeen, CallError, Completion, ErrorClass, OrchestratorError,
-    Request, Status,
+    Attempt, AttemptKind, BackendSeen, CallError, Completion, ErrorClass, MAX_RETRY_AFTER,
+    OrchestratorError, Request, Status,
 };
 use crate::worker::ModelWorker;
 
@@ -42,6 +42,8 @@ pub(super) struct Admission<'a> {
     probe: Option<Probe<'a>>,
     /// Whether another backend could answer instead.
     elsewhere: bool,
+    /// How many answers the backend had given when the row failed before.
+    answers_then: Option<u64>,
 }
 
 /// What came of one attempt: its line in the ledger, and the reply or the failure.
@@ -107,6 +109,7 @@ impl Lane {
         request: &Request,
         patience: Patience,
         elsewhere: bool,
+        answers_then: Option<u64>,
     ) -> Result<Admission<'_>, Refused> {
         self.load.look(self.worker.as_ref(), &self.limiter).await;
         let tokens = self.accounting.estimate(request);
@@ -124,6 +127,7 @@ impl Lane {
                         permit,
                         probe,
                         elsewhere,
+                        answers_then,
                     });
                 }
             }
@@ -143,6 +147,7 @@ impl Lane {
             permit,
             probe: None,
             elsewhere: false,
+            answers_then: None,
         })
     }
 
@@ -158,6 +163,7 @@ impl Lane {
             mut permit,
             probe,
             elsewhere,
+            answers_then,
         } = admission;
         let started = Instant::now();
         self.retries.sent();
@@ -170,7 +176,7 @@ impl Lane {
             limit = out_of_time(self.backend.timeout) => Err(timed_out(limit)),
             () = stop.aborted() => Err(given_up("the run was stopped")),
         };
-        let result = result.map_err(OrchestratorError::into_call_error);
+        let result = result.map_err(|error| sane(error.into_call_error()));
         let attempt = self.line(request, kind, &result, started.elapsed());
         let error = result.as_ref().err();
         let usage = attempt.usage.as_ref();
@@ -193,6 +199,7 @@ impl Lane {
             probe: probe.is_some(),
             loading,
             elsewhere,
+            answers_then,
         });
         if let Some(error) = error.filter(|error| error.class.stops_backend()) {
             self.stopped.stop(error);
@@ -286,6 +293,17 @@ fn describe(completion: &Completion) -> String {
         other => other.as_str(),
     }
     .to_owned()
+}
+
+/// A provider that asks for a longer wait than a batch has is out of quota, whatever it calls that.
+fn sane(mut error: CallError) -> CallError {
+    if error.retry_after > Some(MAX_RETRY_AFTER) {
+        if error.class == ErrorClass::Throttled {
+            error.class = ErrorClass::Exhausted;
+        }
+        error.retry_after = error.retry_after.min(Some(MAX_RETRY_AFTER * 2));
+    }
+    error
 }
 
 /// Waits until the time is over and says how long that was; for ever where there is no limit.

@@ -14,6 +14,8 @@ use crate::worker::ModelWorker;
 
 /// How often a server that has a queue is asked for its length.
 const EVERY: Duration = Duration::from_secs(5);
+/// How often a server that does not say how many slots it has is asked.
+const ATTEMPTS: usize = 20;
 /// A queue is of interest when so many requests are in flight.
 const MANY: usize = 8;
 
@@ -28,6 +30,10 @@ pub(super) enum LoadWatch {
         wanted: AtomicUsize,
         /// Whether the number is known, or cannot be.
         asked: OnceCell<()>,
+        /// How often it was asked for in vain.
+        failed: AtomicUsize,
+        /// When it was asked for again.
+        again: Mutex<Option<Instant>>,
     },
     /// It has a queue.
     Queue {
@@ -46,6 +52,8 @@ impl LoadWatch {
             BackendKind::LlamaCpp(..) => LoadWatch::Slots {
                 wanted: AtomicUsize::new(0),
                 asked: OnceCell::new(),
+                failed: AtomicUsize::new(0),
+                again: Mutex::default(),
             },
             BackendKind::Vllm(..) => LoadWatch::Queue {
                 asked: Mutex::default(),
@@ -59,13 +67,27 @@ impl LoadWatch {
     pub(super) async fn look(&self, worker: &dyn ModelWorker, limiter: &Limiter) {
         match self {
             LoadWatch::Off => {}
-            LoadWatch::Slots { wanted, asked } => {
+            LoadWatch::Slots {
+                wanted,
+                asked,
+                failed,
+                again,
+            } => {
                 if wanted.fetch_add(1, Ordering::Relaxed) > 0 {
                     let ask = || async {
-                        let load = worker.load().await.unwrap_or_default();
-                        load.slots.inspect(|slots| limiter.lower_ceiling(*slots));
+                        let load = worker.load().await;
+                        if let Some(slots) = load.and_then(|load| load.slots) {
+                            limiter.lower_ceiling(slots);
+                            return Ok(());
+                        }
+                        // It may still be loading: once more after a while, but not for ever.
+                        is_due(again);
+                        let times = failed.fetch_add(1, Ordering::Relaxed) + 1;
+                        if times < ATTEMPTS { Err(()) } else { Ok(()) }
                     };
-                    asked.get_or_init(ask).await;
+                    if failed.load(Ordering::Relaxed) == 0 || is_due(again) {
+                        let _ = asked.get_or_try_init(ask).await;
+                    }
                 }
             }
             LoadWatch::Queue { asked, silent } => {

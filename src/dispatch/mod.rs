@@ -28,7 +28,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub use pending::Pending;
 pub use stop::{Interrupt, Stop};
@@ -95,6 +95,25 @@ pub enum Called {
     Late(Pending),
 }
 
+/// How the way along a route ended.
+enum End {
+    Replied(usize, Completion),
+    Deferred,
+    Stopped,
+}
+
+impl End {
+    fn end(self, pending: Pending) -> Called {
+        match self {
+            End::Replied(attempt, completion) => {
+                Called::Ended(pending.answered(attempt, completion))
+            }
+            End::Deferred => Called::Deferred(pending),
+            End::Stopped => Called::Ended(pending.given_up()),
+        }
+    }
+}
+
 /// How asking one backend ended.
 enum Asked {
     /// This attempt brought a reply.
@@ -103,6 +122,8 @@ enum Asked {
     Unwanted(usize, Completion),
     /// The backend has no answer for this row; the next one may.
     NoAnswer(String),
+    /// The backend would take too long; the next one may be quicker.
+    PassedOver(String),
     /// The request is larger than the backend's limits; the next one's may be wider.
     Unfit(String),
     /// No backend would answer this request.
@@ -164,8 +185,43 @@ impl Dispatcher {
         Pending::new(item, request, route, self.policy.retry)
     }
 
-    /// Asks the backends of the item's route in order until one replies.
+    /// Asks the backends of the item's route in order until one replies. Those that were passed over
+    /// because they would have taken too long are waited for if no other has an answer.
     pub async fn call(&self, mut pending: Pending) -> Called {
+        if let Some(time) = pending.not_before.take() {
+            tokio::select! {
+                biased;
+                () = self.stop.draining() => return Called::Ended(pending.given_up()),
+                () = sleep_until(time) => {}
+            }
+        }
+        loop {
+            if let Some(called) = self.go_along(&mut pending).await {
+                return called.end(pending);
+            }
+            let usable = |at: &usize| is_usable(&self.lanes[pending.route[*at]]);
+            let Some(found) = pending.passed_over.iter().position(usable) else {
+                break;
+            };
+            pending.at = pending.passed_over.remove(found);
+            pending.patient = true;
+        }
+        let answers_others = |position: &usize| {
+            let lane = &self.lanes[*position];
+            is_usable(lane) && lane.breaker().has_answered()
+        };
+        let again = self.policy.retry.attempts > 1
+            && pending.sweeps < MAX_SWEEPS
+            && pending.failed_in_passing()
+            && pending.route.iter().any(answers_others);
+        match again {
+            true => Called::Late(pending),
+            false => Called::Ended(pending.given_up()),
+        }
+    }
+
+    /// Asks one backend of the route after the other. `None` if none has an answer.
+    async fn go_along(&self, pending: &mut Pending) -> Option<End> {
         while pending.at < pending.route.len() {
             let position = pending.route[pending.at];
             let lane = &self.lanes[position];
@@ -182,9 +238,9 @@ impl Dispatcher {
                     error,
                 });
             }
-            match self.ask(lane, &mut pending).await {
+            match self.ask(lane, pending).await {
                 Asked::Replied(attempt, completion) => {
-                    return Called::Ended(pending.answered(attempt, completion));
+                    return Some(End::Replied(attempt, completion));
                 }
                 Asked::Unwanted(attempt, completion) => {
                     let error = Status::of(&completion).as_str().to_owned();
@@ -192,37 +248,38 @@ impl Dispatcher {
                     pending.left = Some((position, error));
                 }
                 Asked::NoAnswer(error) => pending.left = Some((position, error)),
+                Asked::PassedOver(error) => {
+                    pending.passed_over.push(pending.at);
+                    pending.left = Some((position, error));
+                }
                 Asked::Unfit(error) => {
                     pending.unfit = Some(error.clone());
                     pending.left = Some((position, error));
                 }
                 Asked::Deferred => {
                     lane.count_deferred();
-                    return Called::Deferred(pending);
+                    return Some(End::Deferred);
                 }
-                Asked::Refused | Asked::Stopped => return Called::Ended(pending.given_up()),
+                Asked::Stopped => return Some(End::Stopped),
+                // Nobody else that was not asked is asked now; but who was passed over may think otherwise.
+                Asked::Refused => {
+                    pending.at = pending.route.len();
+                    break;
+                }
+            }
+            if pending.patient {
+                break;
             }
             pending.at += 1;
             pending.request.attempt = 0;
         }
-        let answers_others = |position: &usize| {
-            let lane = &self.lanes[*position];
-            is_usable(lane) && lane.breaker().has_answered()
-        };
-        let again = self.policy.retry.attempts > 1
-            && pending.sweeps < MAX_SWEEPS
-            && pending.failed_in_passing()
-            && pending.route.iter().any(answers_others);
-        match again {
-            true => Called::Late(pending),
-            false => Called::Ended(pending.given_up()),
-        }
+        None
     }
 
     /// Asks one backend until it replies or there is no use in asking it again.
     async fn ask(&self, lane: &Lane, pending: &mut Pending) -> Asked {
         loop {
-            let elsewhere = self.has_usable(&pending.route[pending.at + 1..]);
+            let elsewhere = !pending.patient && self.has_usable(&pending.route[pending.at + 1..]);
             let admission = match self.admit(lane, pending, elsewhere).await {
                 Ok(admission) => admission,
                 Err(asked) => return asked,
@@ -235,7 +292,14 @@ impl Dispatcher {
                 result,
                 turn,
                 refused,
+                other,
             } = hedge::send(lane, admission, pending, hedge_after, &self.stop).await;
+            if let Some(other) = other {
+                self.tell(lane, other.turn, other.refused, &other.error);
+                if other.error.class.stops_backend() || other.turn == Turn::Lost {
+                    self.stop_backend(lane, &other.error);
+                }
+            }
             let error = match result {
                 Ok(completion) => {
                     self.tell_turn(lane, turn, "");
@@ -247,23 +311,17 @@ impl Dispatcher {
                 }
                 Err(error) => error,
             };
-            self.tell_turn(lane, turn, &error.message);
-            if refused {
-                (self.on_event)(Event::BackendPaused {
-                    backend: Arc::clone(lane.name()),
-                    wait: lane.limiter().pause_left(),
-                    error: error.message.clone(),
-                });
-            }
+            self.tell(lane, turn, refused, &error);
             let tries = &mut pending.tries[pending.at];
+            tries.answers_then = Some(lane.breaker().answers());
             let mut next = tries.after(&error, alone);
             let patience = self.policy.retry.max_throttle_wait;
             if turn == Turn::Lost || lane.limiter().refusing_for() > patience {
                 next = Next::StopBackend;
             }
             let wait = match next {
-                Next::Retry(wait) if elsewhere && wait > tries.patience() => {
-                    return Asked::NoAnswer(error.message);
+                Next::Retry(wait) if elsewhere && wait > self.patience() => {
+                    return Asked::PassedOver(error.message);
                 }
                 Next::Retry(wait) => wait,
                 Next::Wait => Duration::ZERO,
@@ -280,7 +338,10 @@ impl Dispatcher {
                 }
                 Next::GiveUp => return Asked::Refused,
             };
-            if next != Next::Wait && !lane.retries().take() {
+            // A row that fails while everything does makes room for others to find out if it is over.
+            let open = !elsewhere && lane.breaker().is_open();
+            if open || (next != Next::Wait && !lane.retries().take()) {
+                pending.not_before = Some(Instant::now() + wait);
                 (self.on_event)(Event::RowDeferred {
                     row: pending.id().to_owned(),
                     backend: Arc::clone(lane.name()),
@@ -311,18 +372,19 @@ impl Dispatcher {
         let fallback = &self.policy.fallback;
         let patience = match elsewhere {
             true => Patience {
-                pause: Some(fallback.after.unwrap_or(self.policy.retry.max)),
+                pause: Some(self.patience()),
                 whole: fallback.after,
             },
             false => Patience::default(),
         };
+        let answers_then = pending.tries[pending.at].answers_then;
         let stopped = |lane: &Lane| lane.stopped().why().map(|error| error.message.clone());
         let admitted = tokio::select! {
             biased;
             () = self.stop.draining() => return Err(Asked::Stopped),
             // Nobody stands in the queue of a backend that answers no more.
             () = lane.stopped().wait() => None,
-            admitted = lane.admit(&pending.request, patience, elsewhere) => Some(admitted),
+            admitted = lane.admit(&pending.request, patience, elsewhere, answers_then) => Some(admitted),
         };
         if let Some(why) = stopped(lane) {
             return Err(Asked::NoAnswer(why));
@@ -330,11 +392,27 @@ impl Dispatcher {
         match admitted.expect("a backend that is not stopped admits or refuses") {
             Ok(admission) => Ok(admission),
             Err(Refused::TooLarge(error)) => Err(Asked::Unfit(error)),
-            Err(Refused::TooLong(error)) => Err(Asked::NoAnswer(error)),
+            Err(Refused::TooLong(error)) => Err(Asked::PassedOver(error)),
             Err(Refused::Open) => {
                 let error = "it has failed again and again and is left alone for a while";
-                Err(Asked::NoAnswer(error.to_owned()))
+                Err(Asked::PassedOver(error.to_owned()))
             }
+        }
+    }
+
+    /// The longest wait for a backend while another one could answer.
+    fn patience(&self) -> Duration {
+        self.policy.fallback.after.unwrap_or(self.policy.retry.max)
+    }
+
+    fn tell(&self, lane: &Lane, turn: Turn, refused: bool, error: &CallError) {
+        self.tell_turn(lane, turn, &error.message);
+        if refused {
+            (self.on_event)(Event::BackendPaused {
+                backend: Arc::clone(lane.name()),
+                wait: lane.limiter().pause_left(),
+                error: error.message.clone(),
+            });
         }
     }
 

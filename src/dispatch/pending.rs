@@ -1,5 +1,7 @@
 //! An item on its way: what it has been through so far, so that it can be put off and taken up again.
 
+use tokio::time::Instant;
+
 use super::tries::Tries;
 use crate::job::RetryPolicy;
 use crate::words::{
@@ -25,6 +27,13 @@ pub struct Pending {
     /// Who did not answer last, and why.
     pub(super) left: Option<(usize, String)>,
     pub(super) sweeps: u32,
+    /// Backends of the route that were passed over because they would have taken too long, as positions
+    /// in it.
+    pub(super) passed_over: Vec<usize>,
+    /// Whether nobody else is left to ask: what was passed over is waited for.
+    pub(super) patient: bool,
+    /// Before this time nothing is asked.
+    pub(super) not_before: Option<Instant>,
 }
 
 impl Pending {
@@ -44,6 +53,9 @@ impl Pending {
             unfit: None,
             left: None,
             sweeps: 0,
+            passed_over: Vec::new(),
+            patient: false,
+            not_before: None,
         }
     }
 
@@ -53,7 +65,12 @@ impl Pending {
         self.at = 0;
         self.request.attempt = self.request.attempt.max(1);
         self.left = None;
+        self.patient = false;
+        self.passed_over.clear();
         self.tries.iter_mut().for_each(Tries::once_more);
+        // What has just failed may be about to come back.
+        let wait = self.tries.first_mut().map(Tries::wait);
+        self.not_before = wait.map(|wait| Instant::now() + wait);
     }
 
     /// The row's id.
@@ -73,7 +90,10 @@ impl Pending {
     /// Whether the last failure may pass by itself and costs nothing to try again.
     pub(super) fn failed_in_passing(&self) -> bool {
         let class = self.attempts.last().and_then(|attempt| attempt.class);
-        self.kept.is_none() && matches!(class, Some(ErrorClass::NotSent | ErrorClass::Server))
+        let passing = matches!(class, Some(ErrorClass::NotSent | ErrorClass::Server));
+        let billed = |attempt: &&Attempt| attempt.class.is_some_and(ErrorClass::possibly_billed);
+        let billed = self.attempts.iter().filter(billed).count();
+        self.kept.is_none() && passing && billed <= 1
     }
 
     /// Keeps an answer in case that nobody gives a better one.

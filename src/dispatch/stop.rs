@@ -45,6 +45,11 @@ impl Stop {
         self.interrupt.get().copied()
     }
 
+    /// Whether the run is asked to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
     /// Waits until the run is asked to end.
     pub async fn draining(&self) {
         self.drain.cancelled().await;

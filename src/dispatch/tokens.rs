@@ -21,14 +21,15 @@ pub(super) struct Tokens {
     pub(super) input: u64,
     /// Output that counts.
     pub(super) output: u64,
+    /// Whether the output is only expected: a request is not too large for that.
+    pub(super) is_guess: bool,
 }
 
 /// What a provider counts, and what was seen so far.
 #[derive(Debug)]
 pub(super) struct Accounting {
     cap: Option<u64>,
-    /// Whether the whole output cap is counted when the request comes in (OpenAI: the larger of
-    /// `max_tokens` and the estimate; <https://platform.openai.com/docs/guides/rate-limits>).
+    /// Whether the whole output cap is counted when the request comes in.
     counts_cap: bool,
     /// Whether input that is read from the provider's cache is free of the limit (Anthropic:
     /// <https://docs.anthropic.com/en/api/rate-limits>).
@@ -47,10 +48,7 @@ impl Accounting {
     pub(super) fn of(backend: &Backend) -> Self {
         Self {
             cap: backend.max_tokens().map(u64::from),
-            counts_cap: !matches!(
-                backend.kind,
-                BackendKind::Anthropic(..) | BackendKind::LlamaCpp(..) | BackendKind::Vllm(..)
-            ),
+            counts_cap: backend.counts_cap(),
             cached_is_free: matches!(backend.kind, BackendKind::Anthropic(..)),
             seen: Mutex::new(Seen {
                 tokens_per_byte: 1.0 / BYTES_PER_TOKEN,
@@ -72,6 +70,7 @@ impl Accounting {
         Tokens {
             input: input as u64 + request.messages.len() as u64 * TOKENS_PER_MESSAGE,
             output,
+            is_guess: !self.counts_cap,
         }
     }
 
@@ -94,6 +93,7 @@ impl Accounting {
         Some(Tokens {
             input: input.saturating_sub(cached),
             output,
+            is_guess: false,
         })
     }
 

@@ -30,24 +30,25 @@ pub(super) enum Next {
 /// The attempts that one row has made on one backend.
 #[derive(Debug)]
 pub(super) struct Tries {
-    policy: RetryPolicy,
     backoff: Backoff,
     allowed: u32,
     counted: u32,
     billed: u32,
     refused: u32,
+    /// How many of the backend's answers others had got when the row failed last.
+    pub(super) answers_then: Option<u64>,
 }
 
 impl Tries {
     /// No attempts yet of this row on the backend at this position of its route.
     pub(super) fn new(policy: RetryPolicy, row: u64, position: usize) -> Self {
         Self {
-            policy,
             backoff: Backoff::new(policy, row, position),
             allowed: policy.attempts,
             counted: 0,
             billed: 0,
             refused: 0,
+            answers_then: None,
         }
     }
 
@@ -59,7 +60,15 @@ impl Tries {
     /// What to do after this failure. `outage`: the attempt found out whether a backend is back that has
     /// been failing for everybody, and nobody else can answer.
     pub(super) fn after(&mut self, error: &CallError, outage: bool) -> Next {
-        if error.should_retry == Some(false) && !error.class.stops_backend() {
+        let retried = matches!(
+            error.class,
+            ErrorClass::NotSent
+                | ErrorClass::Server
+                | ErrorClass::Throttled
+                | ErrorClass::Ambiguous
+                | ErrorClass::Invalid
+        );
+        if retried && error.should_retry == Some(false) {
             return Next::OtherBackend;
         }
         match error.class {
@@ -87,7 +96,7 @@ impl Tries {
         let asked_for = error.retry_after.unwrap_or_default();
         match asked_for > MAX_RETRY_AFTER {
             true => Next::StopBackend,
-            false => Next::Retry(self.backoff.next().unwrap_or_default().max(asked_for)),
+            false => Next::Retry(self.wait().max(asked_for)),
         }
     }
 
@@ -104,9 +113,9 @@ impl Tries {
         }
     }
 
-    /// The longest wait that is worth it while another backend could answer.
-    pub(super) fn patience(&self) -> Duration {
-        self.policy.max
+    /// How long to wait before the attempt that follows the last one.
+    pub(super) fn wait(&mut self) -> Duration {
+        self.backoff.next().unwrap_or_default()
     }
 }
 

@@ -1,8 +1,10 @@
 //! Many items at once: who is next, who is put off, and when it is over.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -82,10 +84,11 @@ impl FanOut {
             while ended.is_none() && in_flight.len() < self.concurrency {
                 match queues.next(in_flight.is_empty()) {
                     Some(Next::New(item)) => {
-                        in_flight.spawn(Arc::clone(&self.asking).ask(item));
+                        in_flight.spawn(unharmed(item.clone(), Arc::clone(&self.asking).ask(item)));
                     }
                     Some(Next::Again(pending)) => {
-                        in_flight.spawn(Arc::clone(&self.asking).ask_again(*pending));
+                        let asked = Arc::clone(&self.asking).ask_again(*pending);
+                        in_flight.spawn(asked);
                     }
                     None => break,
                 }
@@ -212,6 +215,10 @@ impl Queues {
                 return Some(outcome);
             }
             Called::Deferred(pending) => self.deferred.push_back(pending),
+            // There is no end of them, and asking again was in vain.
+            Called::Late(pending) if self.late.len() >= 2 * MAX_PUT_OFF => {
+                return Some(pending.given_up());
+            }
             Called::Late(pending) => self.late.push(pending),
         }
         None
@@ -257,6 +264,15 @@ impl Asking {
     async fn ask_again(self: Arc<Self>, pending: Pending) -> Called {
         self.dispatcher.call(pending).await
     }
+}
+
+/// A bug that shows in one item costs that item, not the run.
+async fn unharmed(item: Item, asked: impl Future<Output = Called>) -> Called {
+    let asked = AssertUnwindSafe(asked).catch_unwind().await;
+    asked.unwrap_or_else(|_| {
+        let error = "the program failed on this row; please report it";
+        Called::Ended(Outcome::unsendable(item, error))
+    })
 }
 
 /// The request of an item.

@@ -98,7 +98,8 @@ fn check_burst(keys: &LimitKeys, problems: &mut Vec<Problem>) {
 
 /// A request whose output alone leaves no room in a minute's tokens would wait for ever.
 pub fn check_fit(keys: &BackendKeys, backend: &Backend, problems: &mut Vec<Problem>) {
-    let Some(cap) = backend.max_tokens() else {
+    // Where the cap is not counted, the answers need not be as long.
+    let Some(cap) = backend.max_tokens().filter(|_| backend.counts_cap()) else {
         return;
     };
     let written = keys.limits.as_ref().map(|limits| &limits.value);

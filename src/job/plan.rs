@@ -113,6 +113,15 @@ impl Backend {
         }
     }
 
+    /// Whether its provider counts the whole output cap against its token limits when a request comes in
+    /// (OpenAI: <https://platform.openai.com/docs/guides/rate-limits>).
+    pub fn counts_cap(&self) -> bool {
+        !matches!(
+            self.kind,
+            BackendKind::Anthropic(..) | BackendKind::LlamaCpp(..) | BackendKind::Vllm(..)
+        )
+    }
+
     /// The most output tokens of one request, where there is a cap.
     pub fn max_tokens(&self) -> Option<u32> {
         match &self.kind {

@@ -16,6 +16,8 @@ const CUT: f64 = 0.8;
 /// So many answers after a failure of the server add nothing. Where a fifth or more fails nothing grows,
 /// where little fails it hardly matters.
 const FAILURE_COSTS: usize = 4;
+/// A cut so long ago says nothing about the server of now.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 /// A server that takes longer than this to answer must not keep the start slow.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -25,7 +27,9 @@ pub(super) struct Concurrency {
     ceiling: usize,
     allowed: f64,
     in_flight: usize,
-    starting: bool,
+    /// Up to here it grows fast: what was stood before a cut, or everything.
+    threshold: f64,
+    cut_at: Option<Instant>,
     grown: Instant,
     without_growth: usize,
     peak: usize,
@@ -40,7 +44,8 @@ impl Concurrency {
             ceiling,
             allowed: START.min(ceiling) as f64,
             in_flight: 0,
-            starting: true,
+            threshold: f64::INFINITY,
+            cut_at: None,
             grown: now,
             without_growth: 0,
             peak: 0,
@@ -81,7 +86,7 @@ impl Concurrency {
             self.peak = self.peak.max(self.in_flight);
             return Ok(());
         }
-        if !self.starting || self.allowed() >= self.ceiling {
+        if !self.is_starting() || self.allowed() >= self.ceiling {
             return Err(None);
         }
         if self.without_growth > 0 {
@@ -107,7 +112,7 @@ impl Concurrency {
             return;
         }
         // A third more with each round of answers at first, one more with each round later.
-        let more = match self.starting {
+        let more = match self.is_starting() {
             true => GROWTH,
             false => 1.0 / self.allowed.max(1.0),
         };
@@ -119,10 +124,15 @@ impl Concurrency {
         self.without_growth = (self.without_growth + FAILURE_COSTS).min(self.allowed());
     }
 
-    /// The server refused because we ask too much: less from now on.
-    pub(super) fn cut(&mut self) {
-        self.starting = false;
+    /// The server refused because we ask too much: less from now on. `paced`: the rate is kept to anyway,
+    /// so what is in flight may grow as fast as before.
+    pub(super) fn cut(&mut self, paced: bool) {
         self.cuts += 1;
+        self.cut_at = Some(Instant::now());
+        self.threshold = match paced {
+            true => f64::INFINITY,
+            false => self.allowed * CUT,
+        };
         // What was allowed but never used says nothing about what the server stands.
         let used = self.allowed.min(self.in_flight.max(1) as f64);
         self.allowed = (used * CUT).max(1.0);
@@ -130,10 +140,17 @@ impl Concurrency {
 
     /// So many of ours wait in the server's own queue: they are of no use there.
     pub(super) fn queued(&mut self, waiting: u64) {
-        self.starting = false;
+        self.threshold = 0.0;
+        self.cut_at = None;
         let waiting = waiting.min(self.in_flight as u64) as f64;
-        self.allowed = (self.allowed.min(self.in_flight as f64) - waiting).max(1.0);
+        self.allowed = self.allowed.min(self.in_flight as f64 - waiting).max(1.0);
         self.pause_growth();
+    }
+
+    /// Whether it grows fast: until it has been as large as before the last cut, and again when that was
+    /// long ago.
+    fn is_starting(&self) -> bool {
+        self.allowed < self.threshold || self.cut_at.is_some_and(|at| at.elapsed() >= FORGOTTEN)
     }
 
     fn grow_to(&mut self, allowed: f64) {

@@ -20,7 +20,7 @@ const SHORT: Duration = Duration::from_secs(10);
 /// … so the first guess is this part of it.
 const FIRST_GUESS: u64 = 3;
 /// How often the pace rises while nothing is refused …
-const RAISE_EVERY: Duration = Duration::from_secs(10);
+const RAISE_EVERY: Duration = Duration::from_secs(5);
 /// … at first by this many percent, each time by twice as many, at most by …
 const FIRST_RAISE: u64 = 2;
 /// … this many.

@@ -296,7 +296,8 @@ impl Limiter {
         }
         let mut token_slots = [None; 3];
         for (slot, (counts, bucket)) in token_slots.iter_mut().zip(&mut state.tokens) {
-            *slot = Some(bucket.by.take(counts.of(tokens)));
+            let most = bucket.by.per_minute();
+            *slot = Some(bucket.by.take(counts.of(tokens).min(most)));
         }
         state.learned.sent();
         Ok(Permit {
@@ -314,7 +315,14 @@ impl Limiter {
 
     fn fits(&self, tokens: Tokens) -> Result<(), Refused> {
         for (counts, bucket) in &self.state().tokens {
-            let (wanted, limit) = (counts.of(tokens), bucket.by.per_minute());
+            let certain = match tokens.is_guess {
+                true => Tokens {
+                    output: 0,
+                    ..tokens
+                },
+                false => tokens,
+            };
+            let (wanted, limit) = (counts.of(certain), bucket.by.per_minute());
             if wanted > limit {
                 return Err(Refused::TooLarge(format!(
                     "the request needs about {wanted} tokens, more than the limit of {limit} a minute"
@@ -404,7 +412,8 @@ impl State {
                 let refusal = self.throttle.refused(permit.taken_at, heard.wait);
                 pauses = refusal != Refusal::Known;
                 if refusal == Refusal::Began && !heard.overload {
-                    self.concurrency.cut();
+                    let paced = self.requests.is_some() || self.learned.per_minute().is_some();
+                    self.concurrency.cut(paced);
                     self.learned.refused();
                     self.keeps_cap |= self.gave_back && self.lacks_tokens(permit, heard.told);
                 }
@@ -451,8 +460,12 @@ impl State {
         for ((counts, bucket), slot) in self.tokens.iter_mut().zip(slots) {
             let Some(slot) = slot else { continue };
             // A server's word for what it used is not good for more than a minute's wait.
-            let counted = counts.of(counted).min(bucket.by.per_minute());
-            bucket.by.correct(*slot, counts.of(permit.tokens), counted);
+            let most = bucket.by.per_minute();
+            let (reserved, counted) = (
+                counts.of(permit.tokens).min(most),
+                counts.of(counted).min(most),
+            );
+            bucket.by.correct(*slot, reserved, counted);
         }
     }
 
@@ -464,7 +477,7 @@ impl State {
                 Some(requests) => {
                     let (limit, source) = requests.lower(limit.into());
                     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-                    if requests.by.per_minute() != limit {
+                    if differs(requests.by.per_minute().into(), limit.into()) {
                         requests.by.rate(limit);
                         requests.source = source;
                     }
@@ -488,7 +501,7 @@ impl State {
             match self.tokens.iter_mut().find(|(known, _)| *known == counts) {
                 Some((_, bucket)) => {
                     let (limit, source) = bucket.lower(limit.max(1));
-                    if bucket.by.per_minute() != limit {
+                    if differs(bucket.by.per_minute(), limit) {
                         bucket.by.rate(limit);
                         bucket.source = source;
                     }
@@ -530,6 +543,12 @@ impl State {
             waited: self.waited,
         }
     }
+}
+
+/// Whether a limit is told that is another one, and not the same within a twentieth: some servers tell
+/// two in turn.
+fn differs(known: u64, told: u64) -> bool {
+    known.abs_diff(told) > known / 20
 }
 
 impl<T> Limited<T> {

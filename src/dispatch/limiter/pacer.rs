@@ -35,6 +35,7 @@ pub(super) struct Pacer {
     governor: Governor,
     clock: TokioClock,
     per_minute: u32,
+    burst: Option<u32>,
     most: u64,
     window: Window,
 }
@@ -49,6 +50,7 @@ impl Pacer {
             governor: governor(per_minute, burst, &clock),
             clock,
             per_minute,
+            burst,
             most: u64::from(per_minute) + burst.map_or(0, u64::from),
             window: Window::new(),
         }
@@ -61,14 +63,14 @@ impl Pacer {
 
     /// Another limit from now on, without a burst until one has been saved up again.
     pub(super) fn rate(&mut self, per_minute: u32) {
-        self.governor = governor(per_minute, None, &self.clock);
-        let burst = NonZeroU32::new(burst_of(per_minute, None));
+        self.governor = governor(per_minute, self.burst, &self.clock);
+        let burst = NonZeroU32::new(burst_of(per_minute, self.burst));
         if let Some(burst) = burst {
             // Of a new governor the whole burst can be had at once; what it says is therefore known.
             let _ = self.governor.check_n(burst);
         }
         self.per_minute = per_minute;
-        self.most = per_minute.into();
+        self.most = u64::from(per_minute) + self.burst.map_or(0, u64::from);
     }
 
     /// Admits one request, or says how long not.

@@ -50,7 +50,7 @@ impl Window {
             return;
         };
         let taken = &mut self.slots[position].1;
-        self.sum -= *taken;
+        self.sum = self.sum.saturating_sub(*taken);
         *taken = taken.saturating_sub(from).saturating_add(to);
         self.sum = self.sum.saturating_add(*taken);
     }
@@ -71,7 +71,7 @@ impl Window {
             if sum <= room {
                 break;
             }
-            sum -= taken;
+            sum = sum.saturating_sub(*taken);
             until = self.end(*slot);
         }
         until.saturating_duration_since(Instant::now())
@@ -82,7 +82,7 @@ impl Window {
         while let Some((slot, taken)) = self.slots.front()
             && self.end(*slot) <= now
         {
-            self.sum -= taken;
+            self.sum = self.sum.saturating_sub(*taken);
             self.slots.pop_front();
         }
     }

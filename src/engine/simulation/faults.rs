@@ -200,7 +200,8 @@ async fn an_outage_without_end_ends_the_run_and_what_was_not_asked_is_not_run() 
         let minutes = ran.took.as_secs_f64() / 60.0;
         assert!((15.0..16.0).contains(&minutes), "{minutes}");
         assert!(ran.with(Status::NotRun) > 3_000);
-        assert!(ran.with(Status::Failed) <= 64);
+        // Those in flight when it began, and those that looked whether it is over.
+        assert!(ran.with(Status::Failed) <= 64 + 92);
     }
 }
 
