@@ -73,7 +73,7 @@ pub(super) struct Ending {
     pub(super) loading: bool,
     /// Whether another backend could answer instead.
     pub(super) elsewhere: bool,
-    /// How many answers the backend had given when this row failed before.
+    /// How many answers the backend had given when this row failed first.
     pub(super) answers_then: Option<u64>,
 }
 
@@ -211,7 +211,7 @@ impl State {
         match class {
             Some(ErrorClass::Throttled | ErrorClass::Cancelled) => Turn::None,
             Some(ErrorClass::NotSent | ErrorClass::Server | ErrorClass::Ambiguous) => {
-                // Others were answered since the row failed last: this says more of the row.
+                // Others were answered since the row failed first: this says more of the row.
                 if !probe && ending.answers_then.is_some_and(|then| self.answers > then) {
                     return Turn::None;
                 }

@@ -42,7 +42,7 @@ pub(super) struct Admission<'a> {
     probe: Option<Probe<'a>>,
     /// Whether another backend could answer instead.
     elsewhere: bool,
-    /// How many answers the backend had given when the row failed before.
+    /// How many answers the backend had given when the row failed first.
     answers_then: Option<u64>,
 }
 

@@ -313,7 +313,10 @@ impl Dispatcher {
             };
             self.tell(lane, turn, refused, &error);
             let tries = &mut pending.tries[pending.at];
-            tries.answers_then = Some(lane.breaker().answers());
+            let answers = lane.breaker().answers();
+            // A row that fails while others are answered looks after nobody but itself.
+            let alone = alone && tries.answers_then.is_none_or(|then| answers <= then);
+            tries.answers_then.get_or_insert(answers);
             let mut next = tries.after(&error, alone);
             let patience = self.policy.retry.max_throttle_wait;
             if turn == Turn::Lost || lane.limiter().refusing_for() > patience {

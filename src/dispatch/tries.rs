@@ -35,7 +35,7 @@ pub(super) struct Tries {
     counted: u32,
     billed: u32,
     refused: u32,
-    /// How many of the backend's answers others had got when the row failed last.
+    /// How many of the backend's answers others had got when the row failed first.
     pub(super) answers_then: Option<u64>,
 }
 

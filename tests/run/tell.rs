@@ -114,5 +114,5 @@ fn a_backend_that_is_down_is_told_of_when_it_goes_and_when_it_is_back() {
     ran.says("a is down, next try in 1 s: http://127.0.0.1:")
         .says("a answers again\n")
         .says("answers again backend=\"a\"")
-        .says("  a: failed again and again, left alone once\n");
+        .says("  a: failed again and again, left alone once");
 }

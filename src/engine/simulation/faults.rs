@@ -1,7 +1,7 @@
 //! Failures: what they cost, and that no row is lost to them.
 
 use super::*;
-use crate::words::ErrorClass;
+use crate::words::{Allowances, CallError, ErrorClass};
 
 fn failing(seed: u64, failures: &[(ErrorClass, u32)]) -> Rules {
     Rules {
@@ -292,4 +292,122 @@ async fn waits_between_attempts_are_jittered_under_a_ceiling_that_doubles() {
     );
     assert_eq!(ran.with(Status::Failed), 3);
     assert_eq!(ran.attempts(), 15);
+}
+
+/// Ends requests so, whatever else the rules say.
+fn scripted(
+    script: impl Fn(u64, usize, Duration) -> Option<(u64, Result<Option<Allowances>, CallError>)>
+    + Send
+    + Sync
+    + 'static,
+) -> Rules {
+    Rules {
+        script: Some(Arc::new(script)),
+        ..Rules::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_always_fail_do_not_take_a_healthy_backend_down() {
+    for (rows, every) in [(3_000, 300), (3_000, 50), (20_000, 8)] {
+        let poison = scripted(move |row, _, _| {
+            let failed = || {
+                (
+                    50,
+                    Err(CallError::new(ErrorClass::Server, "this row again")),
+                )
+            };
+            (row % every == 0).then(failed)
+        });
+        let ran = Job::new(rows, [poison]).run().await;
+        assert_eq!(ran.with(Status::Failed) as u64, rows.div_ceil(every));
+        assert_eq!(
+            ran.with(Status::Answered) as u64,
+            rows - rows.div_ceil(every)
+        );
+        assert_eq!(ran.ended, Ended::Complete);
+        assert!(ran.seen[0].stopped.is_none());
+        let least = Duration::from_millis(50) * u32::try_from(rows / 64).unwrap();
+        assert!(
+            ran.took < least * 5 + Duration::from_secs(60),
+            "{every}: {:?}",
+            ran.took
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_was_passed_over_is_waited_for_if_the_next_one_has_no_answer() {
+    for class in [ErrorClass::Throttled, ErrorClass::Server] {
+        for next in [
+            ErrorClass::Config,
+            ErrorClass::NotSent,
+            ErrorClass::RowFatal,
+        ] {
+            let first = Rules {
+                outages: vec![(2_000..42_000, class)],
+                retry_after: false,
+                ..Rules::default()
+            };
+            let ran = Job::new(3_000, [first, out(next, 10_000)]).run().await;
+            ran.all_answered();
+            assert!(ran.took < Duration::from_secs(60), "{:?}", ran.took);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_says_of_retrying_does_not_make_a_refused_request_somebody_elses() {
+    let refusing = scripted(|_, _, _| {
+        let mut error = CallError::new(ErrorClass::RowFatal, "no");
+        error.should_retry = Some(false);
+        Some((1, Err(error)))
+    });
+    let job = Job::new(3, [refusing, Rules::default()]);
+    let spare = Arc::clone(&job.servers[1]);
+    job.run().await;
+    assert_eq!(spare.seen().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_put_off_keeps_the_wait_that_the_server_asked_for() {
+    let wait = Duration::from_secs(20);
+    let failing = scripted(move |row, _, now| {
+        let failed = || {
+            let mut error = CallError::new(ErrorClass::Server, "later");
+            error.retry_after = Some(wait);
+            (50, Err(error))
+        };
+        (row % 3 == 0 && now < wait).then(failed)
+    });
+    let job = Job::new(300, [failing]);
+    let server = Arc::clone(&job.servers[0]);
+    let ran = job.run().await;
+    ran.all_answered();
+    assert!(ran.seen[0].deferred > 20);
+    let between = wait / 4..wait;
+    let early = server
+        .seen()
+        .iter()
+        .filter(|seen| between.contains(&seen.at))
+        .count();
+    assert_eq!(early, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_wait_is_a_lack_of_quota_and_no_panic() {
+    for wait in [Duration::MAX, Duration::from_secs(20 * 24 * 3_600)] {
+        let absurd = scripted(move |_, _, _| {
+            let mut error = CallError::new(ErrorClass::Throttled, "never");
+            error.retry_after = Some(wait);
+            Some((1, Err(error)))
+        });
+        let mut job = Job::new(100, [absurd, Rules::default()]);
+        for backend in &mut job.backends {
+            backend.account = Some(Arc::from("ours"));
+        }
+        let ran = job.run().await;
+        assert_eq!(ran.ended, Ended::BackendsDown);
+        assert!(ran.took < Duration::from_secs(1), "{:?}", ran.took);
+    }
 }

@@ -1,8 +1,8 @@
 //! Limits: kept to, learned, and used to the full.
 
 use super::*;
-use crate::job::{LlamaCppApi, VllmApi};
-use crate::words::ErrorClass;
+use crate::job::{AnthropicApi, LlamaCppApi, VllmApi};
+use crate::words::{Allowance, Allowances, CallError, ErrorClass};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// What 3,000 rows take at 6,000 a minute, of which 100 may be made at once.
@@ -319,4 +319,75 @@ async fn what_waits_in_the_queue_of_a_vllm_server_is_taken_back() {
     assert!(server.asked_for_load() > 5);
     let allowed = ran.seen[0].limits.concurrency;
     assert!((10..=40).contains(&allowed), "{allowed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stray_refusal_does_not_keep_a_slow_server_from_being_used() {
+    let rules = |stray| Rules {
+        latency: 9_500..10_500,
+        script: Some(Arc::new(move |_, nth, _| {
+            let refused = || (1, Err(CallError::new(ErrorClass::Throttled, "stray")));
+            (nth == stray).then(refused)
+        })),
+        ..Rules::default()
+    };
+    let took = |stray| async move {
+        let ran = Job::new(2_000, [rules(stray)]).concurrency(200).run().await;
+        ran.all_answered();
+        ran.took
+    };
+    let ideal = took(usize::MAX).await;
+    for stray in [5, 60, 500] {
+        let took = took(stray).await;
+        assert!(took < ideal * 3 / 2, "{took:?} of {ideal:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_answer_may_be_at_most_is_no_reason_to_refuse_it_where_the_cap_is_not_counted() {
+    let rules = Rules {
+        script: Some(Arc::new(|_, nth, _| {
+            let output_tokens = Allowance {
+                limit: Some(8_000),
+                ..Allowance::default()
+            };
+            let told = Allowances {
+                output_tokens,
+                ..Allowances::default()
+            };
+            Some((
+                50,
+                match nth {
+                    0 => {
+                        let mut error = CallError::new(ErrorClass::Throttled, "overloaded");
+                        error.allowances = Some(Box::new(told));
+                        Err(error)
+                    }
+                    _ => Ok(Some(told)),
+                },
+            ))
+        })),
+        ..Rules::default()
+    };
+    let mut job = Job::new(100, [rules]);
+    job.backends[0].kind = BackendKind::Anthropic(AnthropicApi::Messages, server(16_000));
+    job.run().await.all_answered();
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_never_exceed_their_limit_in_any_minute_either() {
+    for limit in [6_000, 14_400] {
+        let job = Job::new(2_000, [Rules::default()])
+            .openai(10)
+            .limits(tokens_per_minute(limit));
+        let server = Arc::clone(&job.servers[0]);
+        job.run().await.all_answered();
+        // Each request is counted with the 20 tokens that it uses.
+        let most = server.most_in(MINUTE) as u64 * 20;
+        assert!(most <= limit, "{most} of {limit}");
+    }
+    let job = Job::new(1_500, [Rules::default()]).limits(per_minute(600));
+    let server = Arc::clone(&job.servers[0]);
+    job.run().await.all_answered();
+    assert!(server.most_in(MINUTE) <= 600);
 }

@@ -1,7 +1,8 @@
 //! Who is asked, in which order, and when the next one is.
 
 use super::*;
-use crate::words::{AttemptKind, ErrorClass, FinishReason};
+use crate::dispatch::Interrupt;
+use crate::words::{AttemptKind, CallError, ErrorClass, FinishReason};
 
 fn kinds(outcome: &Outcome) -> Vec<(&str, AttemptKind)> {
     let kinds = outcome.attempts.iter().map(|a| (&*a.backend, a.kind));
@@ -148,4 +149,34 @@ async fn two_answers_at_the_same_moment_are_both_paid_and_one_is_used() {
         .iter()
         .filter(|a| a.class.is_none());
     assert_eq!(paid.count() as u64, server.answered());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_second_request_is_made_after_a_stop_or_to_a_backend_that_is_out() {
+    let mut job = Job::new(100, [slow(10_000)]);
+    job.hedge_after = Some(Duration::from_secs(3));
+    let (server, stop) = (Arc::clone(&job.servers[0]), job.stop.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        stop.drain(Interrupt::Interrupted);
+    });
+    job.run().await;
+    assert_eq!(server.seen().len(), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fallback_after_bounds_the_wait_that_a_failing_server_asks_for() {
+    let rules = Rules {
+        script: Some(Arc::new(|_, _, _| {
+            let mut error = CallError::new(ErrorClass::Server, "later");
+            error.retry_after = Some(Duration::from_secs(25));
+            Some((50, Err(error)))
+        })),
+        ..Rules::default()
+    };
+    let mut job = Job::new(1, [rules, Rules::default()]);
+    job.fallback.after = Some(Duration::from_secs(2));
+    let ran = job.run().await;
+    ran.all_answered();
+    assert!(ran.took < Duration::from_secs(3), "{:?}", ran.took);
 }

@@ -13,8 +13,14 @@ use crate::words::{
 };
 use crate::worker::ModelWorker;
 
+/// What becomes of a request: how long it takes in milliseconds, and how it ends. `None` leaves that to the
+/// other rules. Told are the row, how many requests came before, and the time.
+type Script = dyn Fn(u64, usize, Duration) -> Option<(u64, Result<Option<Allowances>, CallError>)>
+    + Send
+    + Sync;
+
 /// How a server behaves.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Rules {
     /// How long an answer takes, in milliseconds.
     pub(super) latency: Range<u64>,
@@ -41,6 +47,8 @@ pub(super) struct Rules {
     /// How answers end.
     pub(super) finish: FinishReason,
     pub(super) seed: u64,
+    /// What goes before all this.
+    pub(super) script: Option<Arc<Script>>,
 }
 
 impl Default for Rules {
@@ -59,6 +67,7 @@ impl Default for Rules {
             slots: None,
             finish: FinishReason::Stop,
             seed: 1,
+            script: None,
         }
     }
 }
@@ -72,7 +81,6 @@ pub(super) struct Seen {
     pub(super) refused: bool,
 }
 
-#[derive(Debug)]
 pub(super) struct Server {
     rules: Rules,
     started: Instant,
@@ -192,6 +200,13 @@ impl Server {
         })
     }
 
+    /// Writes down a request that came now.
+    fn note(&self, error: Option<&CallError>) {
+        let refused = error.is_some_and(|error| error.class == ErrorClass::Throttled);
+        let at = self.started.elapsed();
+        self.state.lock().unwrap().seen.push(Seen { at, refused });
+    }
+
     /// What becomes of a request that comes now, and how long that takes.
     fn decide(&self) -> (Duration, Result<(), CallError>) {
         let rules = &self.rules;
@@ -252,18 +267,32 @@ impl ModelWorker for Server {
         unreachable!("the dispatcher completes")
     }
 
-    async fn complete(&self, _: &Request) -> Result<Completion, OrchestratorError> {
+    async fn complete(&self, request: &Request) -> Result<Completion, OrchestratorError> {
         {
             let mut state = self.state.lock().unwrap();
             state.in_flight += 1;
             state.most_in_flight = state.most_in_flight.max(state.in_flight);
         }
         let _in_flight = InFlight(self);
-        let (takes, decided) = self.decide();
-        let told = self.told();
+        let scripted = self.rules.script.as_ref().and_then(|script| {
+            let row = request.row.as_ref().unwrap().index;
+            script(row, self.seen().len(), self.started.elapsed())
+        });
+        let (takes, decided, told) = match scripted {
+            Some((takes, said)) => {
+                let told = said.as_ref().ok().copied().flatten().map(Box::new);
+                let decided = said.map(|_| ());
+                self.note(decided.as_ref().err());
+                (Duration::from_millis(takes), decided, told)
+            }
+            None => {
+                let (takes, decided) = self.decide();
+                (takes, decided, self.told())
+            }
+        };
         sleep(takes).await;
         if let Err(mut error) = decided {
-            error.allowances = told;
+            error.allowances = error.allowances.or(told);
             return Err(error.into());
         }
         self.state.lock().unwrap().answered += 1;
