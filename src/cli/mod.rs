@@ -116,9 +116,10 @@ fn exit(code: ExitCode) -> std::process::ExitCode {
 }
 
 fn start_log() {
-    let Ok(wanted) = std::env::var("RUNNER_LOG") else {
+    let wanted = std::env::var("RUNNER_LOG").unwrap_or_default();
+    if wanted.trim().is_empty() {
         return;
-    };
+    }
     // What the HTTP client says of itself would bury the rest; a filter may ask for it by name.
     match tracing_subscriber::EnvFilter::try_new(format!("warn,runner={wanted}"))
         .or_else(|_| tracing_subscriber::EnvFilter::try_new(&wanted))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::words::ErrorClass;
+use crate::words::{ErrorClass, MAX_RETRY_AFTER};
 
 /// So many failures in a row open the breaker if another backend can answer instead …
 const IN_A_ROW: u32 = 5;
@@ -75,6 +75,8 @@ pub(super) struct Ending {
     pub(super) elsewhere: bool,
     /// How many answers the backend had given when this row failed first.
     pub(super) answers_then: Option<u64>,
+    /// How long the server asks to wait.
+    pub(super) wait: Option<Duration>,
 }
 
 /// What an attempt did to the breaker.
@@ -230,19 +232,22 @@ impl State {
 
     fn failed_attempt(&mut self, ending: Ending, max_outage: Duration) -> Turn {
         let unreached = ending.class == Some(ErrorClass::NotSent);
+        let asked_for = ending.wait.unwrap_or_default().min(MAX_RETRY_AFTER);
         let now = Instant::now();
         self.failing_since.get_or_insert(now);
         if let Some(open) = &mut self.open {
             if !ending.probe {
+                open.until = open.until.max(now + asked_for);
                 // Sent before it opened: nothing new.
                 return Turn::None;
             }
             self.step = (self.step + 1).min(OPEN_FOR.len() - 1);
-            open.until = now + OPEN_FOR[self.step];
+            let pause = OPEN_FOR[self.step].max(asked_for);
+            open.until = now + pause;
             let since = open.since;
             return match now - since >= self.patience(unreached, max_outage) {
                 true => Turn::Lost,
-                false => Turn::Opened(OPEN_FOR[self.step]),
+                false => Turn::Opened(pause),
             };
         }
         let many = self.seen >= RECENT && self.failed() * 2 > RECENT;
@@ -256,7 +261,7 @@ impl State {
             false => 0,
         };
         self.opened += 1;
-        let pause = OPEN_FOR[self.step];
+        let pause = OPEN_FOR[self.step].max(asked_for);
         self.open = Some(Open {
             since: now,
             until: now + pause,

@@ -13,6 +13,9 @@ use super::pending::Pending;
 use super::stop::Stop;
 use crate::words::{Attempt, AttemptKind, CallError, Completion};
 
+/// How often it is looked whether there is room for a second one.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// What came of it, once every attempt is in the item's ledger.
 pub(super) struct Tried {
     /// The attempt that decided, as a position in the ledger.
@@ -75,13 +78,25 @@ pub(super) async fn send(
         };
         let hedge = match early {
             Some(_) => None,
-            None if stop.is_draining() || lane.stopped().why().is_some() => None,
-            None => lane.admit_hedge(&pending.request),
+            None => loop {
+                if stop.is_draining() || lane.stopped().why().is_some() {
+                    break None;
+                }
+                if let Some(admission) = lane.admit_hedge(&pending.request) {
+                    break Some(Err(admission));
+                }
+                // There may be room later, while the first one still takes its time.
+                tokio::select! {
+                    biased;
+                    sent = &mut first => break Some(Ok(sent)),
+                    () = sleep(LOOK_AGAIN) => {}
+                }
+            },
         };
         match (early, hedge) {
-            (Some(sent), _) => (sent, None, 0),
+            (Some(sent), _) | (None, Some(Ok(sent))) => (sent, None, 0),
             (None, None) => (first.await, None, 0),
-            (None, Some(admission)) => {
+            (None, Some(Err(admission))) => {
                 let began = Instant::now();
                 let request = second_request.insert(pending.request.clone());
                 request.attempt += 1;

@@ -23,6 +23,9 @@ use crate::words::{
 };
 use crate::worker::ModelWorker;
 
+/// So many replies without an answer among them are enough.
+const INVALID_IN_VAIN: u64 = 10;
+
 /// A backend with all that it takes to ask it.
 pub(super) struct Lane {
     backend: Backend,
@@ -34,6 +37,7 @@ pub(super) struct Lane {
     load: LoadWatch,
     stopped: Stopped,
     deferred: AtomicU64,
+    invalid: AtomicU64,
 }
 
 /// The right to make one attempt.
@@ -71,6 +75,7 @@ impl Lane {
             load: LoadWatch::of(&backend),
             stopped: Stopped::default(),
             deferred: AtomicU64::new(0),
+            invalid: AtomicU64::new(0),
             backend,
             worker,
             limiter,
@@ -95,6 +100,11 @@ impl Lane {
 
     pub(super) fn stopped(&self) -> &Stopped {
         &self.stopped
+    }
+
+    /// Whether so many of its replies are no answers, and none is one, that the set-up must be wrong.
+    pub(super) fn answers_nothing(&self) -> bool {
+        !self.breaker.has_answered() && self.invalid.load(Ordering::Relaxed) >= INVALID_IN_VAIN
     }
 
     /// A row was put off.
@@ -193,6 +203,9 @@ impl Lane {
         };
         // Before the place is given back: the next request in the queue would slip out before the
         // breaker opens.
+        if error.is_some_and(|error| error.class == ErrorClass::Invalid) {
+            self.invalid.fetch_add(1, Ordering::Relaxed);
+        }
         let loading = error.is_some_and(CallError::is_loading);
         let turn = self.breaker.observe(Ending {
             class: attempt.class,
@@ -200,6 +213,7 @@ impl Lane {
             loading,
             elsewhere,
             answers_then,
+            wait: error.and_then(|error| error.retry_after),
         });
         if let Some(error) = error.filter(|error| error.class.stops_backend()) {
             self.stopped.stop(error);

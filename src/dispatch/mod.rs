@@ -91,7 +91,8 @@ pub enum Called {
     Ended(Outcome),
     /// It has attempts left, but its backend has no retries to give: later, when others are done.
     Deferred(Pending),
-    /// It has no attempts left, but its backend answers others: once more at the end of the run.
+    /// It has no attempts left, but its failure may pass: once more at the end of the run, if its backend
+    /// answers others by then.
     Late(Pending),
 }
 
@@ -206,18 +207,21 @@ impl Dispatcher {
             pending.at = pending.passed_over.remove(found);
             pending.patient = true;
         }
-        let answers_others = |position: &usize| {
-            let lane = &self.lanes[*position];
-            is_usable(lane) && lane.breaker().has_answered()
-        };
         let again = self.policy.retry.attempts > 1
             && pending.sweeps < MAX_SWEEPS
-            && pending.failed_in_passing()
-            && pending.route.iter().any(answers_others);
+            && pending.failed_in_passing();
         match again {
             true => Called::Late(pending),
             false => Called::Ended(pending.given_up()),
         }
+    }
+
+    /// Whether there is any use in asking an item once more: a backend of its route answers others.
+    pub fn may_answer(&self, pending: &Pending) -> bool {
+        pending.route.iter().any(|position| {
+            let lane = &self.lanes[*position];
+            is_usable(lane) && lane.breaker().has_answered()
+        })
     }
 
     /// Asks one backend of the route after the other. `None` if none has an answer.
@@ -320,6 +324,14 @@ impl Dispatcher {
             let mut next = tries.after(&error, alone);
             let patience = self.policy.retry.max_throttle_wait;
             if turn == Turn::Lost || lane.limiter().refusing_for() > patience {
+                next = Next::StopBackend;
+            }
+            let mut error = error;
+            if error.class == ErrorClass::Invalid && lane.answers_nothing() {
+                // Each of them is paid for: the set-up is wrong, not the rows.
+                error.class = ErrorClass::Config;
+                error.message =
+                    format!("none of its first replies is an answer: {}", error.message);
                 next = Next::StopBackend;
             }
             let wait = match next {
@@ -439,8 +451,14 @@ impl Dispatcher {
                 || (error.class == ErrorClass::Exhausted
                     && Arc::ptr_eq(other.limiter(), lane.limiter()))
         };
-        for lane in self.lanes.iter().filter(same_account) {
-            lane.stopped().stop(error);
+        for other in self.lanes.iter().filter(same_account) {
+            let mut error = error.clone();
+            if !std::ptr::eq(other, lane) {
+                let name = lane.name();
+                error.message = format!("it shares the account of {name}: {}", error.message);
+            }
+            let lane = other;
+            lane.stopped().stop(&error);
             if lane.stopped().is_to_be_told() {
                 (self.on_event)(Event::BackendStopped {
                     backend: Arc::clone(lane.name()),

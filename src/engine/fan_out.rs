@@ -82,7 +82,7 @@ impl FanOut {
         // An interrupt counts until the last row has ended, not only until it was read.
         while !in_flight.is_empty() || (ended.is_none() && !queues.are_done()) {
             while ended.is_none() && in_flight.len() < self.concurrency {
-                match queues.next(in_flight.is_empty()) {
+                match queues.next(in_flight.is_empty(), &self.asking.dispatcher) {
                     Some(Next::New(item)) => {
                         in_flight.spawn(unharmed(item.clone(), Arc::clone(&self.asking).ask(item)));
                     }
@@ -176,9 +176,9 @@ impl FanOut {
 
 impl Queues {
     /// What is asked next. `idle`: nothing is in flight.
-    fn next(&mut self, idle: bool) -> Option<Next> {
+    fn next(&mut self, idle: bool, dispatcher: &Dispatcher) -> Option<Next> {
         if self.late.len() >= MAX_PUT_OFF || (idle && self.only_late_ones()) {
-            self.start_sweep();
+            self.start_sweep(dispatcher);
         }
         if let Some(pending) = self.sweep.pop_front() {
             return Some(Next::Again(Box::new(pending)));
@@ -194,13 +194,19 @@ impl Queues {
 
     /// Takes the late ones up again, unless that would be in vain: most of those of the last time were,
     /// and failures that pass are not far more common in this run than rows that are left.
-    fn start_sweep(&mut self) {
+    fn start_sweep(&mut self, dispatcher: &Dispatcher) {
         let in_vain = self.answered * 2 < self.swept;
         let in_passing = self.recovered >= RECOVERED_PER_LATE * self.late.len() as u64;
         if !self.sweep.is_empty() || (in_vain && !in_passing) {
             return;
         }
-        self.sweep = std::mem::take(&mut self.late).into();
+        let (sweep, in_vain) = std::mem::take(&mut self.late)
+            .into_iter()
+            .partition::<Vec<_>, _>(|pending| dispatcher.may_answer(pending));
+        (self.sweep, self.late) = (sweep.into(), in_vain);
+        if self.sweep.is_empty() {
+            return;
+        }
         self.sweep.iter_mut().for_each(Pending::sweep);
         (self.swept, self.answered) = (self.sweep.len() as u64, 0);
         self.sweep_began = Some(self.swept);

@@ -316,7 +316,7 @@ impl Line<'_> {
         if let Some(said) = &fault.message {
             message.push_str(&format!(": {}", clip(said)));
         }
-        if let Some(advice) = self.advice(class, status) {
+        if let Some(advice) = self.advice(class, status, retry_after) {
             message.push_str(&format!(" ({advice})"));
         }
         let mut error = reply.stamp(CallError::new(class, message));
@@ -329,7 +329,7 @@ impl Line<'_> {
         error
     }
 
-    fn advice(&self, class: ErrorClass, status: u16) -> Option<String> {
+    fn advice(&self, class: ErrorClass, status: u16, wait: Option<Duration>) -> Option<String> {
         let model = match self.model {
             Some(model) => format!("the model `{}`", clip_to(model, 100)),
             None => "the model".to_owned(),
@@ -351,6 +351,12 @@ impl Line<'_> {
             }
             (ErrorClass::Config, 404 | 405 | 501) => Some("check `url`".to_owned()),
             (ErrorClass::Config, 407) => Some("check `proxy`".to_owned()),
+            (ErrorClass::Exhausted, 429) if wait > Some(MAX_RETRY_AFTER) => {
+                let seconds = wait.unwrap_or_default().as_secs();
+                Some(format!(
+                    "it asks to wait {seconds} s, longer than a run waits"
+                ))
+            }
             (ErrorClass::Exhausted, _) => {
                 Some("top up or raise the limit at the provider".to_owned())
             }

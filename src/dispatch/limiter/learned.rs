@@ -51,6 +51,8 @@ pub(super) struct LearnedRate {
     answered_since_episode: u64,
     /// How many there were since the pace was raised.
     since_raise: usize,
+    /// Whether the pace is only a first guess.
+    is_guess: bool,
     let_go: Duration,
     free_until: Instant,
 }
@@ -69,6 +71,7 @@ impl LearnedRate {
             episodes: [FEW; EPISODES],
             answered_since_episode: 0,
             since_raise: 0,
+            is_guess: true,
             let_go: LET_GO,
             free_until: now,
         }
@@ -76,7 +79,8 @@ impl LearnedRate {
 
     /// Requests a minute, if refusals have taught a rate.
     pub(super) fn per_minute(&self) -> Option<u64> {
-        self.pace.as_ref().map(Bucket::per_minute)
+        let measured = self.pace.as_ref().filter(|_| !self.is_guess);
+        measured.map(Bucket::per_minute)
     }
 
     /// How long until a request may be made.
@@ -137,11 +141,11 @@ impl LearnedRate {
         let measured = u128::from(self.answered) * 60_000 * SHARE.0 / (SHARE.1 * milliseconds);
         let measured = u64::try_from(measured).unwrap_or(u64::MAX);
         let rate = match &self.pace {
-            // One bad moment is not worth more than three quarters of the pace.
-            Some(pace) => measured.clamp(pace.per_minute() / 4, pace.per_minute()),
+            Some(pace) => measured.min(pace.per_minute()),
             None if elapsed < SHORT => measured / FIRST_GUESS,
             None => measured,
         };
+        self.is_guess = self.pace.is_none() && elapsed < SHORT;
         let rate = rate.max(SLOWEST);
         let pace = self.pace.get_or_insert_with(|| Bucket::new(rate));
         pace.rate(rate);

@@ -34,6 +34,7 @@ struct Episode {
     /// When the last pause began: what was sent before says nothing new.
     round_began: Instant,
     rounds: u32,
+    paused_from: Instant,
     until: Instant,
     /// Whether one request at a time finds out if it is over, and whether one is on its way.
     single: bool,
@@ -49,6 +50,14 @@ pub(super) enum Refusal {
     Continued,
     /// One more of what was sent before.
     Known,
+}
+
+impl Episode {
+    /// How much of its last pause is over.
+    fn paused(&self) -> Duration {
+        let end = self.until.min(Instant::now());
+        end.saturating_duration_since(self.paused_from)
+    }
 }
 
 impl Throttle {
@@ -77,7 +86,8 @@ impl Throttle {
 
     /// How long nothing was admitted, all pauses together.
     pub(super) fn paused(&self) -> Duration {
-        self.paused
+        let now = self.episode.as_ref().map(Episode::paused);
+        self.paused + now.unwrap_or_default()
     }
 
     /// How much longer nothing is admitted.
@@ -124,12 +134,8 @@ impl Throttle {
     /// A request that was sent at this time was not refused.
     pub(super) fn answered(&mut self, sent: Instant) {
         self.answered = true;
-        if self
-            .episode
-            .as_ref()
-            .is_some_and(|episode| sent >= episode.until)
-        {
-            self.episode = None;
+        if let Some(episode) = self.episode.take_if(|episode| sent >= episode.until) {
+            self.paused += episode.paused();
         }
     }
 
@@ -142,11 +148,11 @@ impl Throttle {
         let Some(episode) = &mut self.episode else {
             let until = asked_for.max(now + self.pause(0));
             self.episodes += 1;
-            self.paused += until - now;
             self.episode = Some(Episode {
                 began: now,
                 round_began: now,
                 rounds: 1,
+                paused_from: now,
                 until,
                 single: !answered,
                 probing: false,
@@ -155,14 +161,14 @@ impl Throttle {
         };
         if sent < episode.round_began {
             self.answered = answered;
-            self.paused += asked_for.saturating_duration_since(episode.until);
             episode.until = episode.until.max(asked_for);
             return Refusal::Known;
         }
         let rounds = episode.rounds;
         let until = asked_for.max(now + self.pause(rounds));
-        self.paused += until - now;
         if let Some(episode) = &mut self.episode {
+            self.paused += episode.paused();
+            episode.paused_from = now;
             episode.round_began = now;
             episode.rounds += 1;
             episode.until = until;

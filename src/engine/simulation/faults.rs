@@ -411,3 +411,53 @@ async fn an_absurd_wait_is_a_lack_of_quota_and_no_panic() {
         assert!(ran.took < Duration::from_secs(1), "{:?}", ran.took);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_at_the_start_costs_a_small_job_no_row() {
+    for seconds in [1, 2, 4, 6, 12] {
+        let ran = Job::new(10, [out(ErrorClass::Server, seconds)]).run().await;
+        ran.all_answered();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_down_is_not_tried_before_the_time_it_names() {
+    let until = Duration::from_secs(8);
+    let down = scripted(move |_, _, now| {
+        let failed = || {
+            let mut error = CallError::new(ErrorClass::Server, "maintenance");
+            error.retry_after = Some(until - now);
+            (50, Err(error))
+        };
+        (now < until).then(failed)
+    });
+    let job = Job::new(100, [down]);
+    let server = Arc::clone(&job.servers[0]);
+    let ran = job.run().await;
+    ran.all_answered();
+    let between = Duration::from_secs(1)..until;
+    let early = server
+        .seen()
+        .iter()
+        .filter(|seen| between.contains(&seen.at))
+        .count();
+    assert_eq!(early, 0);
+    assert!(ran.took < Duration::from_secs(11), "{:?}", ran.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_none_of_whose_replies_is_an_answer_is_not_paid_for_every_row() {
+    let job = Job::new(
+        1_000,
+        [failing(1, &[(ErrorClass::Invalid, 100)]), Rules::default()],
+    );
+    let server = Arc::clone(&job.servers[0]);
+    let ran = job.run().await;
+    ran.all_answered();
+    assert!(server.seen().len() <= 10 + 16, "{}", server.seen().len());
+    let stopped = ran.seen[0].stopped.as_ref().unwrap();
+    assert!(
+        stopped.contains("none of its first replies is an answer"),
+        "{stopped}"
+    );
+}

@@ -180,3 +180,24 @@ async fn fallback_after_bounds_the_wait_that_a_failing_server_asks_for() {
     ran.all_answered();
     assert!(ran.took < Duration::from_secs(3), "{:?}", ran.took);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_attempt_gets_its_second_one_as_soon_as_there_is_room() {
+    let stragglers = Rules {
+        script: Some(Arc::new(|_, nth, _| {
+            let takes = if nth % 6 == 3 && nth < 24 {
+                20_000
+            } else {
+                300
+            };
+            Some((takes, Ok(None)))
+        })),
+        ..Rules::default()
+    };
+    let mut job = Job::new(30, [stragglers]);
+    job.backends[0].limits.concurrency = Some(8);
+    job.hedge_after = Some(Duration::from_secs(1));
+    let ran = job.run().await;
+    ran.all_answered();
+    assert!(ran.took < Duration::from_secs(5), "{:?}", ran.took);
+}
