@@ -9,6 +9,8 @@ mod bucket;
 mod concurrency;
 mod learned;
 mod pacer;
+#[cfg(test)]
+mod tests;
 mod throttle;
 pub(super) mod window;
 
