@@ -461,3 +461,26 @@ async fn a_backend_none_of_whose_replies_is_an_answer_is_not_paid_for_every_row(
         "{stopped}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_put_off_are_taken_up_before_they_fill_the_memory() {
+    let put_off = Arc::new(std::sync::Mutex::new((std::collections::HashSet::new(), 0)));
+    let shared = Arc::clone(&put_off);
+    // Not quite half of the rows fail at first.
+    let failing = scripted(move |row, _, _| {
+        let (waiting, most) = &mut *shared.lock().unwrap();
+        let again = waiting.remove(&row);
+        if !again && row % 20 < 9 {
+            waiting.insert(row);
+            *most = waiting.len().max(*most);
+            return Some((50, Err(CallError::new(ErrorClass::Server, "at first"))));
+        }
+        None
+    });
+    Job::new(10_000, [failing]).run().await.all_answered();
+    let (_, most) = *put_off.lock().unwrap();
+    assert!(
+        (1_000..=2_200).contains(&most),
+        "{most} rows put off at once"
+    );
+}

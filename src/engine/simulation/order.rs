@@ -201,3 +201,41 @@ async fn a_slow_attempt_gets_its_second_one_as_soon_as_there_is_room() {
     ran.all_answered();
     assert!(ran.took < Duration::from_secs(5), "{:?}", ran.took);
 }
+
+#[tokio::test(start_paused = true)]
+async fn second_requests_are_retries_and_share_their_bound() {
+    let mut job = Job::new(500, [slow(30_000)]).concurrency(1_000);
+    job.hedge_after = Some(Duration::from_secs(8));
+    let ran = job.run().await;
+    ran.all_answered();
+    let kinds = ran.outcomes.iter().flat_map(|outcome| &outcome.attempts);
+    let hedges = kinds.filter(|a| a.kind == AttemptKind::Hedge).count();
+    assert!((20..=60).contains(&hedges), "{hedges}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_left_alone_gets_no_second_requests_either() {
+    let failing = Rules {
+        script: Some(Arc::new(|_, nth, now| {
+            let failed = || (50, Err(CallError::new(ErrorClass::Server, "down")));
+            let slow = || (20_000, Ok(None));
+            match nth {
+                0..10 => Some(slow()),
+                _ => (now < Duration::from_secs(30)).then(failed),
+            }
+        })),
+        ..Rules::default()
+    };
+    let mut job = Job::new(100, [failing]);
+    job.hedge_after = Some(Duration::from_secs(3));
+    let server = Arc::clone(&job.servers[0]);
+    job.run().await;
+    // Nothing but probes, though ten requests take longer than three seconds.
+    let left_alone = Duration::from_millis(2_900)..Duration::from_secs(14);
+    let sent = server
+        .seen()
+        .iter()
+        .filter(|seen| left_alone.contains(&seen.at))
+        .count();
+    assert!(sent <= 2, "{sent}");
+}
