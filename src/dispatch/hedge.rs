@@ -83,20 +83,20 @@ pub(super) async fn send(
                     break None;
                 }
                 if let Some(admission) = lane.admit_hedge(&pending.request) {
-                    break Some(Err(admission));
+                    break Some(Either::Right(admission));
                 }
                 // There may be room later, while the first one still takes its time.
                 tokio::select! {
                     biased;
-                    sent = &mut first => break Some(Ok(sent)),
+                    sent = &mut first => break Some(Either::Left(sent)),
                     () = sleep(LOOK_AGAIN) => {}
                 }
             },
         };
         match (early, hedge) {
-            (Some(sent), _) | (None, Some(Ok(sent))) => (sent, None, 0),
+            (Some(sent), _) | (None, Some(Either::Left(sent))) => (sent, None, 0),
             (None, None) => (first.await, None, 0),
-            (None, Some(Err(admission))) => {
+            (None, Some(Either::Right(admission))) => {
                 let began = Instant::now();
                 let request = second_request.insert(pending.request.clone());
                 request.attempt += 1;

@@ -23,7 +23,7 @@ use crate::words::{
 };
 use crate::worker::ModelWorker;
 
-/// So many replies without an answer among them are enough.
+/// A backend that has answered nothing is given up after so many replies that are no answers.
 const INVALID_IN_VAIN: u64 = 10;
 
 /// A backend with all that it takes to ask it.
@@ -152,7 +152,7 @@ impl Lane {
         let permit = self
             .limiter
             .try_acquire(self.accounting.estimate(request))?;
-        // In this order: a place that is not used goes back, a retry does not.
+        // In this order: of a permit that is not used only the place in the spacing is lost, a retry is spent.
         self.retries.take().then_some(Admission {
             permit,
             probe: None,
@@ -201,12 +201,12 @@ impl Lane {
             counted: usage.and_then(|usage| self.accounting.counted(request, usage)),
             told,
         };
-        // Before the place is given back: the next request in the queue would slip out before the
-        // breaker opens.
         if error.is_some_and(|error| error.class == ErrorClass::Invalid) {
             self.invalid.fetch_add(1, Ordering::Relaxed);
         }
         let loading = error.is_some_and(CallError::is_loading);
+        // Before the place is given back: the next request in the queue would slip out before the
+        // breaker opens.
         let turn = self.breaker.observe(Ending {
             class: attempt.class,
             probe: probe.is_some(),

@@ -89,7 +89,8 @@ pub struct Dispatcher {
 pub enum Called {
     /// It has its outcome.
     Ended(Outcome),
-    /// It has attempts left, but its backend has no retries to give: later, when others are done.
+    /// It has attempts left, but its backend has no retries to give, or fails everybody: later, when others
+    /// are done.
     Deferred(Pending),
     /// It has no attempts left, but its failure may pass: once more at the end of the run, if its backend
     /// answers others by then.
@@ -104,7 +105,7 @@ enum End {
 }
 
 impl End {
-    fn end(self, pending: Pending) -> Called {
+    fn called(self, pending: Pending) -> Called {
         match self {
             End::Replied(attempt, completion) => {
                 Called::Ended(pending.answered(attempt, completion))
@@ -129,7 +130,7 @@ enum Asked {
     Unfit(String),
     /// No backend would answer this request.
     Refused,
-    /// There are no retries to be had now.
+    /// There are no retries to be had now, or nobody is answered.
     Deferred,
     /// The run was stopped.
     Stopped,
@@ -197,8 +198,8 @@ impl Dispatcher {
             }
         }
         loop {
-            if let Some(called) = self.go_along(&mut pending).await {
-                return called.end(pending);
+            if let Some(end) = self.go_along(&mut pending).await {
+                return end.called(pending);
             }
             let usable = |at: &usize| is_usable(&self.lanes[pending.route[*at]]);
             let Some(found) = pending.passed_over.iter().position(usable) else {
@@ -415,7 +416,7 @@ impl Dispatcher {
         }
     }
 
-    /// The longest wait for a backend while another one could answer.
+    /// The longest pause or retry to wait for on a backend while another one could answer.
     fn patience(&self) -> Duration {
         self.policy.fallback.after.unwrap_or(self.policy.retry.max)
     }
@@ -457,11 +458,10 @@ impl Dispatcher {
                 let name = lane.name();
                 error.message = format!("it shares the account of {name}: {}", error.message);
             }
-            let lane = other;
-            lane.stopped().stop(&error);
-            if lane.stopped().is_to_be_told() {
+            other.stopped().stop(&error);
+            if other.stopped().is_to_be_told() {
                 (self.on_event)(Event::BackendStopped {
-                    backend: Arc::clone(lane.name()),
+                    backend: Arc::clone(other.name()),
                     class: error.class,
                     error: error.message.clone(),
                 });

@@ -73,6 +73,11 @@ impl Pending {
         self.not_before = wait.map(|wait| Instant::now() + wait);
     }
 
+    /// The item itself.
+    pub fn item(&self) -> &Item {
+        &self.item
+    }
+
     /// The row's id.
     pub(super) fn id(&self) -> &str {
         &self.item.row.id

@@ -18,7 +18,6 @@ use crate::words::{Event, Item, Message, Outcome, Request, Row};
 const READ_AHEAD: usize = 256;
 /// How many items may be put off before they go ahead of new ones: memory must not grow with the job.
 const MAX_PUT_OFF: usize = 2_000;
-
 /// So many rows must have recovered for each that is left, to believe that its failures pass too.
 const RECOVERED_PER_LATE: u64 = 10;
 
@@ -47,9 +46,9 @@ struct Queues {
     /// Read, and not asked yet.
     new: VecDeque<Item>,
     all_read: bool,
-    /// Put off for lack of retries; asked when nothing is new.
+    /// Put off for lack of retries, or because everything fails; asked when nothing is new.
     deferred: VecDeque<Pending>,
-    /// Out of attempts on a backend that answers others; asked once more at the end.
+    /// Out of attempts after failures that may pass; asked once more at the end.
     late: Vec<Pending>,
     /// Late ones whose turn it is.
     sweep: VecDeque<Pending>,
@@ -87,8 +86,9 @@ impl FanOut {
                         in_flight.spawn(unharmed(item.clone(), Arc::clone(&self.asking).ask(item)));
                     }
                     Some(Next::Again(pending)) => {
+                        let item = pending.item().clone();
                         let asked = Arc::clone(&self.asking).ask_again(*pending);
-                        in_flight.spawn(asked);
+                        in_flight.spawn(unharmed(item, asked));
                     }
                     None => break,
                 }

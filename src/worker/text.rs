@@ -48,6 +48,21 @@ fn unprintable(character: char) -> bool {
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Every text of one to four characters out of these.
+#[cfg(test)]
+pub(super) fn every_text(alphabet: &str) -> impl Iterator<Item = String> + use<'_> {
+    let longer = |texts: &Vec<String>| {
+        let add = |text: &String| -> Vec<String> {
+            alphabet.chars().map(|c| format!("{text}{c}")).collect()
+        };
+        Some(texts.iter().flat_map(add).collect())
+    };
+    std::iter::successors(Some(vec![String::new()]), longer)
+        .skip(1)
+        .take(4)
+        .flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

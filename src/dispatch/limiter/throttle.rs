@@ -34,7 +34,6 @@ struct Episode {
     /// When the last pause began: what was sent before says nothing new.
     round_began: Instant,
     rounds: u32,
-    paused_from: Instant,
     until: Instant,
     /// Whether one request at a time finds out if it is over, and whether one is on its way.
     single: bool,
@@ -56,7 +55,7 @@ impl Episode {
     /// How much of its last pause is over.
     fn paused(&self) -> Duration {
         let end = self.until.min(Instant::now());
-        end.saturating_duration_since(self.paused_from)
+        end.saturating_duration_since(self.round_began)
     }
 }
 
@@ -152,7 +151,6 @@ impl Throttle {
                 began: now,
                 round_began: now,
                 rounds: 1,
-                paused_from: now,
                 until,
                 single: !answered,
                 probing: false,
@@ -168,7 +166,6 @@ impl Throttle {
         let until = asked_for.max(now + self.pause(rounds));
         if let Some(episode) = &mut self.episode {
             self.paused += episode.paused();
-            episode.paused_from = now;
             episode.round_began = now;
             episode.rounds += 1;
             episode.until = until;
