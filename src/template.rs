@@ -289,6 +289,7 @@ impl Object for Cells {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::Digest;
 
     fn row(cells: &[(&str, &str)]) -> Arc<Row> {
         let names = cells.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -297,6 +298,7 @@ mod tests {
             id: "t:1".to_owned(),
             columns: Arc::new(Columns::new(names)),
             cells: cells.iter().map(|(_, cell)| (*cell).to_owned()).collect(),
+            key: Digest::default(),
         })
     }
 

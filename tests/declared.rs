@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tokio_prompt_orchestrator::job::{BackendKind, HttpBackend, Job, Plan, Surroundings};
-use tokio_prompt_orchestrator::words::{Columns, Request, Row};
+use tokio_prompt_orchestrator::words::{Columns, Digest, Request, Row};
 
 fn columns() -> Arc<Columns> {
     let names = ["prompt", "model", "language", "Customer Name"];
@@ -19,6 +19,7 @@ fn request() -> Request {
         id: "r".to_owned(),
         columns: columns(),
         cells: cells.map(str::to_owned).to_vec(),
+        key: Digest::default(),
     }))
 }
 

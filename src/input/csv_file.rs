@@ -10,7 +10,7 @@ use super::InputError;
 use super::bytes::{CsvReader, place, reader};
 use super::files::Found;
 use crate::job::Place;
-use crate::words::{Columns, Row};
+use crate::words::{Columns, Digest, Row};
 
 /// A file that was scanned: where it is, what it was like, and where each column stands in it.
 #[derive(Debug, Clone)]
@@ -120,14 +120,19 @@ impl CsvFile {
         // The scan found every record sound, so a bad one means that the file is another now.
         let cells = cells.filter(|_| record.len() == self.positions.len());
         let cells = cells.ok_or_else(|| self.changed_error())?;
+        let (id, key) = match id {
+            Some(column) => (cells[column].clone(), Row::key_of_id(&cells[column])),
+            None => {
+                let key = Row::key_of_content(Digest::of(&cells), 0);
+                (format!("{}:{number}", self.found.name), key)
+            }
+        };
         Ok(Row {
             index: 0,
-            id: match id {
-                Some(column) => cells[column].clone(),
-                None => format!("{}:{number}", self.found.name),
-            },
+            id,
             columns: Arc::clone(columns),
             cells,
+            key,
         })
     }
 

@@ -11,7 +11,7 @@ use super::resolve::in_range;
 use super::source::Span;
 use super::{Problem, parameters, server, url};
 use crate::template::{Extras, TemplateError};
-use crate::words::{Columns, Request, Row};
+use crate::words::{Columns, Digest, Request, Row};
 
 /// How long a reply may take where nobody says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -109,6 +109,7 @@ fn no_row() -> Row {
         id: String::new(),
         columns: Arc::new(Columns::new(Vec::new())),
         cells: Vec::new(),
+        key: Digest::default(),
     }
 }
 

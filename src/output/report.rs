@@ -299,7 +299,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::words::{Answer, Columns, Item, Row};
+    use crate::words::{Answer, Columns, Digest, Item, Row};
 
     fn attempt(backend: &str, kind: AttemptKind, milliseconds: u64) -> Attempt {
         Attempt {
@@ -322,6 +322,7 @@ mod tests {
             id: "1".to_owned(),
             columns: Columns::new(Vec::new()).into(),
             cells: Vec::new(),
+            key: Digest::default(),
         };
         Outcome {
             item: Item::of(row.into()),

@@ -15,8 +15,8 @@ use rusqlite::{Connection, Row as Record, params};
 
 use super::StoreError;
 use crate::words::{
-    Answer, Attempt, AttemptKind, Columns, Cost, ErrorClass, FinishReason, Item, Outcome, Row,
-    Status, Usage, Usd,
+    Answer, Attempt, AttemptKind, Columns, Cost, Digest, ErrorClass, FinishReason, Item, Outcome,
+    Row, Status, Usage, Usd,
 };
 
 pub use rusqlite::Error;
@@ -218,6 +218,7 @@ fn outcome(record: &Record<'_>, columns: &Arc<Columns>) -> Result<Outcome, Error
                 id: record.get(3)?,
                 columns: Arc::clone(columns),
                 cells: json(record, 4)?,
+                key: Digest::default(),
             }),
             entry,
             repeat: repeat.checked_sub(1).ok_or_else(|| unknown(2, "0"))?,

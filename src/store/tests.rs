@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Store, StoreError};
-use crate::words::{Answer, Attempt, AttemptKind, Columns, Cost, Item, Outcome, Row, Status};
+use crate::words::{
+    Answer, Attempt, AttemptKind, Columns, Cost, Digest, Item, Outcome, Row, Status,
+};
 
 fn attempt(backend: &str) -> Attempt {
     Attempt {
@@ -27,6 +29,7 @@ fn outcome(columns: &Arc<Columns>, (row, entry, repeat): (u64, u32, u32)) -> Out
         id: format!("rows.csv:{row}"),
         columns: Arc::clone(columns),
         cells: vec!["cell".to_owned()],
+        key: Digest::default(),
     };
     let answer = Answer {
         text: "yes".to_owned(),

@@ -6,6 +6,7 @@
 
 mod allowance;
 mod completion;
+mod digest;
 mod error;
 mod event;
 mod item;
@@ -19,6 +20,7 @@ mod sampling;
 
 pub use allowance::{Allowance, Allowances, Load};
 pub use completion::{Completion, FinishReason, Usage};
+pub use digest::Digest;
 pub use error::{CallError, ErrorClass, MAX_RETRY_AFTER, OrchestratorError};
 pub use event::Event;
 pub use item::Item;

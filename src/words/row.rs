@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Digest;
+
 /// The header of the input: column names in file order, unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
@@ -43,9 +45,27 @@ pub struct Row {
     pub columns: Arc<Columns>,
     /// As many as there are columns.
     pub cells: Vec<String>,
+    /// What the row is known by from run to run, wherever it stands: its declared id, else its content
+    /// and how many rows before it have the same.
+    pub key: Digest,
 }
 
 impl Row {
+    /// The key of a row that declares its id.
+    pub fn key_of_id(id: &str) -> Digest {
+        Digest::of(["id", id])
+    }
+
+    /// The key of a row without a declared id: its content, and how many rows before it have the same.
+    pub fn key_of_content(content: Digest, occurrence: u64) -> Digest {
+        Digest::of([&b"content"[..], content.as_ref(), &occurrence.to_le_bytes()])
+    }
+
+    /// What its cells hold.
+    pub fn content(&self) -> Digest {
+        Digest::of(&self.cells)
+    }
+
     /// The cell of this column.
     pub fn get(&self, column: &str) -> Option<&str> {
         let position = self.columns.position(column)?;

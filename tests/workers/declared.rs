@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio_prompt_orchestrator::ModelWorker;
 use tokio_prompt_orchestrator::job::{Job, Surroundings};
 use tokio_prompt_orchestrator::words::{
-    CallError, Columns, Completion, ErrorClass, FinishReason, Request, Row, Usage,
+    CallError, Columns, Completion, Digest, ErrorClass, FinishReason, Request, Row, Usage,
 };
 use tokio_prompt_orchestrator::worker::{Http, build};
 
@@ -46,6 +46,7 @@ fn request() -> Request {
             id: "r".to_owned(),
             columns: columns(),
             cells: vec!["{{ prompt }}\\".to_owned()],
+            key: Digest::default(),
         }))
 }
 

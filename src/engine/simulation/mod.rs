@@ -22,7 +22,7 @@ use crate::job::{
 };
 use crate::template::Template;
 use crate::words::{
-    BackendSeen, Columns, Event, Outcome, Price, Provider, Role, Row, Sampling, Status,
+    BackendSeen, Columns, Digest, Event, Outcome, Price, Provider, Role, Row, Sampling, Status,
 };
 use crate::worker::ModelWorker;
 
@@ -172,6 +172,7 @@ fn read(rows: u64) -> Rows {
                 id: index.to_string(),
                 columns: Arc::clone(&columns),
                 cells: vec!["a row of forty bytes, that is ten tokens".to_owned()],
+                key: Digest::default(),
             };
             if sender.send(Ok(row)).await.is_err() {
                 break;
