@@ -1,8 +1,11 @@
 //! A CSV file that was found sound, read as rows.
 
 use std::fs::Metadata;
+#[cfg(unix)]
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use csv::ByteRecord;
 
@@ -20,11 +23,15 @@ pub(super) struct CsvFile {
     pub(super) positions: Vec<usize>,
 }
 
-/// What tells that a file is still the same.
+/// What tells that a file is still the same. Not when its inode changed last: a link made or removed
+/// elsewhere changes that too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
     length: u64,
-    modified: Option<std::time::SystemTime>,
+    modified: Option<SystemTime>,
+    /// Its device and inode: another file may have the name, with the same length and time.
+    #[cfg(unix)]
+    file: (u64, u64),
 }
 
 impl Stamp {
@@ -33,6 +40,8 @@ impl Stamp {
         Self {
             length: metadata.len(),
             modified: metadata.modified().ok(),
+            #[cfg(unix)]
+            file: (metadata.dev(), metadata.ino()),
         }
     }
 }

@@ -1,6 +1,8 @@
-//! What rows are known by, wherever they stand.
+//! What rows are known by, wherever they stand, and what tells that a file is another.
 
+use std::fs::File;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
@@ -222,4 +224,52 @@ fn the_same_rows_in_any_order_and_any_files_have_the_same_keys() {
         seen[0].dedup();
         assert_eq!(seen[0].len(), rows.len(), "seed {seed}: no key twice");
     }
+}
+
+/// What the inputs say of a file that is now another.
+#[track_caller]
+fn assert_changed(inputs: &Inputs) {
+    let message = "rows.csv changed while it was read; run the job again";
+    assert_eq!(inputs.changed().unwrap().to_string(), message);
+    let mut rows = inputs.rows();
+    assert_eq!(rows.next().unwrap().unwrap_err().to_string(), message);
+    assert!(rows.next().is_none());
+}
+
+#[cfg(unix)]
+#[test]
+fn another_file_of_the_same_name_length_and_time_is_noticed() {
+    let files = Files::new(&[("rows.csv", "text\na\n"), ("other.csv", "text\nb\n")]);
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for name in ["rows.csv", "other.csv"] {
+        let file = File::options().write(true).open(files.path(name));
+        file.unwrap().set_modified(time).unwrap();
+    }
+    let inputs = scan(&[files.entry("rows.csv")]);
+    assert!(inputs.changed().is_none());
+    std::fs::rename(files.path("other.csv"), files.path("rows.csv")).unwrap();
+    assert_changed(&inputs);
+}
+
+#[test]
+fn a_file_that_is_written_again_at_once_is_noticed() {
+    let files = Files::new(&[("rows.csv", "text\na\n")]);
+    let file = File::options().write(true).open(files.path("rows.csv"));
+    let file = file.unwrap();
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    file.set_modified(time).unwrap();
+    let inputs = scan(&[files.entry("rows.csv")]);
+    // The least difference that every system can store.
+    file.set_modified(time + Duration::from_micros(1)).unwrap();
+    assert_changed(&inputs);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_made_to_a_file_is_no_change_of_it() {
+    let files = Files::new(&[("rows.csv", "text\na\n")]);
+    let inputs = scan(&[files.entry("rows.csv")]);
+    std::fs::hard_link(files.path("rows.csv"), files.path("link.csv")).unwrap();
+    assert!(inputs.changed().is_none());
+    assert_eq!(keys(&inputs), [key(&["a"], 0)]);
 }
