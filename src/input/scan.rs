@@ -13,7 +13,7 @@ use super::files::Found;
 use super::header::{column_names, not_text, positions};
 use super::ids::Ids;
 use crate::job::Problem;
-use crate::words::{Columns, Digest};
+use crate::words::Columns;
 
 /// How many problems of one file are shown before the rest is only counted.
 pub(super) const MAX_PROBLEMS: usize = 10;
@@ -159,8 +159,8 @@ impl Records {
                 ids.add(&String::from_utf8_lossy(&record[self.positions[*column]]));
             }
             Told::ByContent(contents) => {
-                let cells = self.positions.iter().map(|position| &record[*position]);
-                contents.add(Digest::of(cells));
+                let cell = |column: usize| &record[self.positions[column]];
+                contents.add(self.columns.content(cell));
             }
         }
     }
