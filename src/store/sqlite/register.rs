@@ -42,6 +42,8 @@ pub struct Register<'a> {
     transaction: Transaction<'a>,
     database: Shape<'a>,
     same: bool,
+    /// Whether the cells of stored rows stand in the order of the job's columns.
+    same_columns: bool,
     entries: Vec<u32>,
     repeat: u32,
     next: u64,
@@ -80,11 +82,12 @@ impl Database {
         let path = self.path.as_path();
         let failed = |source| StoreError::database("write to", path, source);
         let transaction = self.connection.unchecked_transaction().map_err(failed)?;
-        let same = begin(&transaction, job).map_err(failed)?;
+        let (same, same_columns) = begin(&transaction, job).map_err(failed)?;
         let entries = place_entries(&transaction, job.entries).map_err(failed)?;
         Ok(Register {
             transaction,
             same,
+            same_columns,
             entries,
             repeat: job.repeat,
             next: 0,
@@ -135,7 +138,7 @@ impl Register<'_> {
         let content = row.content();
         if let Some(known) = self.known(row, position)? {
             let is_same = known.content == content && known.key == row.key;
-            if !is_same || known.id != row.id {
+            if !is_same || !self.same_columns || known.id != row.id {
                 update_line(&self.transaction, known.row, row, content)?;
             }
             self.place(&known, position)?;
@@ -300,11 +303,13 @@ impl Register<'_> {
     }
 }
 
-/// Notes down what the job asks. Whether that is what it asked the last time.
-fn begin(connection: &Connection, job: &Registered<'_>) -> Result<bool, Error> {
+/// Notes down what the job asks. Whether that is what it asked the last time, and of the same columns in the
+/// same order.
+fn begin(connection: &Connection, job: &Registered<'_>) -> Result<(bool, bool), Error> {
     let asked = job.asked.to_string();
     let same = meta(connection, "asked")?.as_deref() == Some(&asked);
     let columns = serde_json::json!(job.columns.names()).to_string();
+    let same_columns = meta(connection, "columns")?.as_deref() == Some(&columns);
     let repeat = job.repeat.to_string();
     for (key, value) in [
         ("asked", &asked),
@@ -315,7 +320,7 @@ fn begin(connection: &Connection, job: &Registered<'_>) -> Result<bool, Error> {
             set_meta(connection, key, value)?;
         }
     }
-    Ok(same)
+    Ok((same, same_columns))
 }
 
 /// Gives the entries of the job their places. An entry is known by its name, else by what is left: whose
