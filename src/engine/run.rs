@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::fan_out::{Asking, FanOut, read_ahead};
+use super::publish::{Asked, Settings, publish_end};
 use super::resume::register;
 use super::runner::Options;
-use super::summary::{Ended, RunError, Summary, exit_code};
+use super::summary::{RunError, Summary};
 use crate::dispatch::{Dispatcher, OnEvent, Policy, Stop};
 use crate::input::Inputs;
 use crate::job::Plan;
-use crate::output::{Report, Results, publish_report, remove_leftovers};
+use crate::output::remove_leftovers;
 use crate::store::{Store, Writer};
-use crate::words::{BackendSeen, Changes, Event, Outcome, Usd};
+use crate::words::{Changes, Event, Outcome, Usd};
 use crate::worker::ModelWorker;
 
 /// A run that is about to begin.
@@ -25,30 +26,30 @@ pub(super) struct Run {
     pub(super) on_event: OnEvent,
 }
 
-/// What asking came to.
-struct Asked {
-    ended: Ended,
-    seen: Vec<BackendSeen>,
-    backends_down: bool,
-}
-
 impl Run {
     /// Runs it to its end.
     pub(super) async fn run(self) -> Result<Summary, RunError> {
         let Self { plan, options, .. } = &self;
         let mut store = Store::open(&plan.output.dir, &plan.name, options.fresh, plan.durability)?;
         remove_leftovers(&plan.output.dir);
-        let changes = register(&mut store, plan, &self.inputs, options.frozen, &self.stop)?;
+        let settings = Settings::of(plan);
+        let changes = register(
+            &mut store,
+            plan,
+            &self.inputs,
+            options.frozen,
+            &self.stop,
+            &settings.to_json(),
+        )?;
         let Some(changes) = changes else {
             return Err(RunError::Stopped(self.stop.interrupt()));
         };
         (self.on_event)(Event::Planned(changes));
-        store.begin_run("{}", changes.rows())?;
         let (store, asked) = match options.offline {
-            true => (store, Asked::nothing()),
+            true => (store, Asked::default()),
             false => self.ask(store, changes).await?,
         };
-        self.publish(store, asked)
+        publish_end(store, &plan.output.dir, settings.ended(asked))
     }
 
     /// Asks what is due.
@@ -75,6 +76,7 @@ impl Run {
         let store = writer.finish()?;
         let asked = Asked {
             ended: ended?,
+            interrupt: stop.interrupt(),
             seen,
             backends_down,
         };
@@ -106,52 +108,6 @@ impl Run {
             concurrency: plan.concurrency,
             stop: stop.clone(),
             on_event: Arc::clone(on_event),
-        }
-    }
-
-    /// Writes results and reports from the store.
-    fn publish(&self, mut store: Store, asked: Asked) -> Result<Summary, RunError> {
-        let plan = &self.plan;
-        let backends = plan.backends.iter();
-        let mut report = Report::new(&plan.name, backends.map(|backend| backend.name.to_string()))
-            .with_entries(plan.output.entries.iter().cloned())
-            .with_seen(asked.seen, &plan.backends);
-        let mut results = Results::create(&plan.output, &plan.columns)?;
-        store.for_each(&plan.columns, |stored| {
-            report.add(&stored.outcome);
-            stored
-                .interrupted
-                .iter()
-                .for_each(|attempt| report.add_interrupted(attempt));
-            results.write(&stored.outcome).map_err(RunError::from)
-        })?;
-        store.for_each_outside(|outside| report.add_outside(&outside.attempt, outside.ended))?;
-        let exit_code = exit_code(
-            asked.ended,
-            self.stop.interrupt(),
-            &report,
-            plan.max_failures,
-            asked.backends_down,
-        );
-        let mut files = results.publish()?;
-        files.extend(publish_report(&plan.output.dir, &report, exit_code.code())?);
-        store.end_run(exit_code.code(), "{}")?;
-        Ok(Summary {
-            report,
-            ended: asked.ended,
-            exit_code,
-            files,
-        })
-    }
-}
-
-impl Asked {
-    /// Of a run that asks nobody.
-    fn nothing() -> Self {
-        Self {
-            ended: Ended::Complete,
-            seen: Vec::new(),
-            backends_down: false,
         }
     }
 }

@@ -13,13 +13,13 @@ use crate::words::{
 };
 
 /// The columns that [`row`] reads; the sum is the last one.
-const ROW: &str = "r.position, r.row, r.key, r.content, r.id, r.cells, r.sum";
-const ROW_SUM: usize = 6;
+pub(super) const ROW: &str = "r.position, r.row, r.key, r.content, r.id, r.cells, r.sum";
+pub(super) const ROW_SUM: usize = 6;
 
 /// The columns that [`end`] reads; the sum is the last one.
-const OUTCOME: &str = "o.row, o.entry, o.repeat, o.run, o.status, o.answer, o.finish_reason, o.error, \
+pub(super) const OUTCOME: &str = "o.row, o.entry, o.repeat, o.run, o.status, o.answer, o.finish_reason, o.error, \
      o.answered_by, o.sum";
-const OUTCOME_SUM: usize = 9;
+pub(super) const OUTCOME_SUM: usize = 9;
 
 /// An item's end as it was stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -244,7 +244,7 @@ impl<'a, T> Merged<'a, T> {
 
 /// The row, and its number in the store.
 fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, Row), Error> {
-    check(record, 2, ROW_SUM)?;
+    check(record, "rows", 2, ROW_SUM)?;
     let row = Row {
         index: record.get(0)?,
         id: record.get(4)?,
@@ -256,7 +256,7 @@ fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, Row), Error>
 }
 
 fn end(record: &Record<'_>, from: usize) -> Result<End, Error> {
-    check(record, from, from + OUTCOME_SUM)?;
+    check(record, "outcomes", from, from + OUTCOME_SUM)?;
     let at = |column: usize| from + column;
     let status: String = record.get(at(4))?;
     let answer: Option<String> = record.get(at(5))?;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use rusqlite::{Connection, Error, OptionalExtension, Row as Record, Transaction, params};
 
 use super::lines::{digest, put};
-use super::{Database, FINAL, StoreError, meta, set_meta};
+use super::{Database, FINAL, StoreError, meta, runs, set_meta};
 use crate::words::{Changes, Columns, Digest, Row};
 
 /// How many stored rows are looked at together.
@@ -59,6 +59,7 @@ pub struct Register<'a> {
 struct Shape<'a> {
     entries: &'a mut Vec<u32>,
     repeat: &'a mut u32,
+    run: &'a mut i64,
     path: &'a std::path::Path,
 }
 
@@ -101,6 +102,7 @@ impl Database {
             database: Shape {
                 entries: &mut self.entries,
                 repeat: &mut self.repeat,
+                run: &mut self.run,
                 path,
             },
         })
@@ -122,16 +124,21 @@ impl Register<'_> {
         counted.map_err(|source| StoreError::database("read", self.database.path, source))
     }
 
-    /// Makes it so.
-    pub fn commit(self) -> Result<(), StoreError> {
+    /// Makes it so, and notes down that a run begins, whose files are made from these settings: both or
+    /// neither, so that what is stored always fits the last run.
+    pub fn commit(self, settings: &str) -> Result<(), StoreError> {
         let Shape {
             entries,
             repeat,
+            run,
             path,
         } = self.database;
-        (*entries, *repeat) = (self.entries, self.repeat);
-        let committed = self.transaction.commit();
-        committed.map_err(|source| StoreError::database("write to", path, source))
+        let failed = |source| StoreError::database("write to", path, source);
+        let begun =
+            runs::begin(&self.transaction, settings, self.changes.rows()).map_err(failed)?;
+        self.transaction.commit().map_err(failed)?;
+        (*entries, *repeat, *run) = (self.entries, self.repeat, begun);
+        Ok(())
     }
 
     fn add(&mut self, row: &Row, position: u64, asks: impl Fn() -> Asked) -> Result<(), Error> {
