@@ -27,6 +27,11 @@ pub fn verify(args: &VerifyArgs) -> ExitCode {
             terminal::out(&format!("          and {more} more"));
         }
     }
+    for name in &verified.strangers {
+        terminal::out(&format!(
+            "note: {name} is from an earlier run; the last one wrote no such file"
+        ));
+    }
     let dir = args.dir.display();
     match verified.wrong() {
         0 => {

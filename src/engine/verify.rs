@@ -4,12 +4,15 @@ use std::path::Path;
 
 use super::publish::{Settings, compile};
 use super::summary::RunError;
-use crate::output::{Comparison, Report};
+use crate::job::OutputFormat;
+use crate::output::{Comparison, Frame, Report, file_name};
 use crate::store::{Ledger, RULES, Reader, StoreError, Table};
 use crate::words::Usd;
 
 /// How many disagreements are told, of all checks together.
 const TOLD: usize = 20;
+/// So many of each check are told in any case.
+const TOLD_OF_EACH: usize = 3;
 
 /// What was checked, and what does not agree.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +21,8 @@ pub struct Verified {
     pub checks: Vec<Check>,
     /// Whether the published files are not those of the last run: it was killed, or they could not be written.
     pub unpublished: bool,
+    /// Results files that are there although the last run wrote none of that form: nothing is known of them.
+    pub strangers: Vec<&'static str>,
     told: usize,
 }
 
@@ -47,7 +52,7 @@ impl Verified {
         let (mut wrong, mut texts, mut told) = (0, Vec::new(), self.told);
         let mut tell = |text| {
             wrong += 1;
-            if told < TOLD {
+            if told < TOLD || texts.len() < TOLD_OF_EACH {
                 told += 1;
                 texts.push(text);
             }
@@ -82,6 +87,7 @@ pub fn verify(dir: &Path) -> Result<Verified, RunError> {
     let settings = Settings::read(dir, &run)?;
     let mut verified = Verified {
         unpublished: run.published.is_none(),
+        strangers: strangers(dir, &settings.frame),
         ..Verified::default()
     };
     verified.check("the database is sound", |wrong| {
@@ -127,6 +133,13 @@ pub fn verify(dir: &Path) -> Result<Verified, RunError> {
         });
     }
     Ok(verified)
+}
+
+fn strangers(dir: &Path, frame: &Frame) -> Vec<&'static str> {
+    let others = OutputFormat::ALL.into_iter();
+    let others = others.filter(|format| !frame.formats.contains(format));
+    let names = others.map(file_name);
+    names.filter(|name| dir.join(name).exists()).collect()
 }
 
 /// Tells where the reports would say something else than the ledger.

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub use compare::Comparison;
 pub use frame::Frame;
 pub use markdown::notes;
-pub use publication::{Publication, Sink};
+pub use publication::{Publication, Sink, file_name};
 pub use publish::Pending;
 pub use remarks::{Hint, Remarks, Stated};
 pub use report::{BackendLine, EntryLine, Report, Spent};

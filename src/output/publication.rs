@@ -9,7 +9,7 @@ use super::frame::Frame;
 use super::jsonl::Jsonl;
 use super::report::Report;
 use super::{OutputError, csv, jsonl, markdown, report_json};
-use crate::job::OutputFormat;
+use crate::job::{OutputFormat, OutputPlan};
 use crate::words::{Columns, Outcome};
 
 /// Where the bytes of a file go.
@@ -37,6 +37,7 @@ pub struct Publication<'a, S> {
 }
 
 struct ResultsFile<S> {
+    name: &'static str,
     form: Form,
     sink: S,
     hash: Sha256,
@@ -53,18 +54,15 @@ impl<'a, S: Sink> Publication<'a, S> {
     pub fn begin(dir: &'a Path, frame: &Frame, columns: &Columns) -> Result<Self, OutputError> {
         let plan = frame.output(dir);
         let mut files = Vec::new();
-        for (format, name) in [
-            (OutputFormat::Csv, csv::NAME),
-            (OutputFormat::Jsonl, jsonl::NAME),
-        ] {
+        // In this order, whatever the order in the job.
+        for format in OutputFormat::ALL {
             if !frame.formats.contains(&format) {
                 continue;
             }
+            let name = file_name(format);
             files.push(ResultsFile {
-                form: match format {
-                    OutputFormat::Csv => Form::Csv(Csv::new(&plan)),
-                    OutputFormat::Jsonl => Form::Jsonl(Jsonl::new(&plan)),
-                },
+                name,
+                form: Form::new(format, &plan),
                 sink: S::begin(dir, name)?,
                 hash: Sha256::new(),
                 bytes: 0,
@@ -96,7 +94,7 @@ impl<'a, S: Sink> Publication<'a, S> {
         let (mut sinks, mut written) = (Vec::new(), Vec::new());
         for file in self.files {
             written.push(Written {
-                name: file.form.name(),
+                name: file.name,
                 bytes: file.bytes,
                 sha256: hexadecimal(&file.hash.finalize()),
             });
@@ -133,11 +131,19 @@ impl<'a, S: Sink> Publication<'a, S> {
 }
 
 impl Form {
-    fn name(&self) -> &'static str {
-        match self {
-            Form::Csv(_) => csv::NAME,
-            Form::Jsonl(_) => jsonl::NAME,
+    fn new(format: OutputFormat, plan: &OutputPlan) -> Self {
+        match format {
+            OutputFormat::Csv => Form::Csv(Csv::new(plan)),
+            OutputFormat::Jsonl => Form::Jsonl(Jsonl::new(plan)),
         }
+    }
+}
+
+/// The name of the results file of a form.
+pub fn file_name(format: OutputFormat) -> &'static str {
+    match format {
+        OutputFormat::Csv => csv::NAME,
+        OutputFormat::Jsonl => jsonl::NAME,
     }
 }
 

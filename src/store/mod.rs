@@ -309,7 +309,7 @@ impl Reader {
     /// Opens the store of a directory, whoever writes to it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Ok(Self {
-            database: Database::open_to_read(dir)?,
+            database: Database::open_to_read(dir, false)?,
             _lock: None,
         })
     }
@@ -319,8 +319,8 @@ impl Reader {
         drop(Self::open(dir)?);
         let lock = Lock::acquire_to_read(dir)?;
         Ok(Self {
+            database: Database::open_to_read(dir, true)?,
             _lock: Some(lock),
-            ..Self::open(dir)?
         })
     }
 

@@ -171,7 +171,7 @@ impl Database {
     /// Another connection to the same database, for reading while this one writes.
     pub(super) fn reader(&self) -> Result<Self, StoreError> {
         let dir = self.path.parent().unwrap_or(Path::new("."));
-        let mut reader = Self::open_to_read(dir)?;
+        let mut reader = Self::open_to_read(dir, false)?;
         reader.run = self.run;
         Ok(reader)
     }

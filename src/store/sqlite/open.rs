@@ -9,8 +9,8 @@ use crate::job::Durability;
 use crate::store::lock;
 
 impl Database {
-    /// Opens the store of a directory for reading only, whoever writes to it.
-    pub(in crate::store) fn open_to_read(dir: &Path) -> Result<Self, StoreError> {
+    /// Opens the store of a directory for reading only, whoever writes to it; nobody, if `is_alone`.
+    pub(in crate::store) fn open_to_read(dir: &Path, is_alone: bool) -> Result<Self, StoreError> {
         let path = dir.join(NAME);
         match std::fs::metadata(&path) {
             Ok(found) if found.is_file() => {}
@@ -28,17 +28,15 @@ impl Database {
             }
         }
         let opened = open(dir, &path, "");
-        if !opened.as_ref().is_err_and(is_closed) {
+        if !opened.as_ref().is_err_and(is_closed) || (!is_alone && lock::look(dir)?.is_some()) {
             return opened;
         }
-        // SQLite wants to write beside what it reads, for those who write at the same time. Nobody does, and
-        // the log is empty: then the database alone is all there is.
+        // SQLite wants to write beside what it reads, for the sake of those who write at the same time. Nobody
+        // does; if the log is empty too, the database alone is all there is.
         let log = dir.join(format!("{NAME}{WAL}"));
-        let is_settled = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
-        match (is_settled, lock::look(dir)) {
-            (false, Ok(None)) => open(dir, &path, "?immutable=1"),
-            (true, Ok(None)) => Err(StoreError::Unsettled { path }),
-            _ => opened,
+        match std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            false => open(dir, &path, "?immutable=1"),
+            true => Err(StoreError::Unsettled { path }),
         }
     }
 }
