@@ -1,5 +1,6 @@
 //! A run from its store to its reports.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::fan_out::{Asking, FanOut, read_ahead};
@@ -10,8 +11,8 @@ use super::summary::{RunError, Summary};
 use crate::dispatch::{Dispatcher, OnEvent, Policy, Stop};
 use crate::input::Inputs;
 use crate::job::Plan;
-use crate::output::remove_leftovers;
-use crate::store::{Store, Writer};
+use crate::output::{published, remove_leftovers};
+use crate::store::{Store, Writer, has_store, is_remote};
 use crate::words::{Changes, Event, Outcome, Usd};
 use crate::worker::ModelWorker;
 
@@ -30,7 +31,13 @@ impl Run {
     /// Runs it to its end.
     pub(super) async fn run(self) -> Result<Summary, RunError> {
         let Self { plan, options, .. } = &self;
+        if !options.fresh {
+            spare_results(&plan.output.dir)?;
+        }
         let mut store = Store::open(&plan.output.dir, &plan.name, options.fresh, plan.durability)?;
+        if let Some(filesystem) = is_remote(&plan.output.dir) {
+            (self.on_event)(Event::DirectoryIsRemote { filesystem });
+        }
         remove_leftovers(&plan.output.dir);
         let settings = Settings::of(plan);
         let changes = register(
@@ -109,6 +116,17 @@ impl Run {
             stop: stop.clone(),
             on_event: Arc::clone(on_event),
         }
+    }
+}
+
+/// Finds results that no run of this program can go on from: somebody else's.
+fn spare_results(dir: &Path) -> Result<(), RunError> {
+    if has_store(dir) {
+        return Ok(());
+    }
+    match published(dir) {
+        Some(path) => Err(RunError::ForeignResults { path }),
+        None => Ok(()),
     }
 }
 

@@ -155,7 +155,7 @@ fn compare(ledger: &Ledger, report: &Report, by_row: Usd, wrong: &mut dyn FnMut(
     same("the total", total.spent.paid, ledger.paid);
     let possible = total.possibly_billed;
     same("what may have been billed", possible, ledger.possible);
-    let removed = report.removed.paid;
+    let removed = report.removed.1.paid;
     same("what the rows cost", by_row + removed, ledger.paid);
     let backends = report.by_backend.iter();
     let backends = backends.map(|(name, line)| (name.clone(), line.spent.paid));

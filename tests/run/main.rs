@@ -16,6 +16,7 @@ mod main_job;
 // results.csv, results.jsonl and report.json: order, bytes, columns, money.
 mod outputs;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
+mod resume;
 mod retry;
 // Which backend is asked when, and when nobody else is.
 mod fallback;
@@ -44,4 +45,3 @@ mod status;
 // Every total and every file recomputed: what was edited, cut, or is from another run.
 mod verify;
 // Thousands of rows in virtual time: rates, waits, pauses, stops.
-mod clock;

@@ -229,7 +229,12 @@ fn of_many_disagreements_the_first_ones_are_told() {
     let sound = Sound::new();
     sql(&sound.copy(), "UPDATE outcomes SET answer = 'x'");
     let ran = sound.scratch.runner(&["verify", "copy"]).exits(6);
-    assert_eq!(ran.stdout.matches("\n          the line of outcomes with").count(), 20);
+    assert_eq!(
+        ran.stdout
+            .matches("\n          the line of outcomes with")
+            .count(),
+        20
+    );
     ran.says("          and 32 more\n")
         .says("53 things do not agree\n");
 }

@@ -59,7 +59,7 @@ pub(super) fn check(
 fn name(record: &Record<'_>, table: &str) -> String {
     let statement: &Statement<'_> = record.as_ref();
     let mut keys = Vec::new();
-    for (position, column) in statement.column_names().into_iter().enumerate() {
+    for (position, column) in statement.column_names().enumerate() {
         if let ("row" | "entry" | "repeat" | "attempt", Ok(ValueRef::Integer(value))) =
             (column, record.get_ref(position))
         {

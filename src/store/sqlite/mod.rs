@@ -17,9 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::StoreError;
+use super::lock::is_own;
 use super::watch::Watch;
 use crate::job::Durability;
 use crate::words::Columns;
@@ -217,6 +219,15 @@ fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), Error
         .map(drop)
 }
 
+/// What holds for every connection.
+fn prepare(connection: &Connection) -> Result<(), Error> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    // Without it a statement is compiled anew for each value that is bound to it.
+    let stable = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
+    connection.set_db_config(stable, true).map(drop)
+}
+
 /// Makes sure that the promises of the store hold: the linked library is sound and the log really is
 /// written ahead.
 fn check_settings(
@@ -230,7 +241,7 @@ fn check_settings(
         return Err(StoreError::OldSqlite { version });
     }
     let set = || -> Result<String, Error> {
-        connection.busy_timeout(BUSY)?;
+        prepare(connection)?;
         let synchronous = match durability {
             Durability::Full => "FULL",
             Durability::Process => "NORMAL",
@@ -238,7 +249,6 @@ fn check_settings(
         connection.pragma_update(None, "synchronous", synchronous)?;
         // On macOS a plain fsync does not reach the disk.
         connection.pragma_update(None, "fullfsync", durability == Durability::Full)?;
-        connection.set_prepared_statement_cache_capacity(64);
         let wal = "PRAGMA journal_mode = WAL";
         connection.query_row(wal, [], |record| record.get(0))
     };
@@ -297,8 +307,10 @@ fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
 /// rights.
 fn private_file(path: &Path) -> std::io::Result<()> {
     // A planted link would have this process write into another file.
-    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(std::io::Error::other("it is not a regular file"));
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !is_own(&found)) {
+        return Err(std::io::Error::other(
+            "it is a link or no regular file; remove it",
+        ));
     }
     let mut options = File::options();
     options.write(true).create(true).truncate(false);

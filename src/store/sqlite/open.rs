@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
-use super::{BUSY, Database, FORMAT, NAME, StoreError, WAL, meta};
+use super::{Database, FORMAT, NAME, StoreError, WAL, meta, prepare};
 use crate::job::Durability;
 use crate::store::lock;
 
@@ -52,8 +52,7 @@ fn open(dir: &Path, path: &Path, how: &str) -> Result<Database, StoreError> {
         }
     };
     let connection = connection.map_err(failed)?;
-    connection.busy_timeout(BUSY).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    prepare(&connection).map_err(failed)?;
     if !has_tables(&connection).map_err(failed)? {
         // A runner that was killed early may have left a file without tables.
         return Err(StoreError::NoRun {
