@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use filesystem::is_remote;
-pub use journal::{Closed, Intent, Journal, Record};
+#[cfg(test)]
+pub use journal::Record;
+pub use journal::{Closed, Intent, Journal};
 pub use lock::Holder;
 pub use sqlite::{
     Asked, BackendTally, Ledger, Outside, RULES, Register, Registered, Rule, RunLine, Stored,
@@ -233,11 +235,6 @@ impl Store {
         };
         database.go_on_with(&run);
         Ok(Some((Self { database, lock }, run)))
-    }
-
-    /// Whether it was there before.
-    pub fn existed(&self) -> bool {
-        self.database.existed()
     }
 
     /// Begins to compare the job with what is stored.

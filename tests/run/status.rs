@@ -180,7 +180,7 @@ fn without_privileges(scratch: &Scratch, args: &[&str]) -> Option<Ran> {
 #[cfg(unix)]
 fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its rights can be set");
 }
 
 #[cfg(unix)]

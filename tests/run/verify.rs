@@ -33,24 +33,24 @@ impl Sound {
     fn copy(&self) -> PathBuf {
         let copy = self.scratch.path().join("copy");
         let _ = fs::remove_dir_all(&copy);
-        fs::create_dir(&copy).unwrap();
-        for entry in fs::read_dir(self.scratch.path().join("out")).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        fs::create_dir(&copy).expect("it is new");
+        for entry in fs::read_dir(self.scratch.path().join("out")).expect("it can be read") {
+            let entry = entry.expect("it can be read");
+            fs::copy(entry.path(), copy.join(entry.file_name())).expect("it can be copied");
         }
         copy
     }
 }
 
 fn sql(dir: &Path, text: &str) {
-    let connection = rusqlite::Connection::open(dir.join("run.db")).unwrap();
-    connection.execute_batch(text).unwrap();
+    let connection = rusqlite::Connection::open(dir.join("run.db")).expect("a database");
+    connection.execute_batch(text).expect("the edit is sound");
 }
 
 fn replace(dir: &Path, file: &str, old: &str, new: &str) {
-    let text = fs::read_to_string(dir.join(file)).unwrap();
+    let text = fs::read_to_string(dir.join(file)).expect("it is text");
     assert!(text.contains(old), "{file} lacks {old}");
-    fs::write(dir.join(file), text.replacen(old, new, 1)).unwrap();
+    fs::write(dir.join(file), text.replacen(old, new, 1)).expect("it can be written");
 }
 
 #[test]

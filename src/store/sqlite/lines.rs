@@ -104,7 +104,6 @@ const ATTEMPT_COLUMNS: usize = 18;
 
 /// A line of the ledger, and whether its end is known.
 pub(super) struct Line {
-    pub(super) row: i64,
     pub(super) entry: u32,
     pub(super) repeat: u32,
     pub(super) attempt: Attempt,
@@ -128,7 +127,6 @@ pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
         .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(at(8), &name)))
         .transpose()?;
     Ok(Line {
-        row: record.get(at(0))?,
         entry: record.get(at(1))?,
         repeat: record.get(at(2))?,
         ended: latency.is_some(),

@@ -183,11 +183,6 @@ impl Database {
         &self.path
     }
 
-    /// Whether it was there before this process opened it.
-    pub(super) fn existed(&self) -> bool {
-        self.existed
-    }
-
     /// A fact about the job: `job`, `columns`, …
     pub(super) fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
         meta(&self.connection, key).map_err(|source| self.failed("read", source))

@@ -342,11 +342,11 @@ fn place_entries(
         Ok((record.get(0)?, record.get(1)?, record.get(2)?))
     })?;
     let mut stored: Vec<(u32, Option<u32>, String)> = stored.collect::<Result<_, _>>()?;
-    let is_same =
-        |(stored, (position, name)): (&(u32, Option<u32>, String), (u32, &std::sync::Arc<str>))| {
-            stored.1 == Some(position) && *stored.2 == **name
-        };
-    if stored.len() == names.len() && stored.iter().zip((0..).zip(names)).all(is_same) {
+    let mut places = (0..).zip(&stored).zip(names);
+    let are_same = places.all(|((place, (_, position, stored)), name)| {
+        *position == Some(place) && **stored == **name
+    });
+    if stored.len() == names.len() && are_same {
         return Ok(stored.into_iter().map(|(entry, _, _)| entry).collect());
     }
     let mut next = stored.last().map_or(0, |(entry, _, _)| entry + 1);
