@@ -83,7 +83,9 @@ fn an_export_keeps_what_was_learned_of_the_servers_and_how_the_run_ended() {
     let report = read_report(&out);
     assert_eq!(report["limits"]["a"]["refusals"], 1);
     assert_eq!(report["limits"]["a"]["account"], "acme");
-    FILES.map(|name| fs::remove_file(out.join(name)).unwrap());
+    for name in FILES {
+        fs::remove_file(out.join(name)).unwrap();
+    }
     scratch.runner(&["export", "out"]).exits(0);
     assert_eq!(files(&out), published);
     assert_eq!(read_report(&out)["exit_code"], 143);

@@ -6,6 +6,9 @@ use crate::loopback::Act;
 use crate::scratch::{Scratch, until};
 use crate::served::{self, Served};
 
+/// Harms a directory.
+type Edit<'a> = &'a dyn Fn(&Path);
+
 /// A directory with a run that has ended, and a copy of it to harm.
 struct Sound {
     scratch: Scratch,
@@ -153,7 +156,7 @@ fn an_edit_of_the_store_is_found() {
 #[test]
 fn an_edit_of_a_published_file_is_found() {
     let sound = Sound::new();
-    let edits: [(&dyn Fn(&Path), &str); 8] = [
+    let edits: [(Edit<'_>, &str); 8] = [
         (
             &|dir| replace(dir, "results.csv", "\nrow 3,row 3,", "\nrow 3,row 4,"),
             "results.csv: line 10 is another (1 of 49 records differ)",
