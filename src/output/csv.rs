@@ -50,7 +50,7 @@ impl CsvResults {
                 .unwrap_or_default(),
             last.and_then(|attempt| attempt.model.clone())
                 .unwrap_or_default(),
-            outcome.attempts.len().to_string(),
+            outcome.requests().to_string(),
             number(usage.input_tokens),
             number(usage.output_tokens),
             outcome

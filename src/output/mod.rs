@@ -15,9 +15,9 @@ mod report_json;
 
 use std::path::{Path, PathBuf};
 
-pub use markdown::notes;
+pub use markdown::{notes, savings};
 pub use remarks::{Hint, Remarks};
-pub use report::{BackendLine, EntryLine, Report, Spent};
+pub use report::{BackendLine, EntryLine, Report, Saved, Spent};
 
 use crate::job::{OutputFormat, OutputPlan};
 use crate::words::{Columns, Outcome};

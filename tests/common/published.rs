@@ -169,18 +169,27 @@ impl Published {
             .collect();
         let mut by = [(); 3].map(|()| BTreeMap::<String, i128>::new());
         let mut kinds = BTreeMap::<String, u64>::new();
-        let (mut total, mut possibly) = (0, 0);
+        let (mut total, mut possibly, mut saved) = (0, 0, 0);
         for attempt in &attempts {
             let paid = attempt["cost_usd"].as_str().map_or(0, units);
             total += paid;
             possibly += attempt["possibly_billed_usd"].as_str().map_or(0, units);
+            let kind = attempt["kind"].as_str().expect("a kind");
+            *kinds.entry(kind.to_owned()).or_default() += 1;
+            if !is_request(attempt) {
+                // Nothing was sent, so that nothing was used or paid.
+                assert_eq!(attempt["cost_usd"], "0.00", "{attempt}");
+                assert_eq!(attempt["latency_ms"], 0, "{attempt}");
+                assert!(attempt["usage"].is_null(), "{attempt}");
+                saved += attempt["saved_usd"].as_str().map_or(0, units);
+                continue;
+            }
+            assert!(attempt.get("saved_usd").is_none(), "{attempt}");
             let keys = ["backend", "model", "kind"];
             for (sums, key) in by.iter_mut().zip(keys) {
                 let key = attempt[key].as_str().unwrap_or("(not named)");
                 *sums.entry(key.to_owned()).or_default() += paid;
             }
-            let kind = attempt["kind"].as_str().expect("a kind");
-            *kinds.entry(kind.to_owned()).or_default() += 1;
         }
         let report = &self.report;
         let cost = &report["cost"];
@@ -205,10 +214,24 @@ impl Published {
             possibly,
             "possibly_billed_usd"
         );
-        assert_eq!(report["attempts"]["total"], attempts.len());
-        for (kind, count) in kinds {
-            assert_eq!(report["attempts"]["by_kind"][&kind], count, "{kind}");
+        assert_eq!(units(text(&cost["saved_usd"])), saved, "saved_usd");
+        for (kind, count) in &kinds {
+            assert_eq!(report["attempts"]["by_kind"][kind], *count, "{kind}");
         }
+        for (field, kind) in [("from_cache", "cache"), ("duplicates", "duplicate")] {
+            let decided = |line: &&Value| {
+                let last = list(&line["attempts"]).last();
+                line["status"] != "not_run" && last.is_some_and(|last| last["kind"] == kind)
+            };
+            let lines = self.lines.iter().filter(decided).count();
+            assert_eq!(report["rows"][field], lines, "{field}");
+        }
+        // Only what was sent counts as an attempt.
+        let attempts: Vec<_> = attempts.into_iter().filter(|a| is_request(a)).collect();
+        assert_eq!(report["attempts"]["total"], attempts.len());
+        let by_backend = object(&report["attempts"]["by_backend"]).values();
+        let by_backend: u64 = by_backend.filter_map(|line| line["total"].as_u64()).sum();
+        assert_eq!(by_backend, attempts.len() as u64);
         let failed = attempts.iter().filter(|a| !a["class"].is_null()).count();
         assert_eq!(report["attempts"]["failed"], failed);
     }
@@ -251,7 +274,11 @@ fn agree(inputs: &[String], record: &[String], line: &Value) {
         plain(&line["status"]),
         plain(&line["backend"]),
         plain(&line["model"]),
-        attempts.len().to_string(),
+        attempts
+            .iter()
+            .filter(|a| is_request(a))
+            .count()
+            .to_string(),
         number(usage("input_tokens")),
         number(usage("output_tokens")),
         plain(&line["cost_usd"]),
@@ -259,6 +286,11 @@ fn agree(inputs: &[String], record: &[String], line: &Value) {
         error,
     ];
     assert_eq!(record[inputs.len()..], expected, "{line}");
+}
+
+/// Whether a request was made for this attempt.
+fn is_request(attempt: &Value) -> bool {
+    attempt["kind"] != "cache" && attempt["kind"] != "duplicate"
 }
 
 /// As a cell says it.

@@ -3,9 +3,11 @@
 //! They are documented for users in `docs/store.md`. A line's `sum` is over its other columns (but for
 //! those that may change by themselves), so that one that was damaged or edited is noticed when it is read.
 
+mod cache;
 mod lines;
 mod read;
 mod register;
+mod share;
 mod write;
 
 use std::fs::File;
@@ -18,9 +20,11 @@ use super::StoreError;
 use super::watch::Watch;
 use crate::job::Durability;
 
-pub use read::{Outside, Stored};
+pub(super) use cache::{CacheFile, Trouble};
+pub use read::{Outside, Stored, Wanted};
 pub use register::{Asked, Register, Registered};
 pub use rusqlite::Error;
+pub use share::Sharing;
 pub(super) use write::is_full;
 
 pub(super) const NAME: &str = "run.db";
@@ -66,7 +70,8 @@ const TABLES: &str = "
         row INTEGER NOT NULL, entry INTEGER NOT NULL, repeat INTEGER NOT NULL,
         attempt INTEGER NOT NULL, backend TEXT NOT NULL, kind TEXT NOT NULL,
         fingerprint BLOB NOT NULL, model TEXT, class TEXT, error TEXT, http_status INTEGER,
-        request_id TEXT, usage TEXT, cost TEXT NOT NULL, cost_usd TEXT, latency_us INTEGER,
+        request_id TEXT, usage TEXT, cost TEXT NOT NULL, cost_usd TEXT, saved_usd TEXT,
+        latency_us INTEGER,
         run INTEGER NOT NULL, sum INTEGER NOT NULL,
         PRIMARY KEY (row, entry, repeat, attempt)
     ) STRICT, WITHOUT ROWID;";
@@ -197,6 +202,20 @@ impl Database {
     /// A fact about the job: `job`, `columns`, …
     pub(super) fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
         meta(&self.connection, key).map_err(|source| self.failed("read", source))
+    }
+
+    /// What tells the answers of this store from those of others in a cache.
+    pub(super) fn mark(&self) -> Result<i64, StoreError> {
+        let mark = || -> Result<i64, Error> {
+            let key = "cache_mark";
+            if let Some(mark) = meta(&self.connection, key)?.and_then(|text| text.parse().ok()) {
+                return Ok(mark);
+            }
+            let mark = fastrand::i64(..);
+            set_meta(&self.connection, key, &mark.to_string())?;
+            Ok(mark)
+        };
+        mark().map_err(|source| self.failed("write to", source))
     }
 
     /// Notes down that a run begins, and with which settings.
