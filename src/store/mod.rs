@@ -23,7 +23,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use cache::{Cache, CacheEntry, Caching};
+pub use cache::{Cache, Caching};
 pub use filesystem::is_remote;
 pub use journal::{Closed, Intent, Journal, Record};
 pub use sqlite::{Asked, Outside, Register, Registered, Sharing, Stored, Wanted};
