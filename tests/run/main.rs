@@ -16,6 +16,7 @@ mod main_job;
 // results.csv, results.jsonl and report.json: order, bytes, columns, money.
 mod outputs;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
+mod resume;
 mod retry;
 // Answers that jobs share: what is not asked again, what is never taken for an answer.
 mod cache;
@@ -42,4 +43,3 @@ mod exit_codes;
 // The library: workers of one's own, events, errors.
 mod library;
 // Thousands of rows in virtual time: rates, waits, pauses, stops.
-mod clock;

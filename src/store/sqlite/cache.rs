@@ -11,7 +11,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension, Row a
 
 use super::lines::{check, digest, json, put, usd};
 use super::write::milliseconds;
-use super::{WAL, has_tables, private_file};
+use super::{WAL, has_tables, prepare, private_file};
 use crate::store::cache::{CacheEntry, Note};
 use crate::words::{Digest, FinishReason};
 
@@ -231,6 +231,7 @@ fn immutable(path: &Path) -> String {
 
 /// The file may be anybody's: nothing that its schema says is done.
 fn restrain(connection: &Connection) -> Result<(), Error> {
+    prepare(connection)?;
     connection.busy_timeout(BUSY)?;
     for (config, value) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -254,4 +255,155 @@ fn is_ours(connection: &Connection) -> Result<bool, Error> {
 fn is_denied(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::Usage;
+
+    const OTHER: i64 = 1;
+    const OWN: i64 = 2;
+
+    fn stored(number: u8) -> CacheEntry {
+        CacheEntry {
+            fingerprint: Digest::of([[number]]),
+            text: format!("answer {number}, with a NUL \0 and an emoji 🙂"),
+            finish_reason: Some(FinishReason::Stop),
+            model: Some("m-2026".to_owned()),
+            usage: Some(Usage::new(number.into(), 5)),
+            request_id: Some(format!("req-{number}")),
+            cost: Some("0.0001".parse().unwrap()),
+        }
+    }
+
+    fn file(dir: &tempfile::TempDir) -> std::path::PathBuf {
+        dir.path().join("answers.db")
+    }
+
+    fn keep(path: &Path, entries: impl IntoIterator<Item = CacheEntry>) {
+        let cache = CacheFile::open(path).unwrap();
+        let notes: Vec<Note> = entries.into_iter().map(|e| Note::Keep(e.into())).collect();
+        cache.write(&notes, OTHER).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_is_found_by_all_but_the_store_that_kept_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bare = CacheEntry {
+            finish_reason: None,
+            model: None,
+            usage: None,
+            request_id: None,
+            cost: None,
+            ..stored(2)
+        };
+        keep(&file(&dir), [stored(1), bare.clone()]);
+        let cache = CacheFile::open(&file(&dir)).unwrap();
+        for entry in [stored(1), bare] {
+            let find = |own| cache.find(&entry.fingerprint, own).unwrap();
+            assert_eq!(find(OWN), Some(entry.clone()));
+            assert_eq!(find(OTHER), None);
+        }
+        assert_eq!(cache.find(&stored(3).fingerprint, OWN).unwrap(), None);
+        let removed = Note::Remove(stored(1).fingerprint);
+        cache.write(&[removed], OTHER).unwrap();
+        assert_eq!(cache.find(&stored(1).fingerprint, OWN).unwrap(), None);
+    }
+
+    #[test]
+    fn no_byte_can_be_flipped_so_that_a_wrong_answer_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        keep(&file(&dir), (0..3).map(stored));
+        let sound = std::fs::read(file(&dir)).unwrap();
+        let (mut found, mut damaged) = (0, 0);
+        let flipped = dir.path().join("flipped.db");
+        for (position, flip) in (0..sound.len()).zip([0xff_u8, 1, 0x80].into_iter().cycle()) {
+            // Most of a page is empty.
+            if sound[position] == 0 && position % 61 != 0 {
+                continue;
+            }
+            let mut bytes = sound.clone();
+            bytes[position] ^= flip;
+            std::fs::write(&flipped, &bytes).unwrap();
+            let Ok(cache) = CacheFile::open(&flipped) else {
+                continue;
+            };
+            for entry in (0..3).map(stored) {
+                match cache.find(&entry.fingerprint, OWN) {
+                    Ok(Some(answer)) => {
+                        assert_eq!(answer, entry, "at {position}");
+                        found += 1;
+                    }
+                    Ok(None) | Err(Trouble::Lost(_)) => {}
+                    Err(Trouble::Damaged) => damaged += 1,
+                }
+            }
+            drop(cache);
+            for log in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(dir.path().join(format!("flipped.db{log}")));
+            }
+        }
+        assert!(found > 500 && damaged > 100, "{found} {damaged}");
+    }
+
+    #[test]
+    fn one_entry_does_not_pass_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        keep(&file(&dir), [stored(1), stored(2)]);
+        let cache = Connection::open(file(&dir)).unwrap();
+        let change = |statement: &str| cache.execute_batch(statement).unwrap();
+        // Each has the other's answer, sum and all.
+        change("UPDATE answers SET fingerprint = zeroblob(rowid)");
+        for (row, entry) in [(1, stored(2)), (2, stored(1))] {
+            let swap = "UPDATE answers SET fingerprint = ?1 WHERE rowid = ?2";
+            let fingerprint = entry.fingerprint;
+            cache
+                .execute(swap, params![fingerprint.as_bytes(), row])
+                .unwrap();
+        }
+        let file = CacheFile::open(&file(&dir)).unwrap();
+        for entry in [stored(1), stored(2)] {
+            let found = file.find(&entry.fingerprint, OWN);
+            assert!(matches!(found, Err(Trouble::Damaged)), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_read_also_where_no_index_can_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        keep(&file(&dir), [stored(1)]);
+        for address in [file(&dir).display().to_string(), immutable(&file(&dir))] {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            let connection = Connection::open_with_flags(address, flags).unwrap();
+            restrain(&connection).unwrap();
+            assert!(is_ours(&connection).unwrap());
+            let read_only = Some("denied".to_owned());
+            let cache = CacheFile {
+                connection,
+                read_only,
+            };
+            let found = cache.find(&stored(1).fingerprint, OWN).unwrap();
+            assert_eq!(found, Some(stored(1)));
+            cache
+                .write(&[Note::Keep(stored(2).into())], OTHER)
+                .unwrap_err();
+        }
+        let odd = Path::new("/a b/ü?#%.db");
+        assert_eq!(immutable(odd), "file:/a%20b/%C3%BC%3F%23%25.db?immutable=1");
+    }
+
+    #[test]
+    fn nothing_that_a_schema_says_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        keep(&file(&dir), [stored(1)]);
+        let harm = "CREATE TABLE harm (done INTEGER);
+             CREATE TRIGGER harmful AFTER INSERT ON answers BEGIN INSERT INTO harm VALUES (1); END;";
+        let stranger = Connection::open(file(&dir)).unwrap();
+        stranger.execute_batch(harm).unwrap();
+        keep(&file(&dir), [stored(2)]);
+        let count = "SELECT count(*) FROM harm";
+        let done: u32 = stranger.query_row(count, [], |r| r.get(0)).unwrap();
+        assert_eq!(done, 0);
+    }
 }

@@ -85,7 +85,8 @@ impl Database {
     ) -> Result<(Vec<Due>, Option<u64>), Error> {
         let which = if wanted.once { FIRST } else { "true" };
         let query = format!(
-            "SELECT {ROW} FROM rows r WHERE r.position > ?1 AND (
+            "SELECT {ROW}, EXISTS (SELECT 1 FROM attempts a WHERE a.row = r.row)
+             FROM rows r WHERE r.position > ?1 AND (
                 SELECT count(*) FROM outcomes o JOIN entries e USING (entry)
                 WHERE o.row = r.row AND e.position IS NOT NULL AND o.repeat <= ?2 AND {FINAL}
              ) < ?3 AND {which} ORDER BY r.position LIMIT ?4"
@@ -99,7 +100,10 @@ impl Database {
             let (number, row) = row(record, columns)?;
             last = Some(row.index);
             let row = Arc::new(row);
-            let (ends, lines) = (self.ends_of(number)?, self.attempts_of(number)?);
+            let (ends, lines) = match record.get(ROW_SUM + 1)? {
+                true => (self.ends_of(number)?, self.attempts_of(number)?),
+                false => Default::default(),
+            };
             for (position, entry) in (0..).zip(&self.entries) {
                 for repeat in 1..=self.repeat {
                     let of =
