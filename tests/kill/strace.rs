@@ -95,9 +95,12 @@ impl Point {
 
     /// What the call was about that the fault hit, if it did.
     pub fn hit(&self, log: &Path) -> Option<Site> {
-        let calls = calls(log);
-        let mut hits = calls.into_iter().filter(|call| call.point == *self);
-        hits.next_back().map(|call| call.site)
+        let is_it = |call: &Call| match self.path {
+            Some(_) => call.point == *self,
+            None => call.point.name == self.name && call.of_all == self.nth,
+        };
+        let hits = calls(log).into_iter().filter(is_it);
+        hits.last().map(|call| call.site)
     }
 }
 
@@ -108,6 +111,8 @@ pub type Site = String;
 #[derive(Debug)]
 pub struct Call {
     pub point: Point,
+    /// The how manieth it is of this name in its thread, whatever its path.
+    of_all: usize,
     pub site: Site,
     /// Whether it is about a file in the output directory, or the directory itself.
     pub output: bool,
@@ -146,14 +151,20 @@ pub fn calls(log: &Path) -> Vec<Call> {
         };
         let counted = counted.filter(|path| !is_random(path));
         let counted = counted.map(|path| path.replacen(&home, "~", 1));
-        let count = counts.entry((thread, name, counted.clone())).or_default();
-        *count += 1;
+        let mut count = |path: &Option<String>| {
+            let count = counts.entry((thread, name, path.clone())).or_default();
+            *count += 1;
+            *count
+        };
+        let of_all = count(&None);
+        let nth = counted.as_ref().map_or(of_all, |_| count(&counted));
         calls.push(Call {
             point: Point {
                 name: name.to_owned(),
-                nth: *count,
+                nth,
                 path: counted,
             },
+            of_all,
             site: format!("{name} {}", short(&path)),
             output,
         });
