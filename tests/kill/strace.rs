@@ -99,8 +99,8 @@ impl Point {
             Some(_) => call.point == *self,
             None => call.point.name == self.name && call.of_all == self.nth,
         };
-        let hits = calls(log).into_iter().filter(is_it);
-        hits.last().map(|call| call.site)
+        let mut hits = calls(log).into_iter().filter(is_it);
+        hits.next_back().map(|call| call.site)
     }
 }
 
