@@ -13,6 +13,7 @@ pub fn check(args: &JobArgs) -> ExitCode {
         set: args.set.clone(),
         out: args.out.clone(),
         limit: args.limit,
+        ..Options::default()
     };
     match load(&args.job, &options) {
         Ok(runner) => {

@@ -83,6 +83,15 @@ struct RunArgs {
     /// Run only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// Start anew: ask every row, whatever was answered before (which is kept as run.db.previous)
+    #[arg(long, conflicts_with_all = ["frozen", "offline"])]
+    fresh: bool,
+    /// Refuse to run if the job or its input is not what was run here before
+    #[arg(long)]
+    frozen: bool,
+    /// Send nothing: answer only from what was stored before; needs no key
+    #[arg(long)]
+    offline: bool,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,

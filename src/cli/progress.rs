@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use tokio_prompt_orchestrator::words::{ErrorClass, Event, Status, Usd};
+use tokio_prompt_orchestrator::words::{Changes, ErrorClass, Event, Status, Usd};
 
 use super::terminal;
 use super::waits::{Waits, Why, seconds};
@@ -79,9 +79,14 @@ impl Progress {
     pub fn on(&self, event: &Event) {
         let mut state = lock(&self.state);
         match event {
-            Event::RunStarted { rows } => {
+            Event::Planned(changes) => self.note(&plan(changes)),
+            Event::RunStarted { rows, done } => {
                 state.rows = *rows;
+                state.done = *done;
                 self.bar.set_length(*rows);
+                self.bar.set_position(*done);
+                // Rows that were done before say nothing about how fast this run is.
+                self.bar.reset_eta();
             }
             Event::RowFinished { status, paid } => {
                 state.done += 1;
@@ -217,6 +222,13 @@ impl Progress {
         }
     }
 
+    /// Prints a line above the bar, or alone.
+    fn note(&self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
     /// Prints a line where there is no bar.
     fn line(&self, text: &str) {
         if !self.quiet && self.bar.is_hidden() {
@@ -248,7 +260,60 @@ impl State {
     }
 }
 
+/// What a run is going to do, before it does it: rows that will be asked and rows that will not.
+fn plan(changes: &Changes) -> String {
+    let mut line = format!(
+        "unchanged {} | changed {} | new {} | removed {} | unknown {}",
+        thousands(changes.unchanged),
+        thousands(changes.changed),
+        thousands(changes.new),
+        thousands(changes.removed),
+        thousands(changes.unknown)
+    );
+    if changes.failed > 0 {
+        let _ = write!(line, " | failed {}", thousands(changes.failed));
+    }
+    line
+}
+
+/// A number as people write it: 981,204.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Nothing is left half done by a panic while one of these locks is held.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_is_one_line() {
+        let changes = Changes {
+            unchanged: 981_204,
+            changed: 12,
+            new: 1_000_040,
+            removed: 3,
+            unknown: 16,
+            ..Changes::default()
+        };
+        let line = "unchanged 981,204 | changed 12 | new 1,000,040 | removed 3 | unknown 16";
+        assert_eq!(plan(&changes), line);
+        let changes = Changes {
+            failed: 999,
+            ..changes
+        };
+        assert_eq!(plan(&changes), format!("{line} | failed 999"));
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio_prompt_orchestrator::{ExitCode, Options, RunError, Runner, Stop, Summary};
+use tokio_prompt_orchestrator::{ExitCode, Interrupt, Options, RunError, Runner, Stop, Summary};
 
 use super::progress::Progress;
 use super::{RunArgs, check, signals, summary, terminal};
@@ -14,6 +14,9 @@ pub fn run(args: &RunArgs) -> ExitCode {
         out: args.out.clone(),
         limit: args.limit,
         set: args.set.clone(),
+        fresh: args.fresh,
+        frozen: args.frozen,
+        offline: args.offline,
     };
     let runner = match check::load(&args.job, &options) {
         Ok(runner) => runner,
@@ -29,16 +32,22 @@ pub fn run(args: &RunArgs) -> ExitCode {
     let dir = runner.plan().output.dir.clone();
     let most = runner.plan().max_failures;
     let started = Instant::now();
-    let ended = runtime.block_on(execute(runner, args.quiet));
-    // What a third signal left behind must not be waited for.
+    let stop = Stop::new();
+    let ended = runtime.block_on(execute(runner, args.quiet, stop.clone()));
+    // What a second signal left behind must not be waited for.
     runtime.shutdown_background();
     let Some(ended) = ended else {
         let kept = dir.join("run.db");
         terminal::err(&format!(
-            "left without results; the answers are in {}",
-            kept.display()
+            "left without results; the answers are in {}; `runner export {}` writes them out, and the same \
+             command again goes on",
+            kept.display(),
+            dir.display()
         ));
-        return ExitCode::Interrupted;
+        return match stop.interrupt() {
+            Some(Interrupt::Terminated) => ExitCode::Terminated,
+            _ => ExitCode::Interrupted,
+        };
     };
     match ended {
         Ok(run) => {
@@ -63,8 +72,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
 }
 
 /// Runs the job; `None` if the user would not even wait for the results.
-async fn execute(runner: Runner, quiet: bool) -> Option<Result<Summary, RunError>> {
-    let stop = Stop::new();
+async fn execute(runner: Runner, quiet: bool, stop: Stop) -> Option<Result<Summary, RunError>> {
     let progress = Arc::new(Progress::new(quiet));
     let shown = Arc::clone(&progress);
     // As a task of its own, for writing the results does not yield.

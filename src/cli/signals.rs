@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first drains, the second gives up what is in flight, the third leaves.
+//! Ctrl-C and SIGTERM: the first drains, the second gives up what is in flight and leaves.
 
 use std::time::Duration;
 
@@ -9,8 +9,11 @@ use super::terminal;
 /// How long requests in flight may take to end after the first signal.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Turns the first signal and the second (or the end of the grace) into stops. Ends at the one after
-/// that: who sends it does not want to wait for the results either.
+/// How long what was answered may take to be stored and published after the second signal.
+const LEAVE: Duration = Duration::from_millis(700);
+
+/// Turns the first signal and the second (or the end of the grace) into stops. Ends soon after the second
+/// one, at once at a third: who sends them does not want to wait for the results either.
 pub async fn obey(stop: Stop) {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -21,12 +24,15 @@ pub async fn obey(stop: Stop) {
     };
     let interrupt = signals.next().await;
     stop.drain(interrupt);
+    let second = tokio::select! {
+        _ = signals.next() => true,
+        () = tokio::time::sleep(GRACE) => false,
+    };
+    stop.abort();
     tokio::select! {
         _ = signals.next() => {}
-        () = tokio::time::sleep(GRACE) => {}
+        () = tokio::time::sleep(LEAVE), if second => {}
     }
-    stop.abort();
-    signals.next().await;
 }
 
 #[cfg(unix)]

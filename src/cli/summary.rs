@@ -177,7 +177,7 @@ fn why(run: &Summary, most: MaxFailures) -> Option<String> {
             "{unanswered} rows have no answer, max_failures allows {most}"
         )),
         _ => Some(format!(
-            "stopped with {unanswered} rows not answered; the answers so far are in the results"
+            "stopped with {unanswered} rows not answered; run the same command again to go on"
         )),
     }
 }

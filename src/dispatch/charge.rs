@@ -35,7 +35,11 @@ pub(super) fn failure(backend: &Backend, request: &Request, error: &CallError) -
     }
 }
 
-fn unknown(backend: &Backend, request: &Request) -> Cost {
+/// What a request costs at most of which nothing is known but that it was sent.
+pub(super) fn unknown(backend: &Backend, request: &Request) -> Cost {
+    if backend.price == Some(Price::FREE) {
+        return Cost::Known(Usd::ZERO);
+    }
     let messages = request.messages.len() as u64;
     let input = request.bytes() as u64 + messages * OVERHEAD_PER_MESSAGE;
     Cost::Unknown {

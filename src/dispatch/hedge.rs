@@ -11,6 +11,7 @@ use super::breaker::Turn;
 use super::lane::{Admission, Lane, Sent};
 use super::pending::Pending;
 use super::stop::Stop;
+use crate::store::Journal;
 use crate::words::{Attempt, AttemptKind, CallError, Completion};
 
 /// How often it is looked whether there is room for a second one.
@@ -63,11 +64,17 @@ pub(super) async fn send(
     pending: &mut Pending,
     after: Option<Duration>,
     stop: &Stop,
+    journal: &Journal,
 ) -> Tried {
-    let kind = pending.kind();
+    let number = pending.next_number();
+    let intent = lane.intent(&pending.request, number, pending.kind());
     let mut second_request = None;
+    let mut second_intent = None;
     let (sent, loser, winner) = {
-        let mut first = pin!(lane.send(admission, &pending.request, kind, stop));
+        let item = pending.item();
+        let send =
+            |admission, intent, request| lane.send(admission, item, intent, request, journal, stop);
+        let mut first = pin!(send(admission, &intent, &pending.request));
         let early = match after {
             Some(after) => tokio::select! {
                 biased;
@@ -100,14 +107,15 @@ pub(super) async fn send(
                 let began = Instant::now();
                 let request = second_request.insert(pending.request.clone());
                 request.attempt += 1;
-                let hedge = AttemptKind::Hedge;
-                let second = pin!(lane.send(admission, request, hedge, stop));
+                let hedge = lane.intent(request, number + 1, AttemptKind::Hedge);
+                let hedge = &*second_intent.insert(hedge);
+                let second = pin!(send(admission, hedge, request));
                 match select(first, second).await {
                     Either::Left((sent, second)) if sent.result.is_ok() => {
                         let loser = match second.now_or_never() {
                             Some(sent) => Other::of(sent),
                             None => (
-                                lane.superseded(&pending.request, hedge, began.elapsed()),
+                                lane.superseded(hedge, &pending.request, began.elapsed()),
                                 None,
                             ),
                         };
@@ -122,7 +130,7 @@ pub(super) async fn send(
                             Some(sent) => Other::of(sent),
                             None => {
                                 let took = began.elapsed() + after.unwrap_or_default();
-                                (lane.superseded(&pending.request, kind, took), None)
+                                (lane.superseded(&intent, &pending.request, took), None)
                             }
                         };
                         (sent, Some(loser), 1)
@@ -153,8 +161,11 @@ pub(super) async fn send(
             .attempts
             .extend([Some(attempt), loser].into_iter().flatten()),
     }
-    if second_request.is_some() {
-        pending.request.attempt += 1;
+    let intents = std::iter::once(intent).chain(second_intent.inspect(|_| {
+        pending.next_number();
+    }));
+    for (intent, attempt) in intents.zip(&pending.attempts[before..]) {
+        journal.ended(pending.item(), intent, attempt.clone()).await;
     }
     Tried {
         attempt: before + winner,

@@ -16,10 +16,11 @@ use super::retry_budget::RetryBudget;
 use super::stop::Stop;
 use super::stopped::Stopped;
 use super::tokens::Accounting;
-use crate::job::Backend;
+use crate::job::{Backend, Identity};
+use crate::store::{Intent, Journal};
 use crate::words::{
-    Attempt, AttemptKind, BackendSeen, CallError, Completion, ErrorClass, MAX_RETRY_AFTER,
-    OrchestratorError, Request, Status,
+    Attempt, AttemptKind, BackendSeen, CallError, Completion, Cost, ErrorClass, Item,
+    MAX_RETRY_AFTER, OrchestratorError, Request, Status, Usd,
 };
 use crate::worker::ModelWorker;
 
@@ -29,6 +30,7 @@ const INVALID_IN_VAIN: u64 = 10;
 /// A backend with all that it takes to ask it.
 pub(super) struct Lane {
     backend: Backend,
+    identity: Identity,
     worker: Arc<dyn ModelWorker>,
     limiter: Arc<Limiter>,
     accounting: Accounting,
@@ -69,6 +71,7 @@ impl Lane {
         max_outage: Duration,
     ) -> Self {
         Self {
+            identity: backend.identity(),
             accounting: Accounting::of(&backend),
             breaker: Breaker::new(max_outage),
             retries: RetryBudget::new(),
@@ -161,14 +164,31 @@ impl Lane {
         })
     }
 
-    /// Makes one attempt, once. Gives it up if the run is aborted.
+    /// An attempt that is about to be made.
+    pub(super) fn intent(&self, request: &Request, number: u32, kind: AttemptKind) -> Intent {
+        Intent {
+            number,
+            backend: Arc::clone(&self.backend.name),
+            kind,
+            fingerprint: self.identity.fingerprint(request),
+            reserved: charge::unknown(&self.backend, request),
+        }
+    }
+
+    /// Makes one attempt, once, after it is in the journal that it is made. Gives it up if the run is
+    /// aborted.
     pub(super) async fn send(
         &self,
         admission: Admission<'_>,
+        item: &Item,
+        intent: &Intent,
         request: &Request,
-        kind: AttemptKind,
+        journal: &Journal,
         stop: &Stop,
     ) -> Sent {
+        if journal.intend(item, intent.clone()).await.is_err() {
+            return self.not_sent(intent, request);
+        }
         let Admission {
             mut permit,
             probe,
@@ -187,7 +207,7 @@ impl Lane {
             () = stop.aborted() => Err(given_up("the run was stopped")),
         };
         let result = result.map_err(|error| sane(error.into_call_error()));
-        let attempt = self.line(request, kind, &result, started.elapsed());
+        let attempt = self.line(intent, request, &result, started.elapsed());
         let error = result.as_ref().err();
         let usage = attempt.usage.as_ref();
         let told = match &result {
@@ -230,12 +250,25 @@ impl Lane {
     /// The ledger's line of an attempt that was given up because another one had answered.
     pub(super) fn superseded(
         &self,
+        intent: &Intent,
         request: &Request,
-        kind: AttemptKind,
         latency: Duration,
     ) -> Attempt {
         let error = given_up("another attempt had answered").into_call_error();
-        self.line(request, kind, &Err(error), latency)
+        self.line(intent, request, &Err(error), latency)
+    }
+
+    /// What comes of an attempt that could not be noted down, and so was not made.
+    fn not_sent(&self, intent: &Intent, request: &Request) -> Sent {
+        let error = given_up("the run store failed").into_call_error();
+        let mut attempt = self.line(intent, request, &Err(error.clone()), Duration::ZERO);
+        attempt.cost = Cost::Known(Usd::ZERO);
+        Sent {
+            attempt,
+            result: Err(error),
+            turn: Turn::None,
+            refused: false,
+        }
     }
 
     /// What was seen of the backend.
@@ -253,8 +286,8 @@ impl Lane {
 
     fn line(
         &self,
+        intent: &Intent,
         request: &Request,
-        kind: AttemptKind,
         result: &Result<Completion, CallError>,
         latency: Duration,
     ) -> Attempt {
@@ -263,9 +296,10 @@ impl Lane {
             Ok(completion) => {
                 let class = Status::of(completion).class();
                 Attempt {
-                    backend: Arc::clone(&self.backend.name),
+                    number: intent.number,
+                    backend: Arc::clone(&intent.backend),
                     model: completion.model.clone().or(asked_for),
-                    kind,
+                    kind: intent.kind,
                     class,
                     error: class.map(|_| describe(completion)),
                     http_status: None,
@@ -276,9 +310,10 @@ impl Lane {
                 }
             }
             Err(error) => Attempt {
-                backend: Arc::clone(&self.backend.name),
+                number: intent.number,
+                backend: Arc::clone(&intent.backend),
                 model: asked_for,
-                kind,
+                kind: intent.kind,
                 class: Some(error.class),
                 error: Some(error.message.clone()),
                 http_status: error.status,

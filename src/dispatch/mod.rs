@@ -40,8 +40,9 @@ use limiter::{Limiter, Patience, Refused};
 use tries::Next;
 
 use crate::job::{Backend, FallbackPolicy, Plan, RetryPolicy};
+use crate::store::Journal;
 use crate::words::{
-    BackendSeen, CallError, Completion, ErrorClass, Event, Item, Outcome, Request, Status,
+    BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome, Request, Status,
 };
 use crate::worker::ModelWorker;
 
@@ -80,6 +81,7 @@ impl Policy {
 pub struct Dispatcher {
     lanes: Vec<Lane>,
     policy: Policy,
+    journal: Journal,
     stop: Stop,
     on_event: OnEvent,
 }
@@ -141,6 +143,7 @@ impl Dispatcher {
     pub fn new(
         backends: Vec<(Backend, Arc<dyn ModelWorker>)>,
         policy: Policy,
+        journal: Journal,
         stop: Stop,
         on_event: OnEvent,
     ) -> Self {
@@ -161,6 +164,7 @@ impl Dispatcher {
         Self {
             lanes: lanes.collect(),
             policy,
+            journal,
             stop,
             on_event,
         }
@@ -183,8 +187,14 @@ impl Dispatcher {
     }
 
     /// An item that is to be asked along a route.
-    pub fn pending(&self, item: Item, request: Request, route: &[usize]) -> Pending {
-        Pending::new(item, request, route, self.policy.retry)
+    pub fn pending(&self, due: Due, request: Request, route: &[usize]) -> Pending {
+        let ended = due.ended;
+        let mut pending = Pending::new(due, request, route, self.policy.retry);
+        let names = route.iter().map(|lane| self.lanes[*lane].name());
+        pending.go_on(ended, |backend| {
+            names.clone().position(|name| **name == *backend)
+        });
+        pending
     }
 
     /// Asks the backends of the item's route in order until one replies. Those that were passed over
@@ -232,7 +242,6 @@ impl Dispatcher {
             let lane = &self.lanes[position];
             if !is_usable(lane) {
                 pending.at += 1;
-                pending.request.attempt = 0;
                 continue;
             }
             if let Some((from, error)) = pending.left.take() {
@@ -276,7 +285,6 @@ impl Dispatcher {
                 break;
             }
             pending.at += 1;
-            pending.request.attempt = 0;
         }
         None
     }
@@ -289,7 +297,7 @@ impl Dispatcher {
                 Ok(admission) => admission,
                 Err(asked) => return asked,
             };
-            pending.request.attempt += 1;
+            pending.request.attempt = pending.made_on(lane.name()) + 1;
             let alone = admission.is_lone_probe();
             let hedge_after = self.policy.hedge_after;
             let Tried {
@@ -298,7 +306,15 @@ impl Dispatcher {
                 turn,
                 refused,
                 other,
-            } = hedge::send(lane, admission, pending, hedge_after, &self.stop).await;
+            } = hedge::send(
+                lane,
+                admission,
+                pending,
+                hedge_after,
+                &self.stop,
+                &self.journal,
+            )
+            .await;
             if let Some(other) = other {
                 self.tell(lane, other.turn, other.refused, &other.error);
                 if other.error.class.stops_backend() || other.turn == Turn::Lost {

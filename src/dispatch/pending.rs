@@ -2,10 +2,11 @@
 
 use tokio::time::Instant;
 
-use super::tries::Tries;
+use super::tries::{Next, Tries};
 use crate::job::RetryPolicy;
 use crate::words::{
-    Answer, Attempt, AttemptKind, Completion, ErrorClass, Item, Outcome, Request, Status,
+    Answer, Attempt, AttemptKind, CallError, Completion, Due, ErrorClass, Item, Outcome, Request,
+    Status,
 };
 
 /// An item that has no outcome yet.
@@ -19,7 +20,11 @@ pub struct Pending {
     pub(super) at: usize,
     /// What was tried on each backend of the route.
     pub(super) tries: Vec<Tries>,
+    /// What was tried in all, runs before this one included.
     pub(super) attempts: Vec<Attempt>,
+    /// How many of these are for a request that is made no more.
+    superseded: usize,
+    last_number: u32,
     /// An answer that the job would rather have from another backend.
     kept: Option<(usize, Completion)>,
     /// Why no backend could even be asked.
@@ -37,18 +42,19 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// An item that nobody has been asked about. The route is not empty.
-    pub fn new(item: Item, mut request: Request, route: &[usize], policy: RetryPolicy) -> Self {
-        request.attempt = 0;
-        let row = item.row.index;
+    /// An item that is due. The route is not empty.
+    pub(super) fn new(due: Due, request: Request, route: &[usize], policy: RetryPolicy) -> Self {
+        let row = due.item.row.index;
         let tries = (0..route.len()).map(|position| Tries::new(policy, row, position));
         Self {
             tries: tries.collect(),
             route: route.to_vec(),
-            item,
+            item: due.item,
             request,
             at: 0,
-            attempts: Vec::new(),
+            attempts: due.attempts,
+            superseded: due.superseded,
+            last_number: due.last_number,
             kept: None,
             unfit: None,
             left: None,
@@ -59,11 +65,40 @@ impl Pending {
         }
     }
 
+    /// Goes on where a run before was cut, whose attempts these are: what was used up is not given again.
+    /// What stopped a backend then may have been mended since. `position`: where in the route a backend of
+    /// this name stands.
+    pub(super) fn go_on(&mut self, cut: usize, position: impl Fn(&str) -> Option<usize>) {
+        for attempt in &self.attempts[cut.min(self.attempts.len())..] {
+            let (Some(at), Some(class)) = (position(&attempt.backend), attempt.class) else {
+                continue;
+            };
+            let error = CallError::new(class, "");
+            match self.tries[at].after(&error, false) {
+                Next::OtherBackend => self.at = at + 1,
+                Next::Retry(_) | Next::Wait => self.at = at,
+                Next::StopBackend | Next::GiveUp => {}
+            }
+        }
+    }
+
+    /// How many attempts were made on a backend.
+    pub(super) fn made_on(&self, backend: &str) -> u32 {
+        let attempts = self.attempts[self.superseded.min(self.attempts.len())..].iter();
+        let on = attempts.filter(|on| *on.backend == *backend);
+        u32::try_from(on.count()).unwrap_or(u32::MAX)
+    }
+
+    /// The number of the next attempt.
+    pub(super) fn next_number(&mut self) -> u32 {
+        self.last_number += 1;
+        self.last_number
+    }
+
     /// Starts over at the front of the route, with one more attempt on each backend.
     pub fn sweep(&mut self) {
         self.sweeps += 1;
         self.at = 0;
-        self.request.attempt = self.request.attempt.max(1);
         self.left = None;
         self.patient = false;
         self.passed_over.clear();

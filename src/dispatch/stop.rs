@@ -45,8 +45,13 @@ impl Stop {
         self.interrupt.get().copied()
     }
 
+    /// Start nothing new, although nobody asked for it.
+    pub fn halt(&self) {
+        self.drain.cancel();
+    }
+
     /// Whether the run is asked to end.
-    pub(super) fn is_draining(&self) -> bool {
+    pub fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }
 

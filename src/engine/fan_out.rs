@@ -10,24 +10,23 @@ use tokio::task::JoinSet;
 
 use super::summary::Ended;
 use crate::dispatch::{Called, Dispatcher, OnEvent, Pending, Stop};
-use crate::input::{InputError, Inputs};
-use crate::job::{Entry, MessageTemplate};
-use crate::words::{Event, Item, Message, Outcome, Request, Row};
+use crate::job::{Entry, MessageTemplate, OnUnknown};
+use crate::store::{Closed, Journal, Reader, StoreError};
+use crate::words::{Columns, Due, Event, Item, Message, Outcome, Request, Status};
 
-/// How many rows are read ahead.
+/// How many rows are read at once, and how many items ahead.
 const READ_AHEAD: usize = 256;
 /// How many items may be put off before they go ahead of new ones: memory must not grow with the job.
 const MAX_PUT_OFF: usize = 2_000;
 /// So many rows must have recovered for each that is left, to believe that its failures pass too.
 const RECOVERED_PER_LATE: u64 = 10;
 
-/// Rows as they are read.
-pub(super) type Rows = mpsc::Receiver<Result<Row, InputError>>;
+/// Items as they are read from the store.
+pub(super) type Dues = mpsc::Receiver<Result<Due, StoreError>>;
 
 /// What it takes to ask items, many at a time.
 pub(super) struct FanOut {
     pub(super) asking: Arc<Asking>,
-    pub(super) repeat: u32,
     pub(super) concurrency: usize,
     pub(super) stop: Stop,
     pub(super) on_event: OnEvent,
@@ -38,13 +37,14 @@ pub(super) struct Asking {
     pub(super) prompt: Vec<MessageTemplate>,
     pub(super) entries: Vec<Entry>,
     pub(super) dispatcher: Dispatcher,
+    pub(super) journal: Journal,
 }
 
 /// What waits for its turn.
 #[derive(Default)]
 struct Queues {
     /// Read, and not asked yet.
-    new: VecDeque<Item>,
+    new: Option<Due>,
     all_read: bool,
     /// Put off for lack of retries, or because everything fails; asked when nothing is new.
     deferred: VecDeque<Pending>,
@@ -63,18 +63,27 @@ struct Queues {
 
 /// What is asked next.
 enum Next {
-    New(Item),
+    New(Box<Due>),
     Again(Box<Pending>),
 }
 
+/// What came of asking an item.
+enum Came {
+    /// It has its outcome, and that is durable.
+    Done { answered: bool, recovered: bool },
+    /// It is put off.
+    Deferred(Pending),
+    /// It may be asked once more at the end.
+    Late(Pending),
+    /// Its outcome could not be stored.
+    Lost,
+}
+
 impl FanOut {
-    /// Asks every row and passes on every outcome; after a stop, passes on the rest as not run.
-    pub(super) async fn run(
-        &self,
-        mut rows: Rows,
-        outcomes: mpsc::Sender<Outcome>,
-    ) -> Result<Ended, InputError> {
-        let mut in_flight: JoinSet<Called> = JoinSet::new();
+    /// Asks every item; each keeps its place among those in flight until its outcome is durable. After a stop
+    /// what was not asked is left as it was.
+    pub(super) async fn run(&self, mut dues: Dues) -> Result<Ended, StoreError> {
+        let mut in_flight: JoinSet<Came> = JoinSet::new();
         let mut queues = Queues::default();
         let mut ended = None;
         let mut failure = None;
@@ -82,13 +91,15 @@ impl FanOut {
         while !in_flight.is_empty() || (ended.is_none() && !queues.are_done()) {
             while ended.is_none() && in_flight.len() < self.concurrency {
                 match queues.next(in_flight.is_empty(), &self.asking.dispatcher) {
-                    Some(Next::New(item)) => {
-                        in_flight.spawn(unharmed(item.clone(), Arc::clone(&self.asking).ask(item)));
+                    Some(Next::New(due)) => {
+                        let item = due.item.clone();
+                        let asked = Arc::clone(&self.asking).ask(*due);
+                        in_flight.spawn(Arc::clone(&self.asking).store(unharmed(item, asked)));
                     }
                     Some(Next::Again(pending)) => {
                         let item = pending.item().clone();
                         let asked = Arc::clone(&self.asking).ask_again(*pending);
-                        in_flight.spawn(unharmed(item, asked));
+                        in_flight.spawn(Arc::clone(&self.asking).store(unharmed(item, asked)));
                     }
                     None => break,
                 }
@@ -107,23 +118,29 @@ impl FanOut {
                     (self.on_event)(Event::DrainStarted { in_flight: in_flight.len() as u64 });
                     ended = Some(Ended::Stopped);
                 }
-                Some(called) = in_flight.join_next() => {
-                    let called = called.expect("a row's task neither panics nor is aborted");
-                    if let Some(outcome) = queues.take_back(called)
-                        && outcomes.send(outcome).await.is_err()
-                    {
-                        // Nothing more can be stored: what is in flight would be paid for in vain.
-                        self.stop.abort();
-                        ended = Some(Ended::Stopped);
+                Some(came) = in_flight.join_next() => {
+                    let came = came.expect("a row's task neither panics nor is aborted");
+                    match queues.take_back(came) {
+                        Ok(None) => {}
+                        Ok(Some(pending)) => {
+                            let given_up = Called::Ended(pending.given_up());
+                            let stored = Arc::clone(&self.asking).store(async { given_up });
+                            in_flight.spawn(stored);
+                        }
+                        Err(Closed) => {
+                            // Nothing more can be stored: what is in flight would be paid for in vain.
+                            self.stop.abort();
+                            ended = Some(Ended::Stopped);
+                        }
                     }
                     let usable = self.asking.dispatcher.usable();
                     if ended.is_none() && !usable && !queues.are_done() {
                         ended = Some(Ended::BackendsDown);
                     }
                 }
-                row = rows.recv(), if wants_rows && in_flight.len() < self.concurrency => {
-                    match row {
-                        Some(Ok(row)) => queues.new.extend(self.items(row)),
+                due = dues.recv(), if wants_rows && in_flight.len() < self.concurrency => {
+                    match due {
+                        Some(Ok(due)) => queues.new = Some(due),
                         Some(Err(error)) => {
                             failure = Some(error);
                             ended = Some(Ended::Stopped);
@@ -133,44 +150,23 @@ impl FanOut {
                 }
             }
         }
-        self.give_up(queues, rows, outcomes).await;
+        self.give_up(queues).await;
         match failure {
             Some(error) => Err(error),
             None => Ok(ended.unwrap_or(Ended::Complete)),
         }
     }
 
-    /// Passes on an outcome for everything that is not asked any more.
-    async fn give_up(&self, queues: Queues, mut rows: Rows, outcomes: mpsc::Sender<Outcome>) {
+    /// Stores how everything ends that was put off and is not asked any more.
+    async fn give_up(&self, queues: Queues) {
         let put_off = queues.deferred.into_iter().chain(queues.late);
-        let put_off = put_off.chain(queues.sweep).map(Pending::given_up);
-        let new = queues.new.into_iter().map(Outcome::not_run);
-        for outcome in put_off.chain(new) {
-            if outcomes.send(outcome).await.is_err() {
+        for pending in put_off.chain(queues.sweep) {
+            let given_up = Called::Ended(pending.given_up());
+            let stored = Arc::clone(&self.asking).store(async { given_up }).await;
+            if matches!(stored, Came::Lost) {
                 return;
             }
         }
-        while let Some(Ok(row)) = rows.recv().await {
-            for item in self.items(row) {
-                if outcomes.send(Outcome::not_run(item)).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Everything that is asked of a row, in the order of the results.
-    fn items(&self, row: Row) -> impl Iterator<Item = Item> + use<> {
-        let (row, repeat) = (Arc::new(row), self.repeat);
-        let entries = 0..self.asking.entries.len() as u32;
-        entries.flat_map(move |entry| {
-            let row = Arc::clone(&row);
-            (0..repeat).map(move |repeat| Item {
-                row: Arc::clone(&row),
-                entry,
-                repeat,
-            })
-        })
     }
 }
 
@@ -183,13 +179,13 @@ impl Queues {
         if let Some(pending) = self.sweep.pop_front() {
             return Some(Next::Again(Box::new(pending)));
         }
-        let no_new = self.new.is_empty() && self.all_read;
+        let no_new = self.new.is_none() && self.all_read;
         if (no_new || self.deferred.len() >= MAX_PUT_OFF)
             && let Some(pending) = self.deferred.pop_front()
         {
             return Some(Next::Again(Box::new(pending)));
         }
-        self.new.pop_front().map(Next::New)
+        self.new.take().map(|due| Next::New(Box::new(due)))
     }
 
     /// Takes the late ones up again, unless that would be in vain: most of those of the last time were,
@@ -212,30 +208,31 @@ impl Queues {
         self.sweep_began = Some(self.swept);
     }
 
-    /// What came back: an outcome, or something for later.
-    fn take_back(&mut self, called: Called) -> Option<Outcome> {
-        match called {
-            Called::Ended(outcome) => {
-                self.answered += u64::from(outcome.answer.is_some());
-                self.recovered += u64::from(outcome.answer.is_some() && outcome.was_failing());
-                return Some(outcome);
+    /// What came back: an end, or something for later. Returns what is to be given up for good.
+    fn take_back(&mut self, came: Came) -> Result<Option<Pending>, Closed> {
+        match came {
+            Came::Done {
+                answered,
+                recovered,
+            } => {
+                self.answered += u64::from(answered);
+                self.recovered += u64::from(recovered);
             }
-            Called::Deferred(pending) => self.deferred.push_back(pending),
+            Came::Deferred(pending) => self.deferred.push_back(pending),
             // There is no end of them, and asking again was in vain.
-            Called::Late(pending) if self.late.len() >= 2 * MAX_PUT_OFF => {
-                return Some(pending.given_up());
-            }
-            Called::Late(pending) => self.late.push(pending),
+            Came::Late(pending) if self.late.len() >= 2 * MAX_PUT_OFF => return Ok(Some(pending)),
+            Came::Late(pending) => self.late.push(pending),
+            Came::Lost => return Err(Closed),
         }
-        None
+        Ok(None)
     }
 
     fn want_rows(&self) -> bool {
-        !self.all_read && self.new.is_empty()
+        !self.all_read && self.new.is_none()
     }
 
     fn only_late_ones(&self) -> bool {
-        self.new.is_empty() && self.all_read && self.deferred.is_empty() && self.sweep.is_empty()
+        self.new.is_none() && self.all_read && self.deferred.is_empty() && self.sweep.is_empty()
     }
 
     fn are_done(&self) -> bool {
@@ -245,7 +242,8 @@ impl Queues {
 
 impl Asking {
     /// One item's whole way.
-    async fn ask(self: Arc<Self>, item: Item) -> Called {
+    async fn ask(self: Arc<Self>, due: Due) -> Called {
+        let item = due.item.clone();
         let route = match self.entries[item.entry as usize].route(&item.row) {
             Ok(Some(route)) => route,
             Ok(None) => {
@@ -259,7 +257,7 @@ impl Asking {
         };
         match render(&self.prompt, &item) {
             Ok(request) => {
-                let pending = self.dispatcher.pending(item, request, route);
+                let pending = self.dispatcher.pending(due, request, route);
                 self.dispatcher.call(pending).await
             }
             Err(error) => Called::Ended(Outcome::unsendable(item, error)),
@@ -269,6 +267,28 @@ impl Asking {
     /// The rest of the way of an item that was put off.
     async fn ask_again(self: Arc<Self>, pending: Pending) -> Called {
         self.dispatcher.call(pending).await
+    }
+
+    /// Stores what came of asking an item, if that is its end.
+    async fn store(self: Arc<Self>, asked: impl Future<Output = Called>) -> Came {
+        let outcome = match asked.await {
+            Called::Deferred(pending) => return Came::Deferred(pending),
+            Called::Late(pending) => return Came::Late(pending),
+            Called::Ended(outcome) => outcome,
+        };
+        let answered = outcome.answer.is_some();
+        let done = Came::Done {
+            answered,
+            recovered: answered && outcome.was_failing(),
+        };
+        // What was never asked is none the wiser for it.
+        if outcome.status == Status::NotRun {
+            return done;
+        }
+        match self.journal.outcome(outcome).await {
+            Ok(()) => done,
+            Err(Closed) => Came::Lost,
+        }
     }
 }
 
@@ -282,7 +302,7 @@ async fn unharmed(item: Item, asked: impl Future<Output = Called>) -> Called {
 }
 
 /// The request of an item.
-fn render(prompt: &[MessageTemplate], item: &Item) -> Result<Request, String> {
+pub(super) fn render(prompt: &[MessageTemplate], item: &Item) -> Result<Request, String> {
     let mut messages = Vec::with_capacity(prompt.len());
     for message in prompt {
         let content = message
@@ -308,13 +328,29 @@ fn render(prompt: &[MessageTemplate], item: &Item) -> Result<Request, String> {
     Ok(request)
 }
 
-/// Reads rows on a thread of its own, a bounded number ahead. The thread ends when nobody listens.
-pub(super) fn read_ahead(inputs: Arc<Inputs>) -> Rows {
+/// Reads what is due from the store on a thread of its own, a bounded number ahead. The thread ends when
+/// nobody listens.
+pub(super) fn read_ahead(reader: Reader, columns: Arc<Columns>, on_unknown: OnUnknown) -> Dues {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     tokio::task::spawn_blocking(move || {
-        for row in inputs.rows() {
-            if sender.blocking_send(row).is_err() {
-                break;
+        let mut after = None;
+        loop {
+            // A page at a time, so that no long read keeps the log from being copied into the database.
+            let (dues, last) = match reader.due(&columns, after, READ_AHEAD, on_unknown) {
+                Ok(page) => page,
+                Err(error) => {
+                    let _ = sender.blocking_send(Err(error));
+                    return;
+                }
+            };
+            for due in dues {
+                if sender.blocking_send(Ok(due)).is_err() {
+                    return;
+                }
+            }
+            match last {
+                Some(_) => after = last,
+                None => return,
             }
         }
     });

@@ -6,6 +6,7 @@
 //! Nothing is printed here: what happens is told as [`Event`](crate::words::Event)s.
 
 mod fan_out;
+mod resume;
 mod run;
 mod runner;
 #[cfg(test)]

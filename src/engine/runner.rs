@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::run;
+use super::run::Run;
 use super::summary::{RunError, Summary};
 use crate::dispatch::Stop;
 use crate::input::Inputs;
@@ -22,6 +22,12 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// At most the first so many rows.
     pub limit: Option<u64>,
+    /// Start anew: the store of the runs before is set aside.
+    pub fresh: bool,
+    /// Refuse to run if the job or its input is not what the store knows.
+    pub frozen: bool,
+    /// Send nothing: answer only from the store. No key is needed then.
+    pub offline: bool,
 }
 
 /// A job whose every problem was looked for and none found.
@@ -42,6 +48,7 @@ pub struct Options {
 pub struct Runner {
     plan: Plan,
     inputs: Inputs,
+    options: Options,
     workers: HashMap<String, Arc<dyn ModelWorker>>,
 }
 
@@ -55,6 +62,7 @@ impl Runner {
             columns: columns.as_ref(),
             env: &|name| std::env::var(name).ok(),
             today: jiff::Zoned::now().date(),
+            sends: !options.offline,
         };
         let mut plan = job.resolve(&surroundings, found)?;
         let mut inputs = inputs.expect("a scan without a problem yields inputs");
@@ -69,6 +77,7 @@ impl Runner {
         Ok(Self {
             plan,
             inputs,
+            options: options.clone(),
             workers: HashMap::new(),
         })
     }
@@ -104,8 +113,19 @@ impl Runner {
         stop: Stop,
         on_event: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Summary, RunError> {
-        let workers = self.live()?;
-        run::run(self.plan, self.inputs, workers, stop, Arc::new(on_event)).await
+        let workers = match self.options.offline {
+            true => Vec::new(),
+            false => self.live()?,
+        };
+        let run = Run {
+            plan: self.plan,
+            inputs: self.inputs,
+            options: self.options,
+            workers,
+            stop,
+            on_event: Arc::new(on_event),
+        };
+        run.run().await
     }
 
     /// The worker of each backend.

@@ -7,6 +7,7 @@ use crate::input::InputError;
 use crate::job::MaxFailures;
 use crate::output::{OutputError, Report};
 use crate::store::StoreError;
+use crate::words::Changes;
 
 /// The exit codes of the `runner` command: the one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,20 @@ pub enum RunError {
     /// The input cannot be read on.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// Something changed since the last run, and the run was to be refused then.
+    #[error(
+        "{dir} is frozen, and the job is not what was run there: {} changed, {} removed, {} unseen rows",
+        changes.changed, changes.removed, changes.unseen
+    )]
+    Frozen {
+        /// The directory.
+        dir: PathBuf,
+        /// What changed.
+        changes: Changes,
+    },
+    /// The run was stopped before anything was asked.
+    #[error("stopped before anything was sent")]
+    Stopped(Option<Interrupt>),
     /// The run store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,9 +103,12 @@ impl RunError {
     /// The exit code that says so.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            RunError::NoWorker { .. } => ExitCode::Usage,
+            RunError::NoWorker { .. } | RunError::Frozen { .. } => ExitCode::Usage,
             RunError::Input(_) => ExitCode::Unexpected,
+            RunError::Stopped(Some(Interrupt::Terminated)) => ExitCode::Terminated,
+            RunError::Stopped(_) => ExitCode::Interrupted,
             RunError::Store(StoreError::Locked { .. }) => ExitCode::Locked,
+            RunError::Store(StoreError::OtherJob { .. }) => ExitCode::Usage,
             RunError::Store(_) | RunError::Output(_) => ExitCode::Storage,
         }
     }

@@ -1,8 +1,11 @@
 //! A CSV file that was found sound, read as rows.
 
 use std::fs::Metadata;
+#[cfg(unix)]
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use csv::ByteRecord;
 
@@ -20,11 +23,15 @@ pub(super) struct CsvFile {
     pub(super) positions: Vec<usize>,
 }
 
-/// What tells that a file is still the same.
+/// What tells that a file is still the same. Not when its inode changed last: a link made or removed
+/// elsewhere changes that too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
     length: u64,
-    modified: Option<std::time::SystemTime>,
+    modified: Option<SystemTime>,
+    /// Its device and inode: another file may have the name, with the same length and time.
+    #[cfg(unix)]
+    file: (u64, u64),
 }
 
 impl Stamp {
@@ -33,6 +40,8 @@ impl Stamp {
         Self {
             length: metadata.len(),
             modified: metadata.modified().ok(),
+            #[cfg(unix)]
+            file: (metadata.dev(), metadata.ino()),
         }
     }
 }
@@ -43,7 +52,7 @@ impl CsvFile {
         (&self.found.path, &self.found.name)
     }
 
-    /// The rows of the file in order; their indexes are still 0.
+    /// The rows of the file in order; their indexes and keys are still to come.
     pub(super) fn rows<'a>(
         &'a self,
         columns: &'a Arc<Columns>,
@@ -120,19 +129,16 @@ impl CsvFile {
         // The scan found every record sound, so a bad one means that the file is another now.
         let cells = cells.filter(|_| record.len() == self.positions.len());
         let cells = cells.ok_or_else(|| self.changed_error())?;
-        let (id, key) = match id {
-            Some(column) => (cells[column].clone(), Row::key_of_id(&cells[column])),
-            None => {
-                let key = Row::key_of_content(Digest::of(&cells), 0);
-                (format!("{}:{number}", self.found.name), key)
-            }
+        let id = match id {
+            Some(column) => cells[column].clone(),
+            None => format!("{}:{number}", self.found.name),
         };
         Ok(Row {
             index: 0,
             id,
             columns: Arc::clone(columns),
             cells,
-            key,
+            key: Digest::default(),
         })
     }
 

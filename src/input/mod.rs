@@ -3,15 +3,19 @@
 //! What this folder promises: every file is read twice and never held. [`Inputs::scan`] reads all of it
 //! before anything is spent and finds every problem at once (encoding, ragged records, headers, ids);
 //! [`Inputs::rows`] reads it again, record by record, in order. A file that changes in between is an
-//! error, not a different result. Cells are the bytes of the file, unquoted and otherwise untouched.
+//! error, not a different result. What a row is known by does not depend on where it stands. Cells are the
+//! bytes of the file, unquoted and otherwise untouched.
 
 mod bytes;
+mod contents;
 mod csv_file;
 mod files;
 mod header;
 mod ids;
 mod scan;
 mod take;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,9 +23,10 @@ use std::sync::Arc;
 use crate::job::{InputPlan, Problem};
 use crate::words::{Columns, Row};
 
+use contents::{Contents, Repeated};
 use csv_file::CsvFile;
 use ids::Ids;
-use scan::Records;
+use scan::{Records, Told};
 use take::Selection;
 
 /// The inputs of a job, scanned and found sound.
@@ -30,6 +35,7 @@ pub struct Inputs {
     columns: Arc<Columns>,
     entries: Vec<Entry>,
     rows: u64,
+    repeated: Repeated,
     first: Option<Arc<Row>>,
 }
 
@@ -86,6 +92,7 @@ impl Inputs {
                         .map(|entry| entry.selection.rows())
                         .sum(),
                     entries: scan.entries,
+                    repeated: scan.contents.repeated(),
                     first: None,
                 };
                 let first = inputs.rows().next().and_then(Result::ok);
@@ -126,19 +133,26 @@ impl Inputs {
             .find_map(CsvFile::changed)
     }
 
-    /// The rows, in order. Ends after the first error.
+    /// The rows, in order, each time from the first. Ends after the first error.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row, InputError>> + Send + '_ {
         let mut index = 0;
+        let mut occurrences = self.repeated.count();
         let mut failed = false;
         self.entries
             .iter()
-            .flat_map(|entry| entry.rows(&self.columns))
-            .map(move |row| {
-                row.map(|mut row| {
-                    row.index = index;
-                    index += 1;
-                    row
-                })
+            .flat_map(|entry| entry.rows(&self.columns).map(|row| (row, entry.id)))
+            .map(move |(row, id)| {
+                let mut row = row?;
+                row.index = index;
+                index += 1;
+                row.key = match id {
+                    Some(column) => Row::key_of_id(&row.cells[column]),
+                    None => {
+                        let content = row.content();
+                        Row::key_of_content(content, occurrences.before(content))
+                    }
+                };
+                Ok(row)
             })
             .take_while(move |row| !std::mem::replace(&mut failed, row.is_err()))
             .take(usize::try_from(self.rows).unwrap_or(usize::MAX))
@@ -165,6 +179,7 @@ struct Scan {
     columns: Option<Arc<Columns>>,
     entries: Vec<Entry>,
     ids: Ids,
+    contents: Contents,
 }
 
 impl Scan {
@@ -196,8 +211,11 @@ impl Scan {
                     }
                 }
             }
-            let ids = id.map(|position| (position, &mut self.ids));
-            let (file, found) = open.scan(left, ids, problems);
+            let told = match id {
+                Some(column) => Told::ById(column, &mut self.ids),
+                None => Told::ByContent(&mut self.contents),
+            };
+            let (file, found) = open.scan(left, told, problems);
             records += found;
             files.push(file);
         }

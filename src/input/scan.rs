@@ -7,6 +7,7 @@ use std::sync::Arc;
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::bytes::{BUFFER, CsvReader, first_line, place, reader};
+use super::contents::Contents;
 use super::csv_file::{CsvFile, Stamp};
 use super::files::Found;
 use super::header::{column_names, not_text, positions};
@@ -16,6 +17,14 @@ use crate::words::Columns;
 
 /// How many problems of one file are shown before the rest is only counted.
 pub(super) const MAX_PROBLEMS: usize = 10;
+
+/// What tells the rows of a file from each other, and what was seen of it so far.
+pub(super) enum Told<'a> {
+    /// The ids in this column.
+    ById(usize, &'a mut Ids),
+    /// All their cells.
+    ByContent(&'a mut Contents),
+}
 
 /// A file that is being scanned: its header is read and sound.
 pub(super) struct Records {
@@ -85,7 +94,7 @@ impl Records {
     pub(super) fn scan(
         mut self,
         most: u64,
-        mut ids: Option<(usize, &mut Ids)>,
+        mut told: Told<'_>,
         problems: &mut Vec<Problem>,
     ) -> (CsvFile, u64) {
         let mut record = ByteRecord::new();
@@ -112,15 +121,13 @@ impl Records {
                     break;
                 }
             }
-            let id = ids.as_ref().map(|(column, _)| self.positions[*column]);
-            let problem = match self.problem(&record, id) {
-                None => {
-                    if let (Some((_, ids)), Some(position)) = (&mut ids, id) {
-                        ids.add(&String::from_utf8_lossy(&record[position]));
-                    }
-                    continue;
-                }
-                Some(problem) => problem,
+            let id = match told {
+                Told::ById(column, _) => Some(self.positions[column]),
+                Told::ByContent(_) => None,
+            };
+            let Some(problem) = self.problem(&record, id) else {
+                self.note(&record, &mut told);
+                continue;
             };
             unsound += 1;
             if unsound <= MAX_PROBLEMS {
@@ -139,10 +146,23 @@ impl Records {
             stamp: self.stamp,
             positions: self.positions,
         };
-        if let Some((column, ids)) = ids {
+        if let Told::ById(column, ids) = told {
             ids.add_file(file.clone(), column);
         }
         (file, records)
+    }
+
+    /// Takes note of a record that is sound.
+    fn note(&self, record: &ByteRecord, told: &mut Told<'_>) {
+        match told {
+            Told::ById(column, ids) => {
+                ids.add(&String::from_utf8_lossy(&record[self.positions[*column]]));
+            }
+            Told::ByContent(contents) => {
+                let cell = |column: usize| &record[self.positions[column]];
+                contents.add(self.columns.content(cell));
+            }
+        }
     }
 
     /// What is wrong with a record, if anything.

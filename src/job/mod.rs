@@ -9,6 +9,7 @@ mod backend;
 mod body;
 mod declared;
 mod decode;
+mod fingerprint;
 mod limits;
 mod order;
 mod parameters;
@@ -29,10 +30,12 @@ mod yaml;
 
 pub use body::{BodyPart, HttpBody};
 pub use declared::{HttpBackend, HttpPointers};
+pub use fingerprint::{Identity, asked, messages};
 pub use plan::{
-    AnthropicApi, Backend, BackendKind, ENTRY_COLUMN, EchoFailure, EchoScript, EchoUsage,
-    InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OpenAiApi, OutputFormat,
-    OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, Server, Take, VllmApi,
+    AnthropicApi, Backend, BackendKind, Durability, ENTRY_COLUMN, EchoFailure, EchoScript,
+    EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown, OpenAiApi,
+    OutputFormat, OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, Server, Take,
+    VllmApi,
 };
 pub use problem::{Place, Problem, Problems};
 pub use read::Job;

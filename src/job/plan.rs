@@ -38,6 +38,10 @@ pub struct Plan {
     pub concurrency: usize,
     /// How many rows may end without an answer.
     pub max_failures: MaxFailures,
+    /// What a stored answer survives.
+    pub durability: Durability,
+    /// What is done about rows whose request was sent by a runner that was killed.
+    pub on_unknown: OnUnknown,
     /// Where and how results are written.
     pub output: OutputPlan,
 }
@@ -301,6 +305,27 @@ impl Default for RetryPolicy {
             max_outage: Duration::from_secs(15 * 60),
         }
     }
+}
+
+/// What a stored answer survives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The loss of power: every commit is on the disk before anything follows from it.
+    #[default]
+    Full,
+    /// The end of the process, however it comes; a loss of power may take the last commits.
+    Process,
+}
+
+/// What is done about rows that were sent when a runner was killed, so that nobody knows whether they were
+/// answered and billed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// They are asked again.
+    #[default]
+    Resend,
+    /// They are left without an answer.
+    Skip,
 }
 
 /// How many rows may end without an answer before the run counts as failed.

@@ -27,6 +27,8 @@ pub struct Surroundings<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// The day on which prices are looked up.
     pub today: Date,
+    /// Whether anything may be sent; if not, no key is needed.
+    pub sends: bool,
 }
 
 impl Job {
@@ -113,6 +115,8 @@ impl Job {
                 Some(most) => most.value,
                 None => MaxFailures::Rows(0),
             },
+            durability: value(self.keys.durability.as_ref()),
+            on_unknown: value(self.keys.on_unknown.as_ref()),
             output,
         })
     }
@@ -277,6 +281,11 @@ impl Job {
         problems.dedup();
         Problems(problems)
     }
+}
+
+/// What was written, or the default.
+fn value<T: Copy + Default>(written: Option<&At<T>>) -> T {
+    written.map(|at| at.value).unwrap_or_default()
 }
 
 fn take(keys: &InputKeys) -> Take {

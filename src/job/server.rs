@@ -193,7 +193,7 @@ pub fn variable(
         return None;
     }
     let set = (context.around.env)(name).is_some_and(|value| !value.trim().is_empty());
-    if context.used && !set {
+    if context.used && context.around.sends && !set {
         let problem = place.problem(format!("the environment variable {name} is not set"));
         problems.push(problem.help(format!("set it before the run: export {name}=...")));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Problem;
 use super::decode::{Decode, List, Named, Share, Texts, keys, one_of, percent, wrong};
 use super::order::{FallbackOn, Names};
-use super::plan::{MaxFailures, OutputFormat};
+use super::plan::{Durability, MaxFailures, OnUnknown, OutputFormat};
 use super::yaml::{Node, Value};
 use crate::words::{Rate, Role};
 
@@ -42,6 +42,10 @@ keys! {
         concurrency: usize,
         /// How many rows (or `1%`) may end without an answer before the run fails; default: 0.
         max_failures: MaxFailures,
+        /// What a stored answer survives; default: full.
+        durability: Durability,
+        /// What is done about rows whose request was sent by a runner that was killed; default: resend.
+        on_unknown: OnUnknown,
         /// The default of the backends' `timeout`.
         timeout: Duration,
         /// Where and how results are written.
@@ -371,6 +375,20 @@ impl Decode for Role {
 impl Decode for OutputFormat {
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
         let names = [("csv", OutputFormat::Csv), ("jsonl", OutputFormat::Jsonl)];
+        one_of(node, &names, problems)
+    }
+}
+
+impl Decode for Durability {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let names = [("full", Durability::Full), ("process", Durability::Process)];
+        one_of(node, &names, problems)
+    }
+}
+
+impl Decode for OnUnknown {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let names = [("resend", OnUnknown::Resend), ("skip", OnUnknown::Skip)];
         one_of(node, &names, problems)
     }
 }

@@ -81,6 +81,12 @@ impl Results {
     }
 }
 
+/// Removes what runners that were killed have left half-written in a directory. Its lock must be held.
+pub fn remove_leftovers(dir: &Path) {
+    let names = [csv::NAME, jsonl::NAME, report_json::NAME, markdown::NAME];
+    publish::remove_leftovers(dir, &names);
+}
+
 /// Writes `report.json` and `report.md`. Returns their paths.
 pub fn publish_report(
     dir: &Path,

@@ -10,6 +10,21 @@ use super::OutputError;
 
 const BUFFER: usize = 1 << 16;
 
+/// Removes what runners that were killed have left half-written.
+pub(super) fn remove_leftovers(dir: &Path, names: &[&str]) {
+    let leftover = |name: &str| {
+        let mut starts = names.iter().map(|name| format!(".{name}."));
+        starts.any(|start| name.starts_with(&start))
+    };
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && leftover(&entry.file_name().to_string_lossy()) {
+            // It is in nobody's way; the next run tries again.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// A file that is written beside its place, readable by its owner alone; removed unless published.
 pub(super) struct Pending {
     file: BufWriter<NamedTempFile>,

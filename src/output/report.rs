@@ -29,6 +29,10 @@ pub struct Report {
     pub by_kind: BTreeMap<AttemptKind, (u64, Spent)>,
     /// How many attempts failed, by class.
     pub by_class: BTreeMap<ErrorClass, u64>,
+    /// Attempts whose end is not known, because a runner was killed, and that no line of the results shows.
+    pub interrupted: u64,
+    /// What was paid for rows and entries of the matrix that are not in the job any more.
+    pub removed: Spent,
     /// Rows that were answered by a later backend of the route than the first.
     pub fell_back: u64,
     /// The first row of each class of failure: its id and what went wrong.
@@ -87,6 +91,18 @@ pub struct BackendLine {
     pub unbounded: u64,
 }
 
+impl BackendLine {
+    fn add_possible(&mut self, cost: Cost) {
+        match cost {
+            Cost::Unknown {
+                at_most: Some(amount),
+            } => self.possibly_billed += amount,
+            Cost::Unknown { at_most: None } => self.unbounded += 1,
+            Cost::Known(_) | Cost::Unpriced => {}
+        }
+    }
+}
+
 /// What one entry of the matrix came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryLine {
@@ -136,6 +152,8 @@ impl Report {
             by_model: BTreeMap::new(),
             by_kind: BTreeMap::new(),
             by_class: BTreeMap::new(),
+            interrupted: 0,
+            removed: Spent::default(),
             fell_back: 0,
             seen: Vec::new(),
             stated: HashMap::new(),
@@ -190,6 +208,26 @@ impl Report {
         }
     }
 
+    /// Adds an attempt on the way of a row whose end is not known, because a runner was killed. No line of
+    /// the results shows it.
+    pub fn add_interrupted(&mut self, attempt: &Attempt) {
+        self.interrupted += 1;
+        let line = self.by_backend.entry(attempt.backend.to_string());
+        line.or_default().add_possible(attempt.cost);
+    }
+
+    /// Adds an attempt for a row, or an entry of the matrix, that is not in the job any more. It was paid for
+    /// all the same, but no line of the results shows it.
+    pub fn add_outside(&mut self, attempt: &Attempt, ended: bool) {
+        match ended {
+            true => {
+                self.removed.add(attempt.cost);
+                self.add_attempt(attempt);
+            }
+            false => self.add_interrupted(attempt),
+        }
+    }
+
     fn add_attempt(&mut self, attempt: &Attempt) {
         let line = self
             .by_backend
@@ -205,13 +243,7 @@ impl Report {
             None => line.unreported += u64::from(attempt.class.is_none()),
         }
         line.spent.add(attempt.cost);
-        match attempt.cost {
-            Cost::Unknown {
-                at_most: Some(amount),
-            } => line.possibly_billed += amount,
-            Cost::Unknown { at_most: None } => line.unbounded += 1,
-            Cost::Known(_) | Cost::Unpriced => {}
-        }
+        line.add_possible(attempt.cost);
         let model = attempt.model.as_deref().unwrap_or("(not named)");
         self.by_model
             .entry(model.to_owned())
@@ -303,6 +335,7 @@ mod tests {
 
     fn attempt(backend: &str, kind: AttemptKind, milliseconds: u64) -> Attempt {
         Attempt {
+            number: 1,
             backend: backend.into(),
             model: None,
             kind,

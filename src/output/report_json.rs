@@ -44,6 +44,7 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
             "by_backend": amounts(by_backend),
             "by_model": amounts(by_model),
             "by_kind": amounts(by_kind),
+            "removed_rows_usd": amount(report.removed),
             "unpriced_attempts": total.spent.unpriced,
             "unbounded_attempts": total.unbounded,
         },
@@ -130,6 +131,7 @@ fn attempts(report: &Report, total: &BackendLine) -> Value {
     json!({
         "total": total.attempts,
         "failed": total.failed,
+        "interrupted": report.interrupted,
         "by_kind": by_kind,
         "by_class": by_class,
         "by_backend": by_backend,

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ErrorClass, Status, Usd};
+use super::{Changes, ErrorClass, Status, Usd};
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// The job was compared with the store; nothing has been sent yet.
+    Planned(Changes),
     /// Rows are about to be asked.
     RunStarted {
-        /// How many rows the job has.
+        /// How many rows the job has, each counted once for each entry of the matrix and repeat.
         rows: u64,
+        /// How many of them are done already.
+        done: u64,
     },
     /// An attempt failed and the same backend will be asked again.
     AttemptFailedWillRetry {

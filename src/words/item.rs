@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Row;
+use super::{Attempt, Row};
 
 /// A row, asked of one entry of the matrix, for the nth time. Each has exactly one outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,34 @@ impl Item {
             row,
             entry: 0,
             repeat: 0,
+        }
+    }
+}
+
+/// An item that has to be asked, and what was tried before in this run directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Due {
+    /// The item.
+    pub item: Item,
+    /// Every attempt so far whose end is known, in order.
+    pub attempts: Vec<Attempt>,
+    /// The highest number of an attempt so far, known end or not; 0 without any.
+    pub last_number: u32,
+    /// How many of the attempts belong to a request that was answered, and that the job makes no more.
+    pub superseded: usize,
+    /// How many of them belong to ways that came to their end; the others to one that was cut.
+    pub ended: usize,
+}
+
+impl Due {
+    /// An item that was never asked.
+    pub fn new(item: Item) -> Self {
+        Self {
+            item,
+            attempts: Vec::new(),
+            last_number: 0,
+            superseded: 0,
+            ended: 0,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! once; whatever it costs is exact integer money ([`Usd`]); whatever happens is an [`Event`].
 
 mod allowance;
+mod changes;
 mod completion;
 mod digest;
 mod error;
@@ -19,11 +20,12 @@ mod row;
 mod sampling;
 
 pub use allowance::{Allowance, Allowances, Load};
+pub use changes::Changes;
 pub use completion::{Completion, FinishReason, Usage};
 pub use digest::Digest;
 pub use error::{CallError, ErrorClass, MAX_RETRY_AFTER, OrchestratorError};
 pub use event::Event;
-pub use item::Item;
+pub use item::{Due, Item};
 pub use limits_seen::{BackendSeen, LimitSource, LimitsSeen};
 pub use money::{Cost, Price, Rate, Rates, Usd};
 pub use outcome::{Answer, Attempt, AttemptKind, Outcome, Status};

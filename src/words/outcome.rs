@@ -62,6 +62,20 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
+    /// Whether a row that ended so is done: it has what the model had to say, and asking again would only
+    /// buy it again.
+    pub fn is_final(self) -> bool {
+        match self {
+            Status::Answered
+            | Status::Truncated
+            | Status::Refused
+            | Status::Filtered
+            | Status::Invalid
+            | Status::Empty => true,
+            Status::Failed | Status::SkippedBudget | Status::NotRun => false,
+        }
+    }
+
     /// What a reply that was understood means for its row.
     pub fn of(completion: &Completion) -> Status {
         match &completion.finish_reason {
@@ -127,6 +141,9 @@ impl AttemptKind {
 /// One request that was made for a row: a line of the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
+    /// Its number among the item's attempts over all runs, counted from 1. Attempts whose end is not known
+    /// have a number too, so that these may skip.
+    pub number: u32,
     /// The backend's name in the job.
     pub backend: Arc<str>,
     /// The model that answered, else the one that was asked for, where either is known.
@@ -147,6 +164,13 @@ pub struct Attempt {
     pub cost: Cost,
     /// From sending to the end of the reply, or to the failure.
     pub latency: Duration,
+}
+
+impl Attempt {
+    /// Whether it brought what the model had to say, whole or not.
+    pub fn is_reply(&self) -> bool {
+        matches!(self.class, None | Some(ErrorClass::Flagged))
+    }
 }
 
 /// What the model said, for the row's result line.

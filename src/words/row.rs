@@ -10,6 +10,8 @@ use super::Digest;
 pub struct Columns {
     names: Vec<String>,
     positions: HashMap<String, usize>,
+    /// The positions in the order of the names.
+    by_name: Vec<usize>,
 }
 
 impl Columns {
@@ -20,7 +22,13 @@ impl Columns {
         for (position, name) in names.iter().enumerate() {
             positions.entry(name.clone()).or_insert(position);
         }
-        Self { names, positions }
+        let mut by_name: Vec<usize> = (0..names.len()).collect();
+        by_name.sort_by_key(|position| &names[*position]);
+        Self {
+            names,
+            positions,
+            by_name,
+        }
     }
 
     /// The names, in file order.
@@ -31,6 +39,11 @@ impl Columns {
     /// Where the column of this name stands, counted from 0.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.positions.get(name).copied()
+    }
+
+    /// What these cells hold, given by position. The same in whatever order the columns stand.
+    pub fn content<C: AsRef<[u8]>>(&self, cell: impl Fn(usize) -> C) -> Digest {
+        Digest::of(self.by_name.iter().map(|position| cell(*position)))
     }
 }
 
@@ -61,9 +74,9 @@ impl Row {
         Digest::of([&b"content"[..], content.as_ref(), &occurrence.to_le_bytes()])
     }
 
-    /// What its cells hold.
+    /// What its cells hold, in whatever order the columns stand.
     pub fn content(&self) -> Digest {
-        Digest::of(&self.cells)
+        self.columns.content(|position| &self.cells[position])
     }
 
     /// The cell of this column.

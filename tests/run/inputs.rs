@@ -536,6 +536,50 @@ error: the run would write over its input out/results.csv
         .says("2 of 2 rows answered");
 }
 
+#[cfg(unix)]
+#[test]
+fn an_input_that_is_a_link_to_an_output_is_not_written_over_either() {
+    let scratch = Scratch::new();
+    scratch.rows(2).job(ECHO);
+    scratch.run(0);
+    let results = scratch.path().join("out/results.csv");
+    let before = fs::read(&results).unwrap();
+    std::os::unix::fs::symlink("out/results.csv", scratch.path().join("link.csv")).unwrap();
+    std::os::unix::fs::symlink("out", scratch.path().join("folder")).unwrap();
+    for input in ["link.csv", "folder/results.csv"] {
+        let set = format!("inputs={input}");
+        let ran = scratch
+            .runner(&["job.yaml", "--set", &set, "--set", "output.prefix=again_"])
+            .exits(2);
+        ran.says(&format!("the run would write over its input {input}"));
+        assert_eq!(fs::read(&results).unwrap(), before);
+    }
+}
+
+/// Outputs are put in their place whole, so what stood there is unlinked and not written into.
+#[cfg(unix)]
+#[test]
+fn an_output_that_is_a_link_to_an_input_is_replaced_and_the_input_is_kept() {
+    for name in ["results.csv", "results.jsonl", "report.json", "report.md"] {
+        for symbolic in [false, true] {
+            let scratch = Scratch::new();
+            scratch.rows(2).write("out/notes.txt", "").job(ECHO);
+            let input = scratch.path().join("rows.csv");
+            let output = scratch.path().join("out").join(name);
+            let before = fs::read(&input).unwrap();
+            match symbolic {
+                true => std::os::unix::fs::symlink("../rows.csv", &output).unwrap(),
+                false => fs::hard_link(&input, &output).unwrap(),
+            }
+            let (_, published) = scratch.run(0);
+            assert_eq!(published.answers(), ["row 1", "row 2"]);
+            assert_eq!(fs::read(&input).unwrap(), before, "{name}");
+            assert!(!fs::symlink_metadata(&output).unwrap().is_symlink());
+            assert_ne!(fs::read(&output).unwrap(), before, "{name}");
+        }
+    }
+}
+
 #[test]
 fn equal_rows_are_each_asked() {
     let scratch = Scratch::new();

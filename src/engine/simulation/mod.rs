@@ -7,22 +7,25 @@ mod order;
 mod properties;
 mod server;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::fan_out::{Asking, FanOut, Rows};
+use super::fan_out::{Asking, Dues, FanOut};
 use super::summary::Ended;
 use crate::dispatch::{Dispatcher, Policy, Stop};
 use crate::job::{
     Backend, BackendKind, Entry, FallbackPolicy, Limits, MessageTemplate, OpenAiApi, RetryPolicy,
     Rule,
 };
+use crate::store::{Journal, Record};
 use crate::template::Template;
 use crate::words::{
-    BackendSeen, Columns, Digest, Event, Outcome, Price, Provider, Role, Row, Sampling, Status,
+    BackendSeen, Columns, Digest, Due, Event, Item, Outcome, Price, Provider, Role, Row, Sampling,
+    Status,
 };
 use crate::worker::ModelWorker;
 
@@ -88,37 +91,35 @@ impl Job {
     }
 
     async fn run(self) -> Ran {
-        let rows = self.rows;
-        let (fan_out, mut told) = self.fan_out();
-        let (outcomes, mut ended_rows) = mpsc::channel(64);
-        let collected = tokio::spawn(async move {
-            let mut all = Vec::new();
-            while let Some(outcome) = ended_rows.recv().await {
-                all.push(outcome);
-            }
-            all
-        });
+        let items = items(self.rows, self.entries.len() as u32, self.repeat);
+        let (journal, records) = Journal::new(64);
+        let stored = tokio::spawn(store(records));
+        let (fan_out, mut told) = self.fan_out(journal);
         let began = Instant::now();
-        let ended = fan_out.run(read(rows), outcomes).await.unwrap();
+        let ended = fan_out.run(read(items.clone())).await.unwrap();
         let took = began.elapsed();
-        let mut outcomes: Vec<Outcome> = collected.await.unwrap();
-        outcomes.sort_by_key(|outcome| {
-            let item = &outcome.item;
-            (item.row.index, item.entry, item.repeat)
-        });
         let dispatcher = &fan_out.asking.dispatcher;
+        let (seen, usable) = (dispatcher.seen(), dispatcher.usable());
+        drop(fan_out);
+        let mut stored = stored.await.unwrap();
+        let outcomes = items.into_iter().map(|item| {
+            let outcome = stored.remove(&(item.row.index, item.entry, item.repeat));
+            outcome.unwrap_or_else(|| Outcome::not_run(item))
+        });
+        let outcomes = outcomes.collect();
+        assert!(stored.is_empty(), "an outcome was stored for nobody");
         Ran {
             outcomes,
             ended,
             took,
-            seen: dispatcher.seen(),
-            usable: dispatcher.usable(),
+            seen,
+            usable,
             events: std::iter::from_fn(|| told.try_recv().ok()).collect(),
         }
     }
 
     /// The live run, and what it will tell.
-    fn fan_out(self) -> (FanOut, mpsc::UnboundedReceiver<Event>) {
+    fn fan_out(self, journal: Journal) -> (FanOut, mpsc::UnboundedReceiver<Event>) {
         let (events, told) = mpsc::unbounded_channel();
         let workers = self
             .servers
@@ -136,6 +137,7 @@ impl Job {
         let dispatcher = Dispatcher::new(
             self.backends.into_iter().zip(workers).collect(),
             policy,
+            journal.clone(),
             self.stop.clone(),
             on_event.clone(),
         );
@@ -151,8 +153,8 @@ impl Job {
                 }],
                 entries: entries.collect(),
                 dispatcher,
+                journal,
             }),
-            repeat: self.repeat,
             concurrency: self.concurrency,
             stop: self.stop,
             on_event,
@@ -161,25 +163,68 @@ impl Job {
     }
 }
 
-/// So many rows.
-fn read(rows: u64) -> Rows {
+/// Everything that is asked of so many rows, in the order of the results.
+fn items(rows: u64, entries: u32, repeat: u32) -> Vec<Item> {
+    let columns = Arc::new(Columns::new(vec!["text".to_owned()]));
+    let row = |index: u64| {
+        let row = Arc::new(Row {
+            index,
+            id: index.to_string(),
+            columns: Arc::clone(&columns),
+            cells: vec!["a row of forty bytes, that is ten tokens".to_owned()],
+            key: Digest::default(),
+        });
+        (0..entries).flat_map(move |entry| {
+            let row = Arc::clone(&row);
+            (0..repeat).map(move |repeat| Item {
+                row: Arc::clone(&row),
+                entry,
+                repeat,
+            })
+        })
+    };
+    (0..rows).flat_map(row).collect()
+}
+
+/// The items as they come out of a store.
+fn read(items: Vec<Item>) -> Dues {
     let (sender, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
-        let columns = Arc::new(Columns::new(vec!["text".to_owned()]));
-        for index in 0..rows {
-            let row = Row {
-                index,
-                id: index.to_string(),
-                columns: Arc::clone(&columns),
-                cells: vec!["a row of forty bytes, that is ten tokens".to_owned()],
-                key: Digest::default(),
-            };
-            if sender.send(Ok(row)).await.is_err() {
+        for item in items {
+            if sender.send(Ok(Due::new(item))).await.is_err() {
                 break;
             }
         }
     });
     receiver
+}
+
+/// A store in memory, which takes no time; fails if an attempt ends that was not noted down before, or if an
+/// item ends twice.
+async fn store(mut records: mpsc::Receiver<Record>) -> HashMap<(u64, u32, u32), Outcome> {
+    let key = |item: &Item| (item.row.index, item.entry, item.repeat);
+    let (mut outcomes, mut begun) = (HashMap::new(), HashSet::new());
+    while let Some(record) = records.recv().await {
+        match record {
+            Record::Intent(item, intent, durable) => {
+                assert!(begun.insert((key(&item), intent.number)), "{intent:?}");
+                let _ = durable.send(());
+            }
+            Record::Ended(item, intent, attempt) => {
+                assert!(begun.contains(&(key(&item), intent.number)), "{intent:?}");
+                assert_eq!(attempt.number, intent.number);
+            }
+            Record::Outcome(outcome, durable) => {
+                for attempt in &outcome.attempts {
+                    assert!(begun.contains(&(key(&outcome.item), attempt.number)));
+                }
+                let twice = outcomes.insert(key(&outcome.item), outcome);
+                assert!(twice.is_none(), "{twice:?}");
+                let _ = durable.send(());
+            }
+        }
+    }
+    outcomes
 }
 
 impl Ran {

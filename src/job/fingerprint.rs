@@ -1,0 +1,146 @@
+//! What tells whether two requests are the same: everything that the answer may depend on, and nothing else.
+//!
+//! Limits, timeouts, prices, keys, retries and outputs are not part of it, nor is a backend's name.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::declared::HttpBackend;
+use super::plan::{Backend, BackendKind, EchoScript, Plan, Server};
+use crate::template::Extras;
+use crate::words::{Digest, Request, Sampling};
+
+/// Raised when the same job would ask something else.
+const VERSION: &str = "1";
+
+/// What a backend adds to a request.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    digest: Digest,
+    per_row: PerRow,
+}
+
+/// What a backend makes of a row besides the prompt.
+#[derive(Debug, Clone)]
+enum PerRow {
+    Nothing,
+    Reply(Arc<EchoScript>),
+    Body(Arc<HttpBackend>),
+}
+
+impl Backend {
+    /// What it adds to a request.
+    pub fn identity(&self) -> Identity {
+        let of = |kind: &str, api: String, server: &Server| {
+            json!({
+                "kind": kind, "api": api, "url": server.url, "model": server.model,
+                "sampling": sampling(&server.sampling),
+            })
+        };
+        let mut per_row = PerRow::Nothing;
+        let written = match &self.kind {
+            BackendKind::Echo(script) => {
+                if script.reply.is_some() {
+                    per_row = PerRow::Reply(Arc::new(script.clone()));
+                }
+                json!({ "kind": "echo", "model": script.model })
+            }
+            BackendKind::OpenAi(api, server) => of("openai", format!("{api:?}"), server),
+            BackendKind::Anthropic(api, server) => of("anthropic", format!("{api:?}"), server),
+            BackendKind::LlamaCpp(api, server) => of("llama_cpp", format!("{api:?}"), server),
+            BackendKind::Vllm(api, server) => of("vllm", format!("{api:?}"), server),
+            BackendKind::Http(http) => {
+                per_row = PerRow::Body(Arc::new((**http).clone()));
+                let pointers = &http.pointers;
+                json!({
+                    "kind": "http", "url": http.url, "headers": http.headers,
+                    // Where the answer is read from: another place in the reply is another answer.
+                    "text": pointers.text, "finish_reason": pointers.finish_reason,
+                    "error": pointers.error,
+                })
+            }
+            BackendKind::Custom => json!({ "kind": "custom", "name": &*self.name }),
+        };
+        Identity {
+            digest: Digest::of([VERSION, &written.to_string()]),
+            per_row,
+        }
+    }
+}
+
+impl Identity {
+    /// The fingerprint of a request on this backend.
+    pub fn fingerprint(&self, request: &Request) -> Digest {
+        let repeat = request.repeat.to_le_bytes();
+        let (messages, per_row) = (messages(request), self.per_row(request));
+        Digest::of([
+            self.digest.as_ref(),
+            messages.as_ref(),
+            per_row.as_bytes(),
+            &repeat,
+        ])
+    }
+
+    /// What the backend makes of the row besides the prompt. What cannot be rendered is never sent.
+    pub fn per_row(&self, request: &Request) -> String {
+        let rendered = match (&self.per_row, &request.row) {
+            (PerRow::Nothing, _) => Ok(String::new()),
+            (PerRow::Body(http), _) => http.body(request).map(|body| body.to_string()),
+            (PerRow::Reply(script), row) => match (&script.reply, row) {
+                (Some(reply), Some(row)) => {
+                    reply.render_with(row, &Extras::default().with("prompt", request.last_turn()))
+                }
+                _ => Ok(String::new()),
+            },
+        };
+        rendered.unwrap_or_else(|error| error.message)
+    }
+}
+
+/// What a request says.
+pub fn messages(request: &Request) -> Digest {
+    let parts = request.messages.iter();
+    Digest::of(parts.flat_map(|message| [message.role.as_str(), &message.content]))
+}
+
+/// What everything that the job asks depends on, but for the rows. Two jobs with another digest may still ask
+/// the same; with the same one they do, of rows that are the same.
+pub fn asked(plan: &Plan) -> Digest {
+    let Plan {
+        prompt,
+        entries,
+        backends,
+        columns,
+        ..
+    } = plan;
+    let kinds: Vec<_> = backends.iter().map(|b| (&b.name, &b.kind)).collect();
+    let names = columns.names();
+    let version = env!("CARGO_PKG_VERSION");
+    Digest::of([
+        VERSION,
+        version,
+        &format!("{prompt:?}{entries:?}{kinds:?}{names:?}"),
+    ])
+}
+
+/// Every parameter, with an explicit null where it is not sent.
+fn sampling(sampling: &Sampling) -> serde_json::Value {
+    let Sampling {
+        max_tokens,
+        temperature,
+        top_p,
+        top_k,
+        min_p,
+        stop,
+        seed,
+        frequency_penalty,
+        presence_penalty,
+        reasoning_effort,
+    } = sampling;
+    json!({
+        "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k,
+        "min_p": min_p, "stop": stop, "seed": seed, "frequency_penalty": frequency_penalty,
+        "presence_penalty": presence_penalty, "reasoning_effort": reasoning_effort,
+    })
+}

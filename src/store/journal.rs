@@ -1,0 +1,80 @@
+//! The way into the store while a run writes to it.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::words::{Attempt, AttemptKind, Cost, Digest, Item, Outcome};
+
+/// An attempt that is about to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Intent {
+    /// Its number among the item's attempts over all runs, counted from 1.
+    pub number: u32,
+    /// The backend's name in the job.
+    pub backend: Arc<str>,
+    /// Why it is made.
+    pub kind: AttemptKind,
+    /// What it asks: equal where the same would be asked again.
+    pub fingerprint: Digest,
+    /// What it costs at most, should its end never be known.
+    pub reserved: Cost,
+}
+
+/// A line for the store. What waits for its durability is told by the sender that comes with it.
+#[derive(Debug)]
+pub enum Record {
+    /// An attempt that is made as soon as this is durable.
+    Intent(Item, Intent, oneshot::Sender<()>),
+    /// The end of an attempt.
+    Ended(Item, Intent, Attempt),
+    /// The end of an item.
+    Outcome(Outcome, oneshot::Sender<()>),
+}
+
+/// The store takes nothing any more: its writer has failed, and says why when it is finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed;
+
+/// Where a run notes down what it does, before it does it. Clones share the queue, which is full when the
+/// disk is slower than the run.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    queue: mpsc::Sender<Record>,
+}
+
+impl Journal {
+    /// A journal, and where its records come out.
+    pub fn new(capacity: usize) -> (Self, mpsc::Receiver<Record>) {
+        let (queue, records) = mpsc::channel(capacity);
+        (Self { queue }, records)
+    }
+
+    /// Notes down that an attempt is made; when it returns, that is durable.
+    pub async fn intend(&self, item: &Item, intent: Intent) -> Result<(), Closed> {
+        self.durable(|durable| Record::Intent(item.clone(), intent, durable))
+            .await
+    }
+
+    /// Notes down how an attempt ended. It is durable before whatever is noted down later.
+    pub async fn ended(&self, item: &Item, intent: Intent, attempt: Attempt) {
+        let record = Record::Ended(item.clone(), intent, attempt);
+        // A closed journal shows when the item's outcome is to be stored.
+        let _ = self.queue.send(record).await;
+    }
+
+    /// Stores an item's end; when it returns, that is durable.
+    pub async fn outcome(&self, outcome: Outcome) -> Result<(), Closed> {
+        self.durable(|durable| Record::Outcome(outcome, durable))
+            .await
+    }
+
+    async fn durable(
+        &self,
+        record: impl FnOnce(oneshot::Sender<()>) -> Record,
+    ) -> Result<(), Closed> {
+        let (durable, done) = oneshot::channel();
+        self.queue.send(record(durable)).await.map_err(|_| Closed)?;
+        done.await.map_err(|_| Closed)
+    }
+}

@@ -1,0 +1,167 @@
+//! From words to the lines of the tables and back. A line carries a sum over its columns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
+use rusqlite::{Error, Row as Record, Statement};
+
+use crate::words::{Attempt, AttemptKind, Cost, Digest, ErrorClass, Usage, Usd};
+
+/// Binds the columns that have no part in the sum, those that do, and the sum; runs the statement.
+pub(super) fn put(
+    statement: &mut Statement<'_>,
+    free: &[&dyn ToSql],
+    summed: &[&dyn ToSql],
+) -> Result<(), Error> {
+    let mut sum = Sum::default();
+    let all = free.iter().map(|value| (value, false));
+    let all = all.chain(summed.iter().map(|value| (value, true)));
+    for (position, (value, counts)) in (1..).zip(all) {
+        let value = value.to_sql()?;
+        if counts {
+            sum.add(match &value {
+                ToSqlOutput::Borrowed(value) => *value,
+                ToSqlOutput::Owned(value) => ValueRef::from(value),
+                _ => unreachable!("only plain values are bound"),
+            });
+        }
+        statement.raw_bind_parameter(position, value)?;
+    }
+    statement.raw_bind_parameter(free.len() + summed.len() + 1, sum.value())?;
+    statement.raw_execute().map(drop)
+}
+
+/// Makes sure that the columns from one on, up to the sum's, are as they were stored.
+pub(super) fn check(record: &Record<'_>, from: usize, sum: usize) -> Result<(), Error> {
+    let mut found = Sum::default();
+    for column in from..sum {
+        found.add(record.get_ref(column)?);
+    }
+    match record.get::<_, i64>(sum)? == found.value() {
+        true => Ok(()),
+        false => Err(unreadable(
+            sum,
+            "the line is damaged or was edited: its sum is another",
+        )),
+    }
+}
+
+/// What a line's columns come to.
+#[derive(Default)]
+struct Sum(Vec<u8>);
+
+impl Sum {
+    fn add(&mut self, value: ValueRef<'_>) {
+        let (tag, bytes): (u8, &[u8]) = match &value {
+            ValueRef::Null => (0, &[]),
+            ValueRef::Integer(number) => (1, &number.to_le_bytes()),
+            ValueRef::Real(number) => (2, &number.to_le_bytes()),
+            ValueRef::Text(text) => (3, text),
+            ValueRef::Blob(bytes) => (4, bytes),
+        };
+        self.0.push(tag);
+        self.0.extend((bytes.len() as u64).to_le_bytes());
+        self.0.extend(bytes);
+    }
+
+    fn value(&self) -> i64 {
+        let digest = Digest::of([&self.0]);
+        let mut start = [0; 8];
+        start.copy_from_slice(&digest.as_bytes()[..8]);
+        i64::from_le_bytes(start)
+    }
+}
+
+/// The columns of `attempts` that [`attempt`] reads, from `row` on; the sum is the last one.
+pub(super) const ATTEMPT: &str = "a.row, a.entry, a.repeat, a.attempt, a.backend, a.kind, a.fingerprint, \
+     a.model, a.class, a.error, a.http_status, a.request_id, a.usage, a.cost, a.cost_usd, a.latency_us, \
+     a.run, a.sum";
+/// How many they are.
+const ATTEMPT_COLUMNS: usize = 18;
+
+/// A line of the ledger, and whether its end is known.
+pub(super) struct Line {
+    pub(super) row: i64,
+    pub(super) entry: u32,
+    pub(super) repeat: u32,
+    pub(super) attempt: Attempt,
+    pub(super) ended: bool,
+}
+
+/// Reads [`ATTEMPT`] from this column on.
+pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
+    check(record, from, from + ATTEMPT_COLUMNS - 1)?;
+    let at = |column: usize| from + column;
+    let kind: String = record.get(at(5))?;
+    let class: Option<String> = record.get(at(8))?;
+    let usage: Option<String> = record.get(at(12))?;
+    let cost: String = record.get(at(13))?;
+    let amount: Option<String> = record.get(at(14))?;
+    let amount = amount
+        .map(|text| text.parse::<Usd>().map_err(|_| unknown(at(14), &text)))
+        .transpose()?;
+    let latency: Option<u64> = record.get(at(15))?;
+    let class = class
+        .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(at(8), &name)))
+        .transpose()?;
+    Ok(Line {
+        row: record.get(at(0))?,
+        entry: record.get(at(1))?,
+        repeat: record.get(at(2))?,
+        ended: latency.is_some(),
+        attempt: Attempt {
+            number: record.get(at(3))?,
+            backend: Arc::from(record.get::<_, String>(at(4))?),
+            kind: AttemptKind::from_name(&kind).ok_or_else(|| unknown(at(5), &kind))?,
+            model: record.get(at(7))?,
+            class,
+            error: record.get(at(9))?,
+            http_status: record.get(at(10))?,
+            request_id: record.get(at(11))?,
+            usage: usage.map(|_| json::<Usage>(record, at(12))).transpose()?,
+            cost: match (cost.as_str(), amount) {
+                ("known", Some(amount)) => Cost::Known(amount),
+                ("unknown", at_most) => Cost::Unknown { at_most },
+                ("unpriced", None) => Cost::Unpriced,
+                _ => return Err(unknown(at(13), &cost)),
+            },
+            latency: Duration::from_micros(latency.unwrap_or_default()),
+        },
+    })
+}
+
+/// A cost as the columns `cost` and `cost_usd`.
+pub(super) fn cost(cost: Cost) -> (&'static str, Option<String>) {
+    let (cost, amount) = match cost {
+        Cost::Known(amount) => ("known", Some(amount)),
+        Cost::Unknown { at_most } => ("unknown", at_most),
+        Cost::Unpriced => ("unpriced", None),
+    };
+    (cost, amount.map(|amount| amount.to_string()))
+}
+
+/// A digest from its 16 bytes.
+pub(super) fn digest(record: &Record<'_>, column: usize) -> Result<Digest, Error> {
+    let bytes = record.get_ref(column)?.as_blob().unwrap_or_default();
+    Digest::from_bytes(bytes).ok_or_else(|| unreadable(column, "it is no digest"))
+}
+
+/// A column that holds JSON.
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    record: &Record<'_>,
+    column: usize,
+) -> Result<T, Error> {
+    let text: String = record.get(column)?;
+    serde_json::from_str(&text)
+        .map_err(|error| Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+/// The error of a word that this version does not know.
+pub(super) fn unknown(column: usize, text: &str) -> Error {
+    unreadable(column, &format!("`{text}` is not known to this version"))
+}
+
+fn unreadable(column: usize, message: &str) -> Error {
+    Error::FromSqlConversionFailure(column, Type::Text, message.into())
+}

@@ -1,0 +1,361 @@
+//! The tables of `run.db`, and the only folder that names the database.
+//!
+//! They are documented for users in `docs/store.md`. A line's `sum` is over its other columns (but for
+//! those that may change by themselves), so that one that was damaged or edited is noticed when it is read.
+
+mod lines;
+mod read;
+mod register;
+mod write;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::StoreError;
+use super::watch::Watch;
+use crate::job::Durability;
+
+pub use read::{Outside, Stored};
+pub use register::{Asked, Register, Registered};
+pub use rusqlite::Error;
+pub(super) use write::is_full;
+
+pub(super) const NAME: &str = "run.db";
+const PREVIOUS: &str = "run.db.previous";
+const WAL: &str = "-wal";
+const SHM: &str = "-shm";
+/// Raised whenever the tables change.
+const FORMAT: &str = "3";
+/// Earlier ones lose commits where a checkpoint meets a writer (<https://sqlite.org/wal.html>, section 11).
+const LEAST_SQLITE: i32 = 3_051_003;
+/// How long a reader may keep the writer waiting, or the other way round.
+const BUSY: Duration = Duration::from_secs(60);
+
+const TABLES: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    CREATE TABLE runs (
+        run INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, exit_code INTEGER,
+        process INTEGER NOT NULL, version TEXT NOT NULL, rows INTEGER NOT NULL,
+        settings TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE entries (
+        entry INTEGER PRIMARY KEY, position INTEGER UNIQUE, name TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE rows (
+        row INTEGER PRIMARY KEY, position INTEGER UNIQUE, request BLOB NOT NULL,
+        key BLOB NOT NULL, content BLOB NOT NULL, id TEXT NOT NULL, cells TEXT NOT NULL,
+        sum INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE outcomes (
+        row INTEGER NOT NULL, entry INTEGER NOT NULL, repeat INTEGER NOT NULL,
+        run INTEGER NOT NULL, status TEXT NOT NULL, answer TEXT, finish_reason TEXT, error TEXT,
+        answered_by INTEGER, sum INTEGER NOT NULL,
+        PRIMARY KEY (row, entry, repeat)
+    ) STRICT;
+    CREATE TABLE superseded (
+        row INTEGER NOT NULL, entry INTEGER NOT NULL, repeat INTEGER NOT NULL,
+        run INTEGER NOT NULL, status TEXT NOT NULL, answer TEXT, finish_reason TEXT, error TEXT,
+        answered_by INTEGER, sum INTEGER NOT NULL,
+        PRIMARY KEY (row, entry, repeat, answered_by)
+    ) STRICT;
+    CREATE TABLE attempts (
+        sent_at INTEGER NOT NULL,
+        row INTEGER NOT NULL, entry INTEGER NOT NULL, repeat INTEGER NOT NULL,
+        attempt INTEGER NOT NULL, backend TEXT NOT NULL, kind TEXT NOT NULL,
+        fingerprint BLOB NOT NULL, model TEXT, class TEXT, error TEXT, http_status INTEGER,
+        request_id TEXT, usage TEXT, cost TEXT NOT NULL, cost_usd TEXT, latency_us INTEGER,
+        run INTEGER NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (row, entry, repeat, attempt)
+    ) STRICT, WITHOUT ROWID;";
+
+/// Rows that need not be asked again.
+const FINAL: &str = "status NOT IN ('failed', 'skipped_budget', 'not_run')";
+
+/// An open `run.db`.
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    path: PathBuf,
+    durability: Durability,
+    watch: Watch,
+    /// The number of the run that writes to it; 0 for none.
+    run: i64,
+    /// The stored number of each entry of the matrix, by its position in the job.
+    entries: Vec<u32>,
+    /// How often each row is asked of each entry.
+    repeat: u32,
+    /// Whether it was there before.
+    existed: bool,
+}
+
+impl Database {
+    /// Opens the store of a directory for writing, or makes an empty one where there is none.
+    pub(super) fn open(dir: &Path, job: &str, durability: Durability) -> Result<Self, StoreError> {
+        let path = dir.join(NAME);
+        private_file(&path).map_err(|source| StoreError::Io {
+            doing: "open",
+            path: path.clone(),
+            source,
+        })?;
+        let failed = |source| StoreError::database("open", &path, source);
+        let connection = Connection::open(&path).map_err(failed)?;
+        check_settings(&connection, &path, durability)?;
+        // A runner that was killed early may have left a file without tables.
+        let existed = has_tables(&connection).map_err(failed)?;
+        if existed {
+            check_format(&connection, &path)?;
+        } else {
+            create(&connection, job).map_err(failed)?;
+        }
+        let mut database = Self::over(connection, path, durability, existed)?;
+        database.watch = Watch::over(&database.path).map_err(|source| StoreError::Io {
+            doing: "look at",
+            path: database.path.clone(),
+            source,
+        })?;
+        Ok(database)
+    }
+
+    /// Opens the store of a directory for reading only, whoever writes to it.
+    pub(super) fn open_to_read(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(NAME);
+        if let Err(source) = std::fs::metadata(&path) {
+            return Err(StoreError::Io {
+                doing: "read",
+                path,
+                source,
+            });
+        }
+        let failed = |source| StoreError::database("open", &path, source);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        connection.busy_timeout(BUSY).map_err(failed)?;
+        check_format(&connection, &path)?;
+        Self::over(connection, path, Durability::Full, true)
+    }
+
+    /// Sets the store of the runs before aside.
+    pub(super) fn set_aside(dir: &Path) -> Result<(), StoreError> {
+        set_aside(dir)
+    }
+
+    fn over(
+        connection: Connection,
+        path: PathBuf,
+        durability: Durability,
+        existed: bool,
+    ) -> Result<Self, StoreError> {
+        let mut database = Self {
+            connection,
+            path,
+            durability,
+            watch: Watch::default(),
+            run: 0,
+            entries: Vec::new(),
+            repeat: 1,
+            existed,
+        };
+        database.load_shape()?;
+        Ok(database)
+    }
+
+    /// Reads what the last registration said of entries and repeats.
+    fn load_shape(&mut self) -> Result<(), StoreError> {
+        let read = || -> Result<(Vec<u32>, u32), Error> {
+            let query = "SELECT entry FROM entries WHERE position IS NOT NULL ORDER BY position";
+            let mut entries = self.connection.prepare(query)?;
+            let entries = entries.query_map([], |record| record.get(0))?;
+            let repeat = meta(&self.connection, "repeat")?;
+            let repeat = repeat.and_then(|text| text.parse().ok()).unwrap_or(1);
+            Ok((entries.collect::<Result<_, _>>()?, repeat))
+        };
+        (self.entries, self.repeat) = read().map_err(|source| self.failed("read", source))?;
+        Ok(())
+    }
+
+    /// Another connection to the same database, for reading while this one writes.
+    pub(super) fn reader(&self) -> Result<Self, StoreError> {
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let mut reader = Self::open_to_read(dir)?;
+        reader.run = self.run;
+        Ok(reader)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it was there before this process opened it.
+    pub(super) fn existed(&self) -> bool {
+        self.existed
+    }
+
+    /// A fact about the job: `job`, `columns`, …
+    pub(super) fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
+        meta(&self.connection, key).map_err(|source| self.failed("read", source))
+    }
+
+    /// Notes down that a run begins, and with which settings.
+    pub(super) fn begin_run(&mut self, settings: &str, rows: u64) -> Result<(), StoreError> {
+        let begun = self.connection.execute(
+            "INSERT INTO runs (started, process, version, rows, settings) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                now(),
+                std::process::id(),
+                env!("CARGO_PKG_VERSION"),
+                rows,
+                settings
+            ],
+        );
+        begun.map_err(|source| self.failed("write to", source))?;
+        self.run = self.connection.last_insert_rowid();
+        Ok(())
+    }
+
+    /// Notes down how the run ended.
+    pub(super) fn end_run(&mut self, exit_code: u8, settings: &str) -> Result<(), StoreError> {
+        let ended = self.connection.execute(
+            "UPDATE runs SET ended = ?1, exit_code = ?2, settings = ?3 WHERE run = ?4",
+            params![now(), exit_code, settings, self.run],
+        );
+        ended.map_err(|source| self.failed("write to", source))?;
+        Ok(())
+    }
+
+    fn failed(&self, doing: &'static str, source: Error) -> StoreError {
+        StoreError::database(doing, &self.path, source)
+    }
+}
+
+/// The time as `2026-11-23T03:41:28Z`, for people.
+fn now() -> String {
+    let now = jiff::Timestamp::now();
+    let second = jiff::Unit::Second;
+    now.round(second).unwrap_or(now).to_string()
+}
+
+fn meta(connection: &Connection, key: &str) -> Result<Option<String>, Error> {
+    let mut query = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
+    query.query_row([key], |record| record.get(0)).optional()
+}
+
+fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), Error> {
+    let query = "INSERT OR REPLACE INTO meta VALUES (?1, ?2)";
+    connection
+        .prepare_cached(query)?
+        .execute([key, value])
+        .map(drop)
+}
+
+/// Makes sure that the promises of the store hold: the linked library is sound and the log really is
+/// written ahead.
+fn check_settings(
+    connection: &Connection,
+    path: &Path,
+    durability: Durability,
+) -> Result<(), StoreError> {
+    let linked = rusqlite::version_number();
+    if linked < LEAST_SQLITE {
+        let version = rusqlite::version().to_owned();
+        return Err(StoreError::OldSqlite { version });
+    }
+    let set = || -> Result<String, Error> {
+        connection.busy_timeout(BUSY)?;
+        let synchronous = match durability {
+            Durability::Full => "FULL",
+            Durability::Process => "NORMAL",
+        };
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        // On macOS a plain fsync does not reach the disk.
+        connection.pragma_update(None, "fullfsync", durability == Durability::Full)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        let wal = "PRAGMA journal_mode = WAL";
+        connection.query_row(wal, [], |record| record.get(0))
+    };
+    let mode = set().map_err(|source| StoreError::database("open", path, source))?;
+    match mode.as_str() {
+        "wal" => Ok(()),
+        _ => Err(StoreError::NoLog {
+            path: path.to_owned(),
+            mode,
+        }),
+    }
+}
+
+/// Whether this version can read the tables.
+fn check_format(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let format = meta(connection, "format");
+    match format.map_err(|source| StoreError::database("read", path, source))? {
+        Some(format) if format == FORMAT => Ok(()),
+        other => Err(StoreError::Format {
+            path: path.to_owned(),
+            format: other.unwrap_or_else(|| "unknown".to_owned()),
+            ours: FORMAT,
+        }),
+    }
+}
+
+fn has_tables(connection: &Connection) -> Result<bool, Error> {
+    let query = "SELECT count(*) FROM sqlite_schema";
+    let tables: u32 = connection.query_row(query, [], |record| record.get(0))?;
+    Ok(tables > 0)
+}
+
+fn create(connection: &Connection, job: &str) -> Result<(), Error> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(TABLES)?;
+    for (key, value) in [("format", FORMAT), ("job", job)] {
+        set_meta(&transaction, key, value)?;
+    }
+    transaction.commit()
+}
+
+/// Renames the store of the runs before and its log, which may hold committed rows if that run was
+/// killed. The log follows its database: if this is interrupted between the two, the next start finds
+/// the log alone and moves it to where the database went.
+fn set_aside(dir: &Path) -> Result<(), StoreError> {
+    let there = |name: &str| dir.join(name);
+    let moves = || -> std::io::Result<()> {
+        if there(NAME).try_exists()? {
+            ignore_missing(std::fs::remove_file(there(&format!("{PREVIOUS}{WAL}"))))?;
+            std::fs::rename(there(NAME), there(PREVIOUS))?;
+        }
+        let log = format!("{NAME}{WAL}");
+        ignore_missing(std::fs::rename(
+            there(&log),
+            there(&format!("{PREVIOUS}{WAL}")),
+        ))?;
+        // The index of a log is made anew from the log.
+        ignore_missing(std::fs::remove_file(there(&format!("{NAME}{SHM}"))))
+    };
+    moves().map_err(|source| StoreError::Io {
+        doing: "set aside",
+        path: there(NAME),
+        source,
+    })
+}
+
+fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes an empty file that only its owner can read, unless there is one; SQLite gives its log the same
+/// rights.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    // A planted link would have this process write into another file.
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}

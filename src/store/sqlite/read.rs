@@ -1,0 +1,360 @@
+//! What comes out again: items that are due, and every item's end in the order of the results.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rusqlite::{Error, Row as Record, Rows, params};
+
+use super::lines::{ATTEMPT, Line, attempt, check, digest, json, unknown};
+use super::{Database, FINAL, StoreError};
+use crate::job::OnUnknown;
+use crate::words::{
+    Answer, Attempt, Columns, Cost, Due, ErrorClass, FinishReason, Item, Outcome, Row, Status,
+};
+
+/// The columns that [`row`] reads; the sum is the last one.
+const ROW: &str = "r.position, r.row, r.key, r.content, r.id, r.cells, r.sum";
+const ROW_SUM: usize = 6;
+
+/// The columns that [`end`] reads; the sum is the last one.
+const OUTCOME: &str = "o.row, o.entry, o.repeat, o.run, o.status, o.answer, o.finish_reason, o.error, \
+     o.answered_by, o.sum";
+const OUTCOME_SUM: usize = 9;
+
+/// An item's end as it was stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// How it ended, with every attempt whose end is known.
+    pub outcome: Outcome,
+    /// Attempts on the way there whose end is not known, because a runner was killed: they may have been
+    /// billed.
+    pub interrupted: Vec<Attempt>,
+}
+
+/// An attempt that no line of the results shows: of a row or an entry that is not in the job any more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outside {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Whether its end is known.
+    pub ended: bool,
+}
+
+/// A stored outcome, before it is put together with its attempts.
+struct End {
+    entry: u32,
+    repeat: u32,
+    status: Status,
+    answer: Option<Answer>,
+    error: Option<String>,
+    answered_by: Option<u32>,
+}
+
+impl Database {
+    /// The items that are not done of the next rows after this position, at most so many rows; and the
+    /// position of the last one, `None` when there are no more.
+    pub(in crate::store) fn due(
+        &self,
+        columns: &Arc<Columns>,
+        after: Option<u64>,
+        rows: usize,
+        on_unknown: OnUnknown,
+    ) -> Result<(Vec<Due>, Option<u64>), StoreError> {
+        self.try_due(columns, after, rows, on_unknown)
+            .map_err(|source| self.failed("read", source))
+    }
+
+    fn try_due(
+        &self,
+        columns: &Arc<Columns>,
+        after: Option<u64>,
+        rows: usize,
+        on_unknown: OnUnknown,
+    ) -> Result<(Vec<Due>, Option<u64>), Error> {
+        let query = format!(
+            "SELECT {ROW} FROM rows r WHERE r.position > ?1 AND (
+                SELECT count(*) FROM outcomes o JOIN entries e USING (entry)
+                WHERE o.row = r.row AND e.position IS NOT NULL AND o.repeat <= ?2 AND {FINAL}
+             ) < ?3 ORDER BY r.position LIMIT ?4"
+        );
+        let items = self.entries.len() as u64 * u64::from(self.repeat);
+        let after = after.map_or(-1, |after| i64::try_from(after).unwrap_or(i64::MAX));
+        let mut query = self.connection.prepare_cached(&query)?;
+        let mut records = query.query(params![after, self.repeat, items, rows as u64])?;
+        let (mut due, mut last) = (Vec::new(), None);
+        while let Some(record) = records.next()? {
+            let (number, row) = row(record, columns)?;
+            last = Some(row.index);
+            let row = Arc::new(row);
+            let (ends, lines) = (self.ends_of(number)?, self.attempts_of(number)?);
+            for (position, entry) in (0..).zip(&self.entries) {
+                for repeat in 1..=self.repeat {
+                    let of =
+                        |of_entry: u32, of_repeat: u32| (of_entry, of_repeat) == (*entry, repeat);
+                    let end = ends.iter().find(|end| of(end.entry, end.repeat));
+                    let lines = lines.iter().filter(|line| of(line.entry, line.repeat));
+                    let item = Item {
+                        row: Arc::clone(&row),
+                        entry: position,
+                        repeat: repeat - 1,
+                    };
+                    due.extend(due_item(item, end, lines, on_unknown));
+                }
+            }
+        }
+        Ok((due, last))
+    }
+
+    fn ends_of(&self, row: i64) -> Result<Vec<End>, Error> {
+        let query = format!("SELECT {OUTCOME} FROM outcomes o WHERE o.row = ?1");
+        let mut query = self.connection.prepare_cached(&query)?;
+        let ends = query.query_map([row], |record| end(record, 0))?;
+        ends.collect()
+    }
+
+    fn attempts_of(&self, row: i64) -> Result<Vec<Line>, Error> {
+        let query = format!(
+            "SELECT {ATTEMPT} FROM attempts a WHERE a.row = ?1 ORDER BY a.entry, a.repeat, a.attempt"
+        );
+        let mut query = self.connection.prepare_cached(&query)?;
+        let lines = query.query_map([row], |record| attempt(record, 0))?;
+        lines.collect()
+    }
+
+    /// Calls `each` for every item of the job, by row, entry and repeat: also for those that were never
+    /// asked.
+    pub(in crate::store) fn for_each<E: From<StoreError>>(
+        &self,
+        columns: &Arc<Columns>,
+        mut each: impl FnMut(&Stored) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let failed = |source| E::from(self.failed("read", source));
+        // A snapshot: somebody may be writing.
+        let snapshot = self.connection.unchecked_transaction().map_err(failed)?;
+        let prepare = |query: String| snapshot.prepare(&query).map_err(failed);
+        let mut rows = prepare(format!(
+            "SELECT {ROW} FROM rows r WHERE r.position >= 0 ORDER BY r.position"
+        ))?;
+        // CROSS keeps the rows outside: they come in the order of the results, whatever was stored when.
+        let mut ends = prepare(format!(
+            "SELECT {OUTCOME}, r.position FROM rows r CROSS JOIN outcomes o ON o.row = r.row
+             WHERE r.position >= 0 ORDER BY r.position"
+        ))?;
+        let mut lines = prepare(format!(
+            "SELECT {ATTEMPT}, r.position FROM rows r CROSS JOIN attempts a ON a.row = r.row
+             WHERE r.position >= 0 ORDER BY r.position, a.entry, a.repeat, a.attempt"
+        ))?;
+        let mut rows = rows.query([]).map_err(failed)?;
+        let mut ends = Merged::new(ends.query([]).map_err(failed)?, OUTCOME_SUM + 1, |record| {
+            end(record, 0)
+        });
+        let mut lines = Merged::new(lines.query([]).map_err(failed)?, 18, |record| {
+            attempt(record, 0)
+        });
+        while let Some(record) = rows.next().map_err(failed)? {
+            let (_, row) = row(record, columns).map_err(failed)?;
+            let ends = ends.of(row.index).map_err(failed)?;
+            let lines = lines.of(row.index).map_err(failed)?;
+            let row = Arc::new(row);
+            for (position, entry) in (0..).zip(&self.entries) {
+                for repeat in 1..=self.repeat {
+                    let of =
+                        |of_entry: u32, of_repeat: u32| (of_entry, of_repeat) == (*entry, repeat);
+                    let end = ends.iter().find(|end| of(end.entry, end.repeat));
+                    let lines = lines.iter().filter(|line| of(line.entry, line.repeat));
+                    let item = Item {
+                        row: Arc::clone(&row),
+                        entry: position,
+                        repeat: repeat - 1,
+                    };
+                    each(&stored(item, end, lines))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for every attempt that no line of the results shows.
+    pub(in crate::store) fn for_each_outside(
+        &self,
+        mut each: impl FnMut(Outside),
+    ) -> Result<(), StoreError> {
+        let mut read = || -> Result<(), Error> {
+            let query = format!(
+                "SELECT {ATTEMPT} FROM attempts a
+                 JOIN rows r ON r.row = a.row LEFT JOIN entries e ON e.entry = a.entry
+                 WHERE r.position IS NULL OR e.position IS NULL OR a.repeat > ?1
+                 ORDER BY a.row, a.entry, a.repeat, a.attempt"
+            );
+            let mut query = self.connection.prepare(&query)?;
+            let mut records = query.query([self.repeat])?;
+            while let Some(record) = records.next()? {
+                let Line { attempt, ended, .. } = attempt(record, 0)?;
+                each(Outside { attempt, ended });
+            }
+            Ok(())
+        };
+        read().map_err(|source| self.failed("read", source))
+    }
+}
+
+/// Records of a second table that come in the order of the rows, taken row by row.
+struct Merged<'a, T> {
+    records: Rows<'a>,
+    /// The column that holds the row's position.
+    position: usize,
+    read: fn(&Record<'_>) -> Result<T, Error>,
+    next: Option<(u64, T)>,
+    taken: VecDeque<T>,
+}
+
+impl<'a, T> Merged<'a, T> {
+    fn new(records: Rows<'a>, position: usize, read: fn(&Record<'_>) -> Result<T, Error>) -> Self {
+        Self {
+            records,
+            position,
+            read,
+            next: None,
+            taken: VecDeque::new(),
+        }
+    }
+
+    /// Those of the row at this position; positions must be asked for in order.
+    fn of(&mut self, position: u64) -> Result<&VecDeque<T>, Error> {
+        self.taken.clear();
+        loop {
+            match self.next.take() {
+                Some((at, record)) if at == position => self.taken.push_back(record),
+                Some(later) => {
+                    self.next = Some(later);
+                    break;
+                }
+                None => {}
+            }
+            match self.records.next()? {
+                Some(record) => {
+                    self.next = Some((record.get(self.position)?, (self.read)(record)?));
+                }
+                None => break,
+            }
+        }
+        Ok(&self.taken)
+    }
+}
+
+/// The row, and its number in the store.
+fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, Row), Error> {
+    check(record, 2, ROW_SUM)?;
+    let row = Row {
+        index: record.get(0)?,
+        id: record.get(4)?,
+        columns: Arc::clone(columns),
+        cells: json(record, 5)?,
+        key: digest(record, 2)?,
+    };
+    Ok((record.get(1)?, row))
+}
+
+fn end(record: &Record<'_>, from: usize) -> Result<End, Error> {
+    check(record, from, from + OUTCOME_SUM)?;
+    let at = |column: usize| from + column;
+    let status: String = record.get(at(4))?;
+    let answer: Option<String> = record.get(at(5))?;
+    let finish_reason: Option<String> = record.get(at(6))?;
+    Ok(End {
+        entry: record.get(at(1))?,
+        repeat: record.get(at(2))?,
+        status: Status::from_name(&status).ok_or_else(|| unknown(at(4), &status))?,
+        answer: answer.map(|text| Answer {
+            text,
+            finish_reason: finish_reason.as_deref().map(FinishReason::from_name),
+        }),
+        error: record.get(at(7))?,
+        answered_by: record.get(at(8))?,
+    })
+}
+
+/// An item that must be asked, if so.
+fn due_item<'a>(
+    item: Item,
+    end: Option<&End>,
+    lines: impl Iterator<Item = &'a Line>,
+    on_unknown: OnUnknown,
+) -> Option<Due> {
+    if end.is_some_and(|end| end.status.is_final()) {
+        return None;
+    }
+    let mut due = Due::new(item);
+    let mut unknown = false;
+    let ended_with = end.and_then(|end| end.answered_by).unwrap_or(0);
+    for line in lines {
+        due.last_number = line.attempt.number;
+        unknown = !line.ended;
+        if line.ended {
+            due.attempts.push(line.attempt.clone());
+            if line.attempt.is_reply() {
+                due.superseded = due.attempts.len();
+            }
+            if line.attempt.is_reply() || line.attempt.number <= ended_with {
+                due.ended = due.attempts.len();
+            }
+        }
+    }
+    (!unknown || on_unknown == OnUnknown::Resend).then_some(due)
+}
+
+/// An item's end, put together.
+fn stored<'a>(item: Item, end: Option<&End>, lines: impl Iterator<Item = &'a Line>) -> Stored {
+    let (ended, cut): (Vec<&Line>, Vec<&Line>) = lines.partition(|line| line.ended);
+    let mut attempts: Vec<Attempt> = ended.iter().map(|line| line.attempt.clone()).collect();
+    let interrupted: Vec<Attempt> = cut.iter().map(|line| interrupted(&line.attempt)).collect();
+    let Some(end) = end else {
+        // Nothing better is known of the row than that it was asked.
+        attempts.extend(interrupted);
+        attempts.sort_by_key(|attempt| attempt.number);
+        // A reply without an outcome is one to a request that the job makes no more.
+        let status = match attempts.last() {
+            Some(last) if !last.is_reply() => Status::Failed,
+            _ => Status::NotRun,
+        };
+        let outcome = Outcome {
+            status,
+            attempts,
+            ..Outcome::not_run(item)
+        };
+        return Stored {
+            outcome,
+            interrupted: Vec::new(),
+        };
+    };
+    let decided = end.answered_by;
+    let position = attempts
+        .iter()
+        .position(|attempt| Some(attempt.number) == decided);
+    Stored {
+        outcome: Outcome {
+            item,
+            status: end.status,
+            answer: end.answer.clone(),
+            error: end.error.clone(),
+            answered_by: position.filter(|position| position + 1 < attempts.len()),
+            attempts,
+        },
+        interrupted,
+    }
+}
+
+/// The line of an attempt whose runner was killed.
+fn interrupted(attempt: &Attempt) -> Attempt {
+    let error = match attempt.cost {
+        Cost::Known(_) => "the runner ended before the answer came",
+        Cost::Unknown { .. } | Cost::Unpriced => {
+            "the runner ended before the answer came; it may have been billed"
+        }
+    };
+    Attempt {
+        class: Some(ErrorClass::Cancelled),
+        error: Some(error.to_owned()),
+        ..attempt.clone()
+    }
+}

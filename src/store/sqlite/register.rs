@@ -1,0 +1,437 @@
+//! The job's rows, compared with those that are stored: who is who, and whose answer still counts.
+
+use std::collections::VecDeque;
+
+use rusqlite::{Connection, Error, OptionalExtension, Row as Record, Transaction, params};
+
+use super::lines::{digest, put};
+use super::{Database, FINAL, StoreError, meta, set_meta};
+use crate::words::{Changes, Columns, Digest, Row};
+
+/// How many stored rows are looked at together.
+const WINDOW: u64 = 1024;
+
+/// The columns that [`known`] reads.
+const KNOWN: &str = "row, key, content, request, id, position";
+const UNPLACED: &str = "(position IS NULL OR position < 0)";
+
+/// What is compared with the store.
+#[derive(Debug, Clone, Copy)]
+pub struct Registered<'a> {
+    /// What all requests depend on but for the rows.
+    pub asked: Digest,
+    /// The names of the input's columns.
+    pub columns: &'a Columns,
+    /// The names of the matrix's entries.
+    pub entries: &'a [std::sync::Arc<str>],
+    /// How often each row is asked of each entry.
+    pub repeat: u32,
+}
+
+/// What a row makes the job ask.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// All of it together.
+    pub request: Digest,
+    /// The fingerprints that an answer may have: by entry (its position), repeat (from 0) and backend.
+    pub answers: Vec<(u32, u32, Digest)>,
+}
+
+/// A comparison under way. Dropped before its [`commit`](Register::commit), it leaves the store as it was.
+pub struct Register<'a> {
+    transaction: Transaction<'a>,
+    database: Shape<'a>,
+    same: bool,
+    entries: Vec<u32>,
+    repeat: u32,
+    next: u64,
+    /// The stored rows that come next, as long as they come in the order of the job.
+    window: VecDeque<Known>,
+    in_order: bool,
+    /// Whether stored rows are left that have no place yet.
+    spare: bool,
+    changes: Changes,
+}
+
+/// What of the database changes with the job.
+struct Shape<'a> {
+    entries: &'a mut Vec<u32>,
+    repeat: &'a mut u32,
+    path: &'a std::path::Path,
+}
+
+/// A stored row.
+struct Known {
+    row: i64,
+    key: Digest,
+    content: Digest,
+    request: Digest,
+    id: String,
+    /// Negative, or none, where it has no place in the job yet.
+    position: Option<i64>,
+}
+
+impl Database {
+    /// Begins to compare the job with what is stored.
+    pub(in crate::store) fn register(
+        &mut self,
+        job: &Registered<'_>,
+    ) -> Result<Register<'_>, StoreError> {
+        let path = self.path.as_path();
+        let failed = |source| StoreError::database("write to", path, source);
+        let transaction = self.connection.unchecked_transaction().map_err(failed)?;
+        let same = begin(&transaction, job).map_err(failed)?;
+        let entries = place_entries(&transaction, job.entries).map_err(failed)?;
+        Ok(Register {
+            transaction,
+            same,
+            entries,
+            repeat: job.repeat,
+            next: 0,
+            window: VecDeque::new(),
+            in_order: true,
+            spare: false,
+            changes: Changes {
+                resumed: self.existed,
+                ..Changes::default()
+            },
+            database: Shape {
+                entries: &mut self.entries,
+                repeat: &mut self.repeat,
+                path,
+            },
+        })
+    }
+}
+
+impl Register<'_> {
+    /// Adds the job's next row. `asks` says what it makes the job ask, where that must be known.
+    pub fn row(&mut self, row: &Row, asks: impl Fn() -> Asked) -> Result<(), StoreError> {
+        let position = self.next;
+        self.next += 1;
+        let added = self.add(row, position, asks);
+        added.map_err(|source| StoreError::database("write to", self.database.path, source))
+    }
+
+    /// Counts how the job and the store differ, once every row was added.
+    pub fn changes(&mut self) -> Result<Changes, StoreError> {
+        let counted = self.finish();
+        counted.map_err(|source| StoreError::database("read", self.database.path, source))
+    }
+
+    /// Makes it so.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let Shape {
+            entries,
+            repeat,
+            path,
+        } = self.database;
+        (*entries, *repeat) = (self.entries, self.repeat);
+        let committed = self.transaction.commit();
+        committed.map_err(|source| StoreError::database("write to", path, source))
+    }
+
+    fn add(&mut self, row: &Row, position: u64, asks: impl Fn() -> Asked) -> Result<(), Error> {
+        let content = row.content();
+        if let Some(known) = self.known(row, position)? {
+            let is_same = known.content == content && known.key == row.key;
+            if !is_same || known.id != row.id {
+                update_line(&self.transaction, known.row, row, content)?;
+            }
+            self.place(&known, position)?;
+            return match is_same && self.same {
+                true => Ok(()),
+                false => self.check(&known, &asks()),
+            };
+        }
+        self.changes.unseen += 1;
+        let asked = asks();
+        if let Some(known) = self.find("request", &asked.request)? {
+            // What was removed asked the same: it is this row, which differs in what is not asked.
+            update_line(&self.transaction, known.row, row, content)?;
+            self.place(&known, position)?;
+            return match self.same {
+                true => Ok(()),
+                false => self.check(&known, &asked),
+            };
+        }
+        let into_rows = "INSERT INTO rows (position, request, key, content, id, cells, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        put(
+            &mut *self.transaction.prepare_cached(into_rows)?,
+            params![position, asked.request.as_bytes()],
+            params![row.key.as_bytes(), content.as_bytes(), row.id, cells(row)],
+        )
+    }
+
+    /// The stored row that this one is.
+    fn known(&mut self, row: &Row, position: u64) -> Result<Option<Known>, Error> {
+        if self.in_order {
+            if self.window.is_empty() {
+                self.window = window(&self.transaction, position)?;
+            }
+            if let Some(next) = self.window.front()
+                && next.key == row.key
+            {
+                return Ok(self.window.pop_front());
+            }
+            self.leave_order(position)?;
+        }
+        self.find("key", &row.key)
+    }
+
+    /// From this position on the stored rows are looked for one by one.
+    fn leave_order(&mut self, position: u64) -> Result<(), Error> {
+        self.in_order = false;
+        self.window.clear();
+        let transaction = &self.transaction;
+        transaction.execute(
+            "UPDATE rows SET position = -1 - position WHERE position >= ?1",
+            [position],
+        )?;
+        let query = format!("SELECT EXISTS (SELECT 1 FROM rows WHERE {UNPLACED})");
+        self.spare = transaction.query_row(&query, [], |record| record.get(0))?;
+        if self.spare {
+            transaction.execute_batch(
+                "CREATE INDEX IF NOT EXISTS rows_by_key ON rows (key);
+                 CREATE INDEX IF NOT EXISTS rows_by_request ON rows (request);",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A stored row without a place whose column holds this.
+    fn find(&self, column: &str, value: &Digest) -> Result<Option<Known>, Error> {
+        if !self.spare {
+            return Ok(None);
+        }
+        let query = format!(
+            "SELECT {KNOWN} FROM rows WHERE {column} = ?1 AND {UNPLACED} ORDER BY row LIMIT 1"
+        );
+        let mut query = self.transaction.prepare_cached(&query)?;
+        query.query_row([value.as_bytes()], known).optional()
+    }
+
+    fn place(&self, known: &Known, position: u64) -> Result<(), Error> {
+        if known.position == i64::try_from(position).ok() {
+            return Ok(());
+        }
+        let query = "UPDATE rows SET position = ?1 WHERE row = ?2";
+        let mut query = self.transaction.prepare_cached(query)?;
+        query.execute(params![position, known.row]).map(drop)
+    }
+
+    /// Finds out whether the row's answers are answers to what is asked now; sets aside those that are not
+    /// and takes back those that are again.
+    fn check(&mut self, known: &Known, asked: &Asked) -> Result<(), Error> {
+        if known.request != asked.request {
+            let query = "UPDATE rows SET request = ?1 WHERE row = ?2";
+            let mut query = self.transaction.prepare_cached(query)?;
+            query.execute(params![asked.request.as_bytes(), known.row])?;
+        } else if self.same {
+            return Ok(());
+        }
+        for (position, entry) in (0..).zip(&self.entries) {
+            for repeat in 0..self.repeat {
+                let is_asked = |fingerprint: &Digest| {
+                    asked.answers.contains(&(position, repeat, *fingerprint))
+                };
+                let item = (known.row, *entry, repeat + 1);
+                let stale = match answer(&self.transaction, "outcomes", item)?.first() {
+                    Some((_, fingerprint)) if is_asked(fingerprint) => continue,
+                    Some((number, _)) => {
+                        shift(&self.transaction, "outcomes", "superseded", item, *number)?;
+                        true
+                    }
+                    None => false,
+                };
+                let earlier = answer(&self.transaction, "superseded", item)?;
+                match earlier
+                    .iter()
+                    .find(|(_, fingerprint)| is_asked(fingerprint))
+                {
+                    Some((number, _)) => {
+                        shift(&self.transaction, "superseded", "outcomes", item, *number)?;
+                    }
+                    None => self.changes.changed += u64::from(stale),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Changes, Error> {
+        if self.in_order {
+            self.leave_order(self.next)?;
+        }
+        let transaction = &self.transaction;
+        let removed = "UPDATE rows SET position = NULL WHERE position < 0";
+        self.changes.removed = transaction.execute(removed, [])? as u64;
+        let count = |which: &str| {
+            let query = format!(
+                "SELECT count(*) FROM outcomes o JOIN rows r USING (row) JOIN entries e USING (entry)
+                 WHERE r.position IS NOT NULL AND e.position IS NOT NULL AND o.repeat <= ?1 AND {which}"
+            );
+            transaction.query_row(&query, [self.repeat], |record| record.get::<_, u64>(0))
+        };
+        self.changes.unchanged = count(FINAL)?;
+        let failed = count(&format!("NOT ({FINAL})"))?;
+        // Those whose last attempt has no end; a failed one may be among them, asked again and cut.
+        let cut = format!(
+            "SELECT count(*), count(o.row) FROM attempts a
+             JOIN rows r USING (row) JOIN entries e USING (entry)
+             LEFT JOIN outcomes o ON o.row = a.row AND o.entry = a.entry AND o.repeat = a.repeat
+             WHERE a.latency_us IS NULL AND r.position IS NOT NULL AND e.position IS NOT NULL
+               AND a.repeat <= ?1 AND (o.row IS NULL OR NOT ({FINAL})) AND a.attempt = (
+                 SELECT max(attempt) FROM attempts
+                 WHERE row = a.row AND entry = a.entry AND repeat = a.repeat
+               )"
+        );
+        let (unknown, were_failed): (u64, u64) =
+            transaction.query_row(&cut, [self.repeat], |record| {
+                Ok((record.get(0)?, record.get(1)?))
+            })?;
+        self.changes.unknown = unknown;
+        self.changes.failed = failed - were_failed;
+        let all = self.next * self.entries.len() as u64 * u64::from(self.repeat);
+        let others = self.changes.rows();
+        self.changes.new = all.saturating_sub(others);
+        Ok(self.changes)
+    }
+}
+
+/// Notes down what the job asks. Whether that is what it asked the last time.
+fn begin(connection: &Connection, job: &Registered<'_>) -> Result<bool, Error> {
+    let asked = job.asked.to_string();
+    let same = meta(connection, "asked")?.as_deref() == Some(&asked);
+    let columns = serde_json::json!(job.columns.names()).to_string();
+    let repeat = job.repeat.to_string();
+    for (key, value) in [
+        ("asked", &asked),
+        ("columns", &columns),
+        ("repeat", &repeat),
+    ] {
+        if meta(connection, key)?.as_deref() != Some(value) {
+            set_meta(connection, key, value)?;
+        }
+    }
+    Ok(same)
+}
+
+/// Gives the entries of the job their places. An entry is known by its name, else by what is left: whose
+/// answers are right is decided by their fingerprints. Returns their numbers.
+fn place_entries(
+    connection: &Connection,
+    names: &[std::sync::Arc<str>],
+) -> Result<Vec<u32>, Error> {
+    let mut query =
+        connection.prepare("SELECT entry, position, name FROM entries ORDER BY entry")?;
+    let stored = query.query_map([], |record| {
+        Ok((record.get(0)?, record.get(1)?, record.get(2)?))
+    })?;
+    let mut stored: Vec<(u32, Option<u32>, String)> = stored.collect::<Result<_, _>>()?;
+    let is_same =
+        |(stored, (position, name)): (&(u32, Option<u32>, String), (u32, &std::sync::Arc<str>))| {
+            stored.1 == Some(position) && *stored.2 == **name
+        };
+    if stored.len() == names.len() && stored.iter().zip((0..).zip(names)).all(is_same) {
+        return Ok(stored.into_iter().map(|(entry, _, _)| entry).collect());
+    }
+    let mut next = stored.last().map_or(0, |(entry, _, _)| entry + 1);
+    let mut placed: Vec<Option<u32>> = vec![None; names.len()];
+    for (place, name) in placed.iter_mut().zip(names) {
+        let found = stored.iter().position(|(_, _, stored)| **stored == **name);
+        *place = found.map(|found| stored.remove(found).0);
+    }
+    stored.retain(|(_, position, _)| position.is_some());
+    let mut left = stored.into_iter();
+    let numbers: Vec<u32> = placed
+        .into_iter()
+        .map(|place| {
+            place.or_else(|| Some(left.next()?.0)).unwrap_or_else(|| {
+                next += 1;
+                next - 1
+            })
+        })
+        .collect();
+    connection.execute("UPDATE entries SET position = NULL", [])?;
+    let query = "INSERT INTO entries VALUES (?1, ?2, ?3)
+         ON CONFLICT (entry) DO UPDATE SET position = excluded.position, name = excluded.name";
+    for ((position, entry), name) in (0_u32..).zip(&numbers).zip(names) {
+        connection.execute(query, params![entry, position, &**name])?;
+    }
+    Ok(numbers)
+}
+
+fn window(connection: &Connection, position: u64) -> Result<VecDeque<Known>, Error> {
+    let query = format!("SELECT {KNOWN} FROM rows WHERE position >= ?1 ORDER BY position LIMIT ?2");
+    let mut query = connection.prepare_cached(&query)?;
+    let rows = query.query_map([position, WINDOW], known)?;
+    rows.collect()
+}
+
+fn known(record: &Record<'_>) -> Result<Known, Error> {
+    Ok(Known {
+        row: record.get(0)?,
+        key: digest(record, 1)?,
+        content: digest(record, 2)?,
+        request: digest(record, 3)?,
+        id: record.get(4)?,
+        position: record.get(5)?,
+    })
+}
+
+fn update_line(
+    connection: &Connection,
+    number: i64,
+    row: &Row,
+    content: Digest,
+) -> Result<(), Error> {
+    let query =
+        "UPDATE rows SET key = ?2, content = ?3, id = ?4, cells = ?5, sum = ?6 WHERE row = ?1";
+    put(
+        &mut *connection.prepare_cached(query)?,
+        params![number],
+        params![row.key.as_bytes(), content.as_bytes(), row.id, cells(row)],
+    )
+}
+
+fn cells(row: &Row) -> String {
+    serde_json::json!(row.cells).to_string()
+}
+
+/// The final answers to an item in one of the two tables: by which attempt, and to which request.
+fn answer(
+    connection: &Connection,
+    table: &str,
+    (row, entry, repeat): (i64, u32, u32),
+) -> Result<Vec<(u32, Digest)>, Error> {
+    let query = format!(
+        "SELECT o.answered_by, a.fingerprint FROM {table} o JOIN attempts a
+         ON a.row = o.row AND a.entry = o.entry AND a.repeat = o.repeat AND a.attempt = o.answered_by
+         WHERE o.row = ?1 AND o.entry = ?2 AND o.repeat = ?3 AND o.{FINAL}"
+    );
+    let mut query = connection.prepare_cached(&query)?;
+    let answers = query.query_map(params![row, entry, repeat], |record| {
+        Ok((record.get(0)?, digest(record, 1)?))
+    })?;
+    answers.collect()
+}
+
+/// Moves an answer from one table to the other.
+fn shift(
+    connection: &Connection,
+    from: &str,
+    to: &str,
+    (row, entry, repeat): (i64, u32, u32),
+    answered_by: u32,
+) -> Result<(), Error> {
+    let item = "row = ?1 AND entry = ?2 AND repeat = ?3 AND answered_by = ?4";
+    let copy = format!("INSERT OR REPLACE INTO {to} SELECT * FROM {from} WHERE {item}");
+    let delete = format!("DELETE FROM {from} WHERE {item}");
+    for query in [copy, delete] {
+        let mut query = connection.prepare_cached(&query)?;
+        query.execute(params![row, entry, repeat, answered_by])?;
+    }
+    Ok(())
+}

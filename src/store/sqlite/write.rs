@@ -1,0 +1,181 @@
+//! What a run writes: intents, the ends of attempts, outcomes.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, Error, ErrorCode, Transaction, params};
+
+use super::lines::{cost, put};
+use super::{Database, StoreError};
+use crate::store::journal::{Intent, Record};
+use crate::words::{Attempt, ErrorClass, FinishReason, Item, Outcome};
+
+const ROW_AT: &str = "SELECT row FROM rows WHERE position = ?1";
+const INTO_ATTEMPTS: &str = "
+    INSERT INTO attempts (
+        sent_at, row, entry, repeat, attempt, backend, kind, fingerprint, model, class, error,
+        http_status, request_id, usage, cost, cost_usd, latency_us, run, sum
+    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+    ON CONFLICT (row, entry, repeat, attempt) DO UPDATE SET
+        model = excluded.model, class = excluded.class, error = excluded.error,
+        http_status = excluded.http_status, request_id = excluded.request_id,
+        usage = excluded.usage, cost = excluded.cost, cost_usd = excluded.cost_usd,
+        latency_us = excluded.latency_us, sum = excluded.sum";
+const INTO_OUTCOMES: &str = "
+    INSERT OR REPLACE INTO outcomes (
+        row, entry, repeat, run, status, answer, finish_reason, error, answered_by, sum
+    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+impl Database {
+    /// Stores records in one transaction; when it returns they are on disk.
+    pub(in crate::store) fn write(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let lines = Lines {
+            entries: &self.entries,
+            run: self.run,
+            now: milliseconds(),
+        };
+        lines
+            .write(&self.connection, records)
+            .map_err(|source| self.failed("write to", source))?;
+        // Before anybody is told that it is durable.
+        self.watch.check().map_err(|source| StoreError::Io {
+            doing: "write to",
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// The same database on a new connection, after a write that found no room.
+    pub(in crate::store) fn reopened(self) -> Result<Self, StoreError> {
+        let Self {
+            connection,
+            path,
+            durability,
+            watch,
+            run,
+            entries,
+            repeat,
+            existed,
+        } = self;
+        drop(connection);
+        let failed = |source| StoreError::database("open", &path, source);
+        let connection = Connection::open(&path).map_err(failed)?;
+        super::check_settings(&connection, &path, durability)?;
+        Ok(Self {
+            connection,
+            path,
+            durability,
+            watch,
+            run,
+            entries,
+            repeat,
+            existed,
+        })
+    }
+}
+
+/// Whether a write failed for want of room on the disk, and nothing else.
+pub(in crate::store) fn is_full(error: &StoreError) -> bool {
+    match error {
+        StoreError::Database { source, .. } => {
+            source.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        }
+        _ => false,
+    }
+}
+
+/// What the lines of one transaction have in common.
+struct Lines<'a> {
+    entries: &'a [u32],
+    run: i64,
+    now: i64,
+}
+
+impl Lines<'_> {
+    fn write(&self, connection: &Connection, records: &[Record]) -> Result<(), Error> {
+        let transaction = connection.unchecked_transaction()?;
+        for record in records {
+            match record {
+                Record::Intent(item, intent, _) => self.attempt(&transaction, item, intent, None),
+                Record::Ended(item, intent, attempt) => {
+                    self.attempt(&transaction, item, intent, Some(attempt))
+                }
+                Record::Outcome(outcome, _) => self.outcome(&transaction, outcome),
+            }?;
+        }
+        transaction.commit()
+    }
+
+    /// Where an item stands in the tables: row, entry, repeat (from 1).
+    fn key(&self, transaction: &Transaction<'_>, item: &Item) -> Result<(i64, u32, u32), Error> {
+        let mut row_at = transaction.prepare_cached(ROW_AT)?;
+        let row = row_at.query_row([item.row.index], |record| record.get(0))?;
+        let entry = self.entries.get(item.entry as usize);
+        let entry = entry.copied().unwrap_or(item.entry);
+        Ok((row, entry, item.repeat + 1))
+    }
+
+    fn attempt(
+        &self,
+        transaction: &Transaction<'_>,
+        item: &Item,
+        intent: &Intent,
+        end: Option<&Attempt>,
+    ) -> Result<(), Error> {
+        let (row, entry, repeat) = self.key(transaction, item)?;
+        let (cost, cost_usd) = cost(end.map_or(intent.reserved, |end| end.cost));
+        let latency = end.map(|end| i64::try_from(end.latency.as_micros()).unwrap_or(i64::MAX));
+        let usage = end.and_then(|end| end.usage);
+        put(
+            &mut *transaction.prepare_cached(INTO_ATTEMPTS)?,
+            params![self.now],
+            params![
+                row,
+                entry,
+                repeat,
+                intent.number,
+                &*intent.backend,
+                intent.kind.as_str(),
+                intent.fingerprint.as_bytes(),
+                end.and_then(|end| end.model.as_ref()),
+                end.and_then(|end| end.class).map(ErrorClass::as_str),
+                end.and_then(|end| end.error.as_ref()),
+                end.and_then(|end| end.http_status),
+                end.and_then(|end| end.request_id.as_ref()),
+                usage.map(|usage| serde_json::json!(usage).to_string()),
+                cost,
+                cost_usd,
+                latency,
+                self.run,
+            ],
+        )
+    }
+
+    fn outcome(&self, transaction: &Transaction<'_>, outcome: &Outcome) -> Result<(), Error> {
+        let (row, entry, repeat) = self.key(transaction, &outcome.item)?;
+        let answer = outcome.answer.as_ref();
+        let reason = answer.and_then(|answer| answer.finish_reason.as_ref());
+        put(
+            &mut *transaction.prepare_cached(INTO_OUTCOMES)?,
+            &[],
+            params![
+                row,
+                entry,
+                repeat,
+                self.run,
+                outcome.status.as_str(),
+                answer.map(|answer| &answer.text),
+                reason.map(FinishReason::as_str),
+                outcome.error,
+                outcome.deciding().map(|attempt| attempt.number),
+            ],
+        )
+    }
+}
+
+/// The time, for people: how long something took is not measured with it.
+fn milliseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}

@@ -1,0 +1,173 @@
+//! The one thread that writes.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+use super::StoreError;
+use super::journal::{Journal, Record};
+use super::lock::Lock;
+use super::sqlite::{Database, is_full};
+use super::{Store, journal};
+use crate::words::Outcome;
+
+/// The most records in one transaction.
+const MAX_BATCH: usize = 1024;
+/// The most records that wait for the writer. Whoever waits for one to be durable sends no other, so that
+/// what waits is bounded by the run's concurrency too.
+const QUEUE: usize = 1024;
+/// What is kept free for the answers that are on their way when the disk is full.
+const RESERVE: usize = 1 << 20;
+const RESERVE_NAME: &str = "run.reserve";
+
+/// The store while a run writes to it.
+#[derive(Debug)]
+pub struct Writer {
+    journal: Journal,
+    thread: JoinHandle<Result<Database, StoreError>>,
+    lock: Lock,
+}
+
+impl Writer {
+    pub(super) fn start(
+        database: Database,
+        lock: Lock,
+        on_commit: impl Fn(&Outcome) + Send + 'static,
+        on_full: impl Fn() + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let (journal, records) = Journal::new(QUEUE);
+        let path = database.path().to_owned();
+        let reserve = Reserve::take(&path);
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || write(database, records, reserve, &on_commit, &on_full))
+            .map_err(|source| StoreError::Io {
+                doing: "start the writer of",
+                path,
+                source,
+            })?;
+        Ok(Self {
+            journal,
+            thread,
+            lock,
+        })
+    }
+
+    /// Where records are put. It is closed if the writer has failed: then nothing more can be stored, and
+    /// [`Writer::finish`] says why.
+    pub fn journal(&self) -> Journal {
+        self.journal.clone()
+    }
+
+    /// Waits until everything queued is durable and gives the store back. Every [`Writer::journal`] must be
+    /// dropped before.
+    pub fn finish(self) -> Result<Store, StoreError> {
+        drop(self.journal);
+        let database = self.thread.join().map_err(|_| StoreError::Panicked)??;
+        Ok(Store {
+            database,
+            lock: self.lock,
+        })
+    }
+}
+
+fn write(
+    mut database: Database,
+    mut records: mpsc::Receiver<Record>,
+    reserve: Reserve,
+    on_commit: &dyn Fn(&Outcome),
+    on_full: &dyn Fn(),
+) -> Result<Database, StoreError> {
+    let mut batch = Vec::with_capacity(MAX_BATCH);
+    while records.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+        if let Err(error) = database.write(&batch) {
+            if !is_full(&error) {
+                return Err(error);
+            }
+            on_full();
+            // On a connection of its own and into room that was not there before: this is no retry in the
+            // hope of success.
+            drop(reserve);
+            write_the_rest(database.reopened()?, records, batch, on_commit)?;
+            return Err(error);
+        }
+        batch
+            .drain(..)
+            .for_each(|record| acknowledge(record, on_commit));
+    }
+    Ok(database)
+}
+
+/// Stores what was on its way when the disk was full, as far as the room goes that was kept for it.
+/// No further attempt begins.
+fn write_the_rest(
+    mut database: Database,
+    mut records: mpsc::Receiver<Record>,
+    mut batch: Vec<Record>,
+    on_commit: &dyn Fn(&Outcome),
+) -> Result<(), StoreError> {
+    loop {
+        // Whoever waits for an intent is told that it came to nothing.
+        batch.retain(|record| !matches!(record, Record::Intent(..)));
+        database.write(&batch)?;
+        batch
+            .drain(..)
+            .for_each(|record| acknowledge(record, on_commit));
+        if records.blocking_recv_many(&mut batch, MAX_BATCH) == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn acknowledge(record: Record, on_commit: &dyn Fn(&Outcome)) {
+    // Nobody may be waiting any more: that is no reason to undo anything.
+    match record {
+        journal::Record::Intent(_, _, durable) => drop(durable.send(())),
+        journal::Record::Ended(..) => {}
+        journal::Record::Outcome(outcome, durable) => {
+            on_commit(&outcome);
+            drop(durable.send(()));
+        }
+    }
+}
+
+/// A file that takes up room until it is needed.
+struct Reserve {
+    path: PathBuf,
+}
+
+impl Reserve {
+    /// Takes the room beside the database. Where there is none there is nothing to be kept.
+    fn take(database: &Path) -> Self {
+        let path = database.with_file_name(RESERVE_NAME);
+        let written = || -> std::io::Result<()> {
+            ignore_missing(std::fs::remove_file(&path))?;
+            let mut options = File::options();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            options.open(&path)?.write_all(&vec![0; RESERVE])
+        };
+        if let Err(error) = written() {
+            tracing::warn!(%error, "no room is kept free for answers on their way");
+            let _ = std::fs::remove_file(&path);
+        }
+        Self { path }
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
