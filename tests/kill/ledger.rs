@@ -100,6 +100,11 @@ impl Ledger {
         )
     }
 
+    /// Whether it fails now and then.
+    pub fn fails(&self) -> bool {
+        self.shared.manners.fails
+    }
+
     /// Forgets everything: another job begins.
     pub fn forget(&self) {
         let mut book = self.shared.book();

@@ -8,6 +8,7 @@ mod scratch;
 
 // The server, the runner, the store and what must hold between them.
 mod ledger;
+mod results;
 mod runs;
 mod seed;
 mod stored;

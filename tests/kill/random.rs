@@ -10,7 +10,12 @@ use crate::trial::{Reference, Shape, Trial};
 /// How the server behaves where nothing else is the point.
 const BRISK: Manners = Manners {
     thinks: Duration::from_millis(8),
+    fails: false,
+};
+/// The same, with failures, so that there are retries to be cut short.
+const FAILING: Manners = Manners {
     fails: true,
+    ..BRISK
 };
 
 #[test]
@@ -19,7 +24,7 @@ fn two_hundred_kills_at_random_moments_lose_nothing_and_ask_nothing_twice() {
         rows: 120,
         concurrency: 8,
     };
-    kill_at_random(200, shape, &Ledger::new(BRISK), seed::get());
+    kill_at_random(200, shape, seed::get());
 }
 
 #[test]
@@ -29,15 +34,17 @@ fn a_thousand_kills_at_random_moments_lose_nothing_and_ask_nothing_twice() {
         rows: 400,
         concurrency: 8,
     };
-    kill_at_random(1000, shape, &Ledger::new(BRISK), seed::get());
+    kill_at_random(1000, shape, seed::get());
 }
 
 /// Runs jobs, one after the other, until so many runs were killed.
-fn kill_at_random(kills: usize, shape: Shape, server: &Ledger, seed: u64) {
-    let reference = Reference::of(server, shape);
+fn kill_at_random(kills: usize, shape: Shape, seed: u64) {
+    let servers = [BRISK, FAILING].map(Ledger::new);
+    let references = [&servers[0], &servers[1]].map(|server| Reference::of(server, shape));
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut killed, mut jobs, mut late) = (0, 0, 0);
     while killed < kills {
+        let (server, reference) = (&servers[jobs % 2], &references[jobs % 2]);
         let mut trial = Trial::new(server, shape);
         jobs += 1;
         loop {
@@ -53,7 +60,7 @@ fn kill_at_random(kills: usize, shape: Shape, server: &Ledger, seed: u64) {
             thread::sleep(delay);
             let ended = run.kill();
             if !ended.was_killed() {
-                trial.ended(&ended, &reference);
+                trial.ended(&ended, reference);
                 break;
             }
             trial.cut_short(&ended);

@@ -23,8 +23,8 @@ pub struct Stored {
 pub struct Attempts {
     /// How many there were.
     pub made: u32,
-    /// Of how many the end is not known.
-    pub open: u32,
+    /// Whether the end of the last one is not known.
+    pub open: bool,
 }
 
 impl Stored {
@@ -71,8 +71,10 @@ impl Stored {
             assert_eq!(twice, None, "{prompt} has two outcomes");
         }
         let mut attempts = database.prepare(
-            "SELECT id, count(*), sum(latency_us IS NULL) FROM attempts JOIN rows USING (row)
-             GROUP BY row",
+            "SELECT id, count(*), (
+                 SELECT latency_us IS NULL FROM attempts a WHERE a.row = rows.row
+                 ORDER BY attempt DESC LIMIT 1
+             ) FROM attempts JOIN rows USING (row) GROUP BY row",
         )?;
         let mut attempts = attempts.query([])?;
         while let Some(line) = attempts.next()? {
@@ -86,10 +88,7 @@ impl Stored {
     /// How many prompts were being asked when their last run ended, and have no outcome.
     pub fn unknown(&self) -> usize {
         let unanswered = |prompt: &&String| !self.answers.contains_key(*prompt);
-        let open = self
-            .attempts
-            .iter()
-            .filter(|(_, attempts)| attempts.open > 0);
+        let open = self.attempts.iter().filter(|(_, attempts)| attempts.open);
         open.map(|(prompt, _)| prompt).filter(unanswered).count()
     }
 }

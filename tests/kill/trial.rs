@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::ledger::{Ledger, Line, answer, price};
 use crate::published::{read_report, units};
+use crate::results::Results;
 use crate::runs::{Ended, Run};
 use crate::scratch::Scratch;
 use crate::stored::Stored;
@@ -32,8 +33,7 @@ pub struct Shape {
 
 /// What a run that nobody cut short publishes, but for latencies.
 pub struct Reference {
-    csv: Vec<u8>,
-    jsonl: Vec<u8>,
+    results: Results,
     /// How long it took.
     pub took: Duration,
 }
@@ -63,9 +63,9 @@ impl Reference {
         let answers: Vec<String> = prompts.iter().map(|prompt| answer(prompt)).collect();
         assert_eq!(published.column("text"), prompts);
         assert_eq!(published.answers(), answers);
-        let (csv, jsonl) = results(&trial.out());
+        let results = Results::read(&trial.out(), server.fails());
         let took = ended.took;
-        let reference = Self { csv, jsonl, took };
+        let reference = Self { results, took };
         trial.ended(&ended, &reference);
         reference
     }
@@ -74,9 +74,8 @@ impl Reference {
 impl Reference {
     /// How the results in this directory differ from these, if they do.
     pub fn differs(&self, out: &Path) -> Option<String> {
-        let (csv, jsonl) = results(out);
-        let csv = difference(&csv, &self.csv, "results.csv");
-        csv.or_else(|| difference(&jsonl, &self.jsonl, "results.jsonl"))
+        let results = Results::read(out, self.results.fails);
+        results.difference(&self.results)
     }
 }
 
@@ -348,57 +347,5 @@ impl Drop for Trial<'_> {
             Ok(())
         });
         eprintln!("the store is kept in {}: {copied:?}", kept.display());
-    }
-}
-
-/// Both results files without their latencies, which are measurements.
-fn results(out: &Path) -> (Vec<u8>, Vec<u8>) {
-    let bytes = fs::read(out.join("results.csv")).expect("results.csv is there");
-    let mut reader = csv::Reader::from_reader(&bytes[..]);
-    let header = reader.headers().expect("a header").clone();
-    let latency = header.iter().position(|name| name == "run_latency_ms");
-    let latency = latency.expect("a column run_latency_ms");
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(&header).expect("a header");
-    for record in reader.records() {
-        let record = record.expect("results.csv is sound");
-        let cells = record.iter().enumerate();
-        let cells = cells.map(|(column, cell)| if column == latency { "" } else { cell });
-        writer.write_record(cells).expect("a record");
-    }
-    let csv = writer.into_inner().expect("the CSV");
-    let text = fs::read_to_string(out.join("results.jsonl")).expect("results.jsonl is there");
-    (csv, without_latency(&text).into_bytes())
-}
-
-/// Takes the number after each `"latency_ms":` away and touches nothing else.
-fn without_latency(text: &str) -> String {
-    let mut parts = text.split("\"latency_ms\":");
-    let mut kept = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        kept.push_str("\"latency_ms\":");
-        kept.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' '));
-    }
-    kept
-}
-
-/// The first line that is not the same in two files.
-fn difference(found: &[u8], expected: &[u8], name: &str) -> Option<String> {
-    let (found, expected) = (
-        String::from_utf8_lossy(found),
-        String::from_utf8_lossy(expected),
-    );
-    let mut lines = found.lines().zip(expected.lines()).zip(1..);
-    let differs = lines.find(|((found, expected), _)| found != expected);
-    match differs {
-        Some(((found, expected), line)) => Some(format!(
-            "line {line} of {name} is\n{found}\nand not\n{expected}"
-        )),
-        None if found == expected => None,
-        None => Some(format!(
-            "{name} has {} bytes, not {}",
-            found.len(),
-            expected.len()
-        )),
     }
 }
