@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::ledger::{Ledger, Manners};
 use crate::seed;
-use crate::strace::{self, Hits, Point};
+use crate::strace::{self, Call, Hits, Point};
 use crate::trial::{Reference, Shape, Trial};
 
 /// Next to no thinking: what the runner does decides what happens when.
@@ -28,7 +28,7 @@ fn every_write_sync_and_rename_can_be_the_last_one() {
     };
     let mut crashes = Crashes::new(&strace, shape);
     crashes.at_every_site();
-    crashes.at_sample(20);
+    crashes.at_sample(12);
     crashes.in_recovery(12);
     crashes.tell();
 }
@@ -36,8 +36,8 @@ fn every_write_sync_and_rename_can_be_the_last_one() {
 #[test]
 #[ignore = "takes an hour: cargo test --release --test kill -- --ignored"]
 fn every_write_sync_and_rename_of_200_rows_can_be_the_last_one() {
-    let Some(strace) = strace::find("every_write_sync_and_rename_of_200_rows_can_be_the_last_one")
-    else {
+    let test = "every_write_sync_and_rename_of_200_rows_can_be_the_last_one";
+    let Some(strace) = strace::find(test) else {
         return;
     };
     let shape = Shape {
@@ -51,6 +51,19 @@ fn every_write_sync_and_rename_of_200_rows_can_be_the_last_one() {
     crashes.tell();
 }
 
+/// What is there when the run starts that is to be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// Nothing.
+    Nothing,
+    /// A run that was killed after some rows.
+    Middle,
+    /// A run that went through to its end: only the outputs are written once more.
+    End,
+}
+
+const STARTS: [From; 3] = [From::Nothing, From::Middle, From::End];
+
 /// Runs that are killed at a call each.
 struct Crashes<'a> {
     strace: &'a Path,
@@ -58,9 +71,9 @@ struct Crashes<'a> {
     shape: Shape,
     reference: Reference,
     random: fastrand::Rng,
-    /// The calls of a run that nobody disturbed, of one that went on after a kill, and where they are.
-    first: Vec<strace::Call>,
-    resumed: Vec<strace::Call>,
+    /// The calls in the output directory of a run that nobody disturbs, for each start.
+    calls: [Vec<Call>; 3],
+    /// Where the first kill was, the second and the third.
     hits: [Hits; 3],
 }
 
@@ -74,134 +87,140 @@ impl<'a> Crashes<'a> {
             shape,
             reference,
             random: fastrand::Rng::with_seed(seed::get()),
-            first: Vec::new(),
-            resumed: Vec::new(),
+            calls: Default::default(),
             hits: Default::default(),
         };
-        crashes.first = crashes.count(false);
-        crashes.resumed = crashes.count(true);
+        crashes.calls = STARTS.map(|from| crashes.count(from));
         crashes
     }
 
-    /// The calls in the output directory of a run that nobody disturbs, started anew or after a kill.
-    fn count(&self, resumed: bool) -> Vec<strace::Call> {
-        let mut trial = Trial::new(&self.server, self.shape);
-        if resumed {
-            let mut run = trial.start();
-            self.server
-                .asked(self.shape.rows / 4, Duration::from_secs(5));
-            let _ = run.is_running();
-            let ended = run.kill();
-            trial.cut_short(&ended);
-        }
+    /// The calls in the output directory of a run that nobody disturbs.
+    fn count(&self, from: From) -> Vec<Call> {
+        let mut trial = self.prepare(from);
         let ended = trial.start_traced(self.strace, &strace::logging()).wait();
         trial.ended(&ended, &self.reference);
         let mut calls = strace::calls(&trial.log());
         calls.retain(|call| call.output);
         assert!(
-            calls.len() > 20,
+            calls.len() > 10,
             "the log of strace is not understood: {calls:?}"
         );
         calls
     }
 
-    /// Hits every sort of call once, such as the `fsync` of `results.csv` before it gets its name.
-    fn at_every_site(&mut self) {
-        let sites: BTreeSet<String> = self.first.iter().map(|call| call.site.clone()).collect();
-        let mut missed = Vec::new();
-        for site in sites {
-            let of_site = |call: &&strace::Call| call.site == site;
-            let points: Vec<Point> = self
-                .first
-                .iter()
-                .filter(of_site)
-                .map(|c| c.point.clone())
-                .collect();
-            // Which call is the nth depends a little on chance where several threads write.
-            for attempt in 0..8 {
-                if self.hits[0].contains(&site) {
-                    break;
-                }
-                let point = match attempt {
-                    0..4 => self.random.choice(&points).cloned(),
-                    _ => points.last().cloned().map(|point| Point {
-                        nth: point.nth.saturating_sub(self.random.usize(0..6)).max(1),
-                        ..point
-                    }),
-                };
-                if let Some(point) = point {
-                    self.crash(&[point]);
-                }
+    fn prepare(&self, from: From) -> Trial<'_> {
+        let mut trial = Trial::new(&self.server, self.shape);
+        match from {
+            From::Nothing => {}
+            From::Middle => {
+                let run = trial.start();
+                let some = self
+                    .server
+                    .asked(self.shape.rows / 4, Duration::from_secs(10));
+                assert!(some, "the run does not get on");
+                let ended = run.kill();
+                trial.cut_short(&ended);
             }
-            if !self.hits[0].contains(&site) {
-                missed.push(site);
+            From::End => {
+                let ended = trial.start().wait();
+                trial.ended(&ended, &self.reference);
             }
         }
-        // The names of these are random, and the libraries' come before them.
-        missed.retain(|site| !site.starts_with("openat ."));
+        trial
+    }
+
+    /// Hits every sort of call once, such as the `fsync` of `results.csv` before it gets its name.
+    fn at_every_site(&mut self) {
+        let all = self.calls.iter().flatten();
+        let sites: BTreeSet<String> = all.map(|call| call.site.clone()).collect();
+        // Another thread may be the first to make the nth call of the name: then another start may help,
+        // and some luck.
+        for (site, attempt) in sites
+            .iter()
+            .flat_map(|site| (0..12).map(move |n| (site, n)))
+        {
+            let start = attempt % STARTS.len();
+            let of_site = self.calls[start].iter().filter(|call| call.site == *site);
+            let points: Vec<Point> = of_site.map(|call| call.point.clone()).collect();
+            if !self.hits[0].contains(site)
+                && let Some(point) = self.random.choice(points)
+            {
+                self.crash(STARTS[start], &[point]);
+            }
+        }
+        let missed: Vec<&String> = sites
+            .iter()
+            .filter(|site| !self.hits[0].contains(site))
+            // The names of these are random, and the libraries' come before them.
+            .filter(|site| !site.starts_with("openat ."))
+            .collect();
         assert!(missed.is_empty(), "never killed at {missed:?}");
     }
 
-    /// Kills a run at each of so many points.
+    /// Kills a run at each of so many points, from each start.
     fn at_sample(&mut self, most: usize) {
-        for point in self.sample(most) {
-            self.crash(&[point]);
+        for start in 0..STARTS.len() {
+            for point in self.sample(start, most) {
+                self.crash(STARTS[start], &[point]);
+            }
         }
     }
 
     /// Kills a run, the one that goes on, and the one that goes on from there; the points of the first are
     /// all there are, or so many, and each of the others is anywhere in a run that goes on.
     fn in_recovery(&mut self, most: usize) {
-        for point in self.sample(most) {
+        for point in self.sample(0, most) {
             let mut points = vec![point];
             for _ in 0..2 {
-                let call = self.random.choice(&self.resumed);
+                let resumed = self.random.choice([1, 1, 2]).unwrap_or_default();
+                let call = self.random.choice(&self.calls[resumed]);
                 points.extend(call.map(|call| call.point.clone()));
             }
-            self.crash(&points);
+            self.crash(From::Nothing, &points);
         }
     }
 
-    fn sample(&mut self, most: usize) -> Vec<Point> {
-        let points: BTreeSet<Point> = self.first.iter().map(|call| call.point.clone()).collect();
+    fn sample(&mut self, start: usize, most: usize) -> Vec<Point> {
+        let points = self.calls[start].iter().map(|call| call.point.clone());
+        let points: BTreeSet<Point> = points.collect();
         let most = most.min(points.len());
-        let mut chosen = self.random.choose_multiple(points, most);
-        chosen.sort();
-        chosen
+        self.random.choose_multiple(points, most)
     }
 
     /// Kills one run after the other at these points, lets the last one finish, and checks all along.
-    fn crash(&mut self, points: &[Point]) {
-        let mut trial = Trial::new(&self.server, self.shape);
-        for (point, hits) in points.iter().zip(&mut self.hits) {
-            let ended = trial
-                .start_traced(self.strace, &point.inject(KILL, trial.scratch.path()))
-                .wait();
+    fn crash(&mut self, from: From, points: &[Point]) {
+        let mut hits = Vec::new();
+        let mut trial = self.prepare(from);
+        for point in points {
+            let options = point.inject(KILL, trial.scratch.path());
+            let ended = trial.start_traced(self.strace, &options).wait();
             if !ended.was_killed() {
                 // It had fewer calls of this name than the run that was counted.
                 trial.ended(&ended, &self.reference);
-                return;
+                break;
             }
-            if let Some(site) = point.hit(&trial.log()) {
-                hits.add(site, "killed");
-            }
+            hits.push(point.hit(&trial.log()));
             trial.cut_short(&ended);
         }
-        let ended = trial.start().wait();
-        trial.ended(&ended, &self.reference);
+        if hits.len() == points.len() {
+            let ended = trial.start().wait();
+            trial.ended(&ended, &self.reference);
+        }
+        drop(trial);
+        for (site, hits) in hits.into_iter().zip(&mut self.hits) {
+            hits.add(site.unwrap_or_else(|| "elsewhere".to_owned()), "killed");
+        }
     }
 
     fn tell(&self) {
         let [first, second, third] = &self.hits;
+        let [anew, resumed, again] = self.calls.each_ref().map(Vec::len);
         seed::tell(&format!(
-            "killed at {} calls, at {} in recovery, at {} in the recovery of that; a run of {} rows \
-             makes {} and one that goes on {}\n{}",
+            "killed at {} calls, at {} in recovery, at {} in the recovery of that; {} rows take {anew}              calls, {resumed} after a kill, {again} when they are done\n{}",
             first.count(),
             second.count(),
             third.count(),
             self.shape.rows,
-            self.first.len(),
-            self.resumed.len(),
             first.table()
         ));
     }
