@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::ledger::{Ledger, Manners};
 use crate::seed;
+use crate::start::{STARTS, Start};
 use crate::strace::{self, Call, Hits, Point};
-use crate::trial::{Reference, Shape, Trial};
+use crate::trial::{Reference, Shape};
 
 /// Next to no thinking: what the runner does decides what happens when.
 const PROMPT: Manners = Manners {
@@ -51,24 +52,10 @@ fn every_write_sync_and_rename_of_200_rows_can_be_the_last_one() {
     crashes.tell();
 }
 
-/// What is there when the run starts that is to be killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum From {
-    /// Nothing.
-    Nothing,
-    /// A run that was killed after some rows.
-    Middle,
-    /// A run that went through to its end: only the outputs are written once more.
-    End,
-}
-
-const STARTS: [From; 3] = [From::Nothing, From::Middle, From::End];
-
 /// Runs that are killed at a call each.
 struct Crashes<'a> {
     strace: &'a Path,
     server: Ledger,
-    shape: Shape,
     reference: Reference,
     random: fastrand::Rng,
     /// The calls in the output directory of a run that nobody disturbs, for each start.
@@ -84,49 +71,14 @@ impl<'a> Crashes<'a> {
         let mut crashes = Self {
             strace,
             server,
-            shape,
             reference,
             random: fastrand::Rng::with_seed(seed::get()),
             calls: Default::default(),
             hits: Default::default(),
         };
-        crashes.calls = STARTS.map(|from| crashes.count(from));
+        crashes.calls =
+            STARTS.map(|start| start.calls(strace, &crashes.server, &crashes.reference));
         crashes
-    }
-
-    /// The calls in the output directory of a run that nobody disturbs.
-    fn count(&self, from: From) -> Vec<Call> {
-        let mut trial = self.prepare(from);
-        let ended = trial.start_traced(self.strace, &strace::logging()).wait();
-        trial.ended(&ended, &self.reference);
-        let mut calls = strace::calls(&trial.log());
-        calls.retain(|call| call.output);
-        assert!(
-            calls.len() > 10,
-            "the log of strace is not understood: {calls:?}"
-        );
-        calls
-    }
-
-    fn prepare(&self, from: From) -> Trial<'_> {
-        let mut trial = Trial::new(&self.server, self.shape);
-        match from {
-            From::Nothing => {}
-            From::Middle => {
-                let run = trial.start();
-                let some = self
-                    .server
-                    .asked(self.shape.rows / 4, Duration::from_secs(10));
-                assert!(some, "the run does not get on");
-                let ended = run.kill();
-                trial.cut_short(&ended);
-            }
-            From::End => {
-                let ended = trial.start().wait();
-                trial.ended(&ended, &self.reference);
-            }
-        }
-        trial
     }
 
     /// Hits every sort of call once, such as the `fsync` of `results.csv` before it gets its name.
@@ -159,9 +111,9 @@ impl<'a> Crashes<'a> {
 
     /// Kills a run at each of so many points, from each start.
     fn at_sample(&mut self, most: usize) {
-        for start in 0..STARTS.len() {
-            for point in self.sample(start, most) {
-                self.crash(STARTS[start], &[point]);
+        for (number, start) in STARTS.into_iter().enumerate() {
+            for point in self.sample(number, most) {
+                self.crash(start, &[point]);
             }
         }
     }
@@ -176,7 +128,7 @@ impl<'a> Crashes<'a> {
                 let call = self.random.choice(&self.calls[resumed]);
                 points.extend(call.map(|call| call.point.clone()));
             }
-            self.crash(From::Nothing, &points);
+            self.crash(Start::Nothing, &points);
         }
     }
 
@@ -188,9 +140,9 @@ impl<'a> Crashes<'a> {
     }
 
     /// Kills one run after the other at these points, lets the last one finish, and checks all along.
-    fn crash(&mut self, from: From, points: &[Point]) {
+    fn crash(&mut self, start: Start, points: &[Point]) {
         let mut hits = Vec::new();
-        let mut trial = self.prepare(from);
+        let mut trial = start.prepare(&self.server, &self.reference);
         for point in points {
             let options = point.inject(KILL, trial.scratch.path());
             let ended = trial.start_traced(self.strace, &options).wait();
@@ -216,11 +168,12 @@ impl<'a> Crashes<'a> {
         let [first, second, third] = &self.hits;
         let [anew, resumed, again] = self.calls.each_ref().map(Vec::len);
         seed::tell(&format!(
-            "killed at {} calls, at {} in recovery, at {} in the recovery of that; {} rows take {anew}              calls, {resumed} after a kill, {again} when they are done\n{}",
+            "killed at {} calls, at {} in recovery, at {} in the recovery of that\n\
+             {} rows take {anew} calls, {resumed} after a kill, {again} when they are done\n{}",
             first.count(),
             second.count(),
             third.count(),
-            self.shape.rows,
+            self.reference.shape.rows,
             first.table()
         ));
     }

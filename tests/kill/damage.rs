@@ -60,7 +60,7 @@ fn a_store_with_a_byte_that_changed_is_gone_on_with_or_refused() {
 #[test]
 #[ignore = "takes many minutes: cargo test --release --test kill -- --ignored"]
 fn a_store_with_any_byte_that_changed_is_gone_on_with_or_refused() {
-    flip(4000);
+    flip(2000);
 }
 
 /// Flips so many bits, each in a copy of its own.

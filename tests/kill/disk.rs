@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::ledger::{Ledger, Manners};
 use crate::seed;
+use crate::start::{STARTS, Start};
 use crate::strace::{self, Hits, Point};
 use crate::trial::{Reference, Shape, Trial};
 
@@ -26,14 +27,11 @@ fn a_full_or_broken_disk_stops_the_run_and_costs_nothing_that_was_finished() {
     let Some(strace) = strace::find(test) else {
         return;
     };
-    fail_at(
-        &strace,
-        Shape {
-            rows: 24,
-            concurrency: 4,
-        },
-        24,
-    );
+    let shape = Shape {
+        rows: 24,
+        concurrency: 4,
+    };
+    Faults::new(&strace, shape).one_for_each_site();
 }
 
 #[test]
@@ -43,85 +41,120 @@ fn a_disk_that_fails_at_any_write_or_sync_costs_nothing_that_was_finished() {
     let Some(strace) = strace::find(test) else {
         return;
     };
-    fail_at(
-        &strace,
-        Shape {
-            rows: 60,
-            concurrency: 4,
-        },
-        usize::MAX,
-    );
+    let shape = Shape {
+        rows: 60,
+        concurrency: 4,
+    };
+    Faults::new(&strace, shape).all_everywhere();
 }
 
-/// Lets so many writes and syncs fail, each in a run of its own.
-fn fail_at(strace: &Path, shape: Shape, most: usize) {
-    let server = Ledger::new(PROMPT);
-    let reference = Reference::of(&server, shape);
-    let mut random = fastrand::Rng::with_seed(seed::get());
-    let mut hits = Hits::default();
-    let mut chosen: Vec<(Point, &str)> = Vec::new();
-    let points = points(strace, &server, shape, &reference);
-    // One of every sort for certain, the rest by chance.
-    for fault in FAULTS {
-        let mut seen = BTreeSet::new();
-        let one_of_each = points.iter().filter(|(_, site)| seen.insert(site.clone()));
-        chosen.extend(one_of_each.map(|(point, _)| (point.clone(), fault)));
-        let rest: Vec<&(Point, String)> = points.iter().collect();
-        let rest = random.choose_multiple(rest, (most / FAULTS.len()).min(points.len()));
-        chosen.extend(rest.into_iter().map(|(point, _)| (point.clone(), fault)));
+/// Runs whose disk fails.
+struct Faults<'a> {
+    strace: &'a Path,
+    server: Ledger,
+    reference: Reference,
+    random: fastrand::Rng,
+    /// Which fault came where, and how the run ended.
+    hits: Hits,
+}
+
+impl<'a> Faults<'a> {
+    fn new(strace: &'a Path, shape: Shape) -> Self {
+        let server = Ledger::new(PROMPT);
+        let reference = Reference::of(&server, shape);
+        Self {
+            strace,
+            server,
+            reference,
+            random: fastrand::Rng::with_seed(seed::get()),
+            hits: Hits::default(),
+        }
     }
-    chosen.retain(|(point, fault)| point.name != "write" || !fault.ends_with('+'));
-    for (point, fault) in chosen {
-        let mut trial = Trial::new(&server, shape);
-        let mut run = trial.start_traced(strace, &point.inject(fault, trial.scratch.path()));
+
+    /// One fault at one call of each sort, from each start.
+    fn one_for_each_site(mut self) {
+        for start in STARTS {
+            let points = self.points(start);
+            let sites: BTreeSet<&String> = points.iter().map(|(_, site)| site).collect();
+            for site in sites {
+                let of_site = points.iter().filter(|(_, of)| of == site);
+                let of_site: Vec<&Point> = of_site.map(|(point, _)| point).collect();
+                let point = self.random.choice(of_site);
+                let fault = self.random.choice(FAULTS);
+                if let (Some(point), Some(fault)) = (point, fault) {
+                    self.fail(start, point, fault);
+                }
+            }
+        }
+        self.tell();
+    }
+
+    fn all_everywhere(mut self) {
+        for start in STARTS {
+            for (point, _) in self.points(start) {
+                for fault in FAULTS {
+                    self.fail(start, &point, fault);
+                }
+            }
+        }
+        self.tell();
+    }
+
+    /// The writes and syncs in the output directory of a run that nobody disturbs.
+    fn points(&self, start: Start) -> Vec<(Point, String)> {
+        let mut found = BTreeSet::new();
+        let calls = start.calls(self.strace, &self.server, &self.reference);
+        calls
+            .into_iter()
+            .filter(|call| call.point.name.contains("write") || call.point.name.ends_with("sync"))
+            .filter(|call| found.insert(call.point.clone()))
+            .map(|call| (call.point, call.site))
+            .collect()
+    }
+
+    /// Lets one call fail, and runs the job to its end afterwards.
+    fn fail(&mut self, start: Start, point: &Point, fault: &str) {
+        // Sockets are written to as well.
+        let fault = match point.name.as_str() {
+            "write" => fault.trim_end_matches('+'),
+            _ => fault,
+        };
+        let mut trial = start.prepare(&self.server, &self.reference);
+        let options = point.inject(fault, trial.scratch.path());
+        let mut run = trial.start_traced(self.strace, &options);
         let hangs = !run.ends_within(PATIENCE);
         let ended = run.kill();
         match point.hit(&trial.log()) {
-            // A socket or a wake-up, which no disk can break: what this does is no matter of this test.
-            Some(site) if !is_on_disk(&site) => continue,
-            Some(site) => hits.add(site, &format!("{fault} exit {:?}", ended.code)),
+            // A wake-up, which no disk can break: what this does is no matter of this test.
+            Some(site) if !is_on_disk(&site) => return,
+            Some(site) => self
+                .hits
+                .add(site, &format!("{fault} exit {:?}", ended.code)),
             None => {}
         }
-        assert!(
-            !hangs,
-            "{point:?} {fault}: the run does not end\n{}",
-            ended.stderr
-        );
-        assert!(!ended.panics(), "{}", ended.stderr);
+        let what = format!("{point:?} {fault} {start:?}\n{}", ended.stderr);
+        assert!(!hangs, "the run does not end: {what}");
+        assert!(!ended.panics(), "{what}");
         match ended.code {
             // The call was not needed: a hint, or one that is made again.
-            Some(0) => trial.ended(&ended, &reference),
+            Some(0) => trial.ended(&ended, &self.reference),
             code => {
-                assert_eq!(code, Some(6), "{point:?} {fault}\n{}", ended.stderr);
-                let says = ended.stderr.contains("again");
-                assert!(says, "it does not say what to do:\n{}", ended.stderr);
+                assert_eq!(code, Some(6), "{what}");
+                assert!(ended.stderr.contains("again"), "what is to be done? {what}");
                 trial.cut_short(&ended);
                 let ended = trial.start().wait();
-                trial.ended(&ended, &reference);
+                trial.ended(&ended, &self.reference);
             }
         }
     }
-    seed::tell(&format!("{} faults\n{}", hits.count(), hits.table()));
-}
 
-/// The writes and syncs in the output directory of a run that nobody disturbs.
-fn points(
-    strace: &Path,
-    server: &Ledger,
-    shape: Shape,
-    reference: &Reference,
-) -> Vec<(Point, String)> {
-    let mut trial = Trial::new(server, shape);
-    let ended = trial.start_traced(strace, &strace::logging()).wait();
-    trial.ended(&ended, reference);
-    let mut found = BTreeSet::new();
-    let calls = strace::calls(&trial.log());
-    let calls = calls.into_iter().filter(|call| call.output);
-    calls
-        .filter(|call| call.point.name.contains("write") || call.point.name.ends_with("sync"))
-        .filter(|call| found.insert(call.point.clone()))
-        .map(|call| (call.point, call.site))
-        .collect()
+    fn tell(&self) {
+        seed::tell(&format!(
+            "{} faults\n{}",
+            self.hits.count(),
+            self.hits.table()
+        ));
+    }
 }
 
 fn is_on_disk(site: &str) -> bool {

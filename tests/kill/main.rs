@@ -11,6 +11,7 @@ mod ledger;
 mod results;
 mod runs;
 mod seed;
+mod start;
 mod stored;
 mod strace;
 mod trial;

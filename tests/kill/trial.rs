@@ -33,6 +33,7 @@ pub struct Shape {
 
 /// What a run that nobody cut short publishes, but for latencies.
 pub struct Reference {
+    pub shape: Shape,
     results: Results,
     /// How long it took.
     pub took: Duration,
@@ -65,7 +66,11 @@ impl Reference {
         assert_eq!(published.answers(), answers);
         let results = Results::read(&trial.out(), server.fails());
         let took = ended.took;
-        let reference = Self { results, took };
+        let reference = Self {
+            shape,
+            results,
+            took,
+        };
         trial.ended(&ended, &reference);
         reference
     }
