@@ -67,6 +67,17 @@ pub enum StoreError {
         /// The format that this version reads.
         ours: &'static str,
     },
+    /// The pages of the database do not fit together.
+    #[error(
+        "{path} is damaged: {found}; put a sound copy of it and its `-wal` in its place, or set it aside and \
+         start anew with `--fresh`"
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it, as SQLite says.
+        found: String,
+    },
     /// The SQLite that is linked is known to lose data.
     #[error(
         "this program was built with SQLite {version}, which can lose commits; build it with 3.51.3 or newer"
