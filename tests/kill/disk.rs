@@ -123,7 +123,7 @@ impl<'a> Faults<'a> {
         let options = point.inject(fault, trial.scratch.path());
         let mut run = trial.start_traced(self.strace, &options);
         let hangs = !run.ends_within(PATIENCE);
-        let ended = run.kill();
+        let ended = run.kill_whatever();
         match point.hit(&trial.log()) {
             // A wake-up, which no disk can break: what this does is no matter of this test.
             Some(site) if !is_on_disk(&site) => return,

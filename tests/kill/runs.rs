@@ -107,9 +107,16 @@ impl Run {
     }
 
     /// Ends it as a power switch would; nothing happens if it has ended by itself.
+    #[track_caller]
     pub fn kill(mut self) -> Ended {
         let _ = self.child.kill();
         self.wait()
+    }
+
+    /// The same, and it may have panicked.
+    pub fn kill_whatever(mut self) -> Ended {
+        let _ = self.child.kill();
+        self.wait_whatever()
     }
 
     /// Waits for the end, which no panic may bring about.
