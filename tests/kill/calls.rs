@@ -52,6 +52,40 @@ fn every_write_sync_and_rename_of_200_rows_can_be_the_last_one() {
     crashes.tell();
 }
 
+/// What a loss of power would show and no kill does: the kernel keeps what was written and not synced.
+#[test]
+fn outputs_are_synced_before_they_get_their_names_and_their_directory_after() {
+    let test = "outputs_are_synced_before_they_get_their_names_and_their_directory_after";
+    let Some(strace) = strace::find(test) else {
+        return;
+    };
+    let server = Ledger::new(PROMPT);
+    let shape = Shape {
+        rows: 8,
+        concurrency: 4,
+    };
+    let calls = Start::Nothing.calls(&strace, &server, &Reference::of(&server, shape));
+    let sites: Vec<&str> = calls.iter().map(|call| call.site.as_str()).collect();
+    for name in ["results.csv", "results.jsonl", "report.json", "report.md"] {
+        let named = |site: &&str| site.starts_with("rename") && site.ends_with(&format!(" {name}"));
+        let renamed = sites.iter().position(|site| named(site));
+        let renamed =
+            renamed.unwrap_or_else(|| panic!("{name} is not put in its place: {sites:?}"));
+        let before = sites[..renamed].iter().rev();
+        let last = before
+            .clone()
+            .find(|site| site.contains(&format!(" .{name}.")));
+        let synced = last.is_some_and(|site| site.contains("sync "));
+        assert!(
+            synced,
+            "{name} is not synced before it is put in its place: {last:?}"
+        );
+        let mut after = sites[renamed..].iter();
+        let synced = after.any(|site| site.contains("sync ") && site.ends_with(" out"));
+        assert!(synced, "the directory is not synced after {name}");
+    }
+}
+
 /// Runs that are killed at a call each.
 struct Crashes<'a> {
     strace: &'a Path,
