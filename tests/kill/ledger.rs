@@ -25,7 +25,7 @@ const OUTPUT_PRICE: i128 = 2_000_000_000;
 pub struct Manners {
     /// The longest that it thinks about an answer; the prompt decides how long it does.
     pub thinks: Duration,
-    /// Whether one prompt in seven gets a 500 the first time it is asked in a run.
+    /// Whether one prompt in seven gets a 500 the first time it is asked.
     pub fails: bool,
 }
 
@@ -34,8 +34,6 @@ pub struct Manners {
 pub struct Line {
     /// Requests that were read to their end.
     pub received: u32,
-    /// Of those, the ones since [`Ledger::run_begins`].
-    pub received_in_run: u32,
     /// Answers that were handed to the connection, whether or not anyone was there to read them.
     pub billed: u32,
 }
@@ -111,14 +109,6 @@ impl Ledger {
         book.lines.clear();
         book.most_in_flight = 0;
         book.arrivals.clear();
-    }
-
-    /// From now on prompts are asked in another run.
-    pub fn run_begins(&self) {
-        let mut book = self.shared.book();
-        for line in book.lines.values_mut() {
-            line.received_in_run = 0;
-        }
     }
 
     /// Waits until everything that the runner had sent when it died is in the books.
@@ -230,7 +220,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Notes a request; whether it is the first of its prompt in this run.
+    /// Notes a request; whether it is the first of its prompt.
     fn enter(&self, prompt: &str) -> bool {
         let mut book = self.book();
         book.in_flight += 1;
@@ -238,8 +228,7 @@ impl Shared {
         book.arrivals.push(Instant::now());
         let line = book.lines.entry(prompt.to_owned()).or_default();
         line.received += 1;
-        line.received_in_run += 1;
-        let first = line.received_in_run == 1;
+        let first = line.received == 1;
         self.changed.notify_all();
         first
     }

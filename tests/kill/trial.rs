@@ -117,20 +117,17 @@ impl<'a> Trial<'a> {
     }
 
     /// Starts the next run.
-    pub fn start(&mut self) -> Run {
-        self.server.run_begins();
+    pub fn start(&self) -> Run {
         Run::start(&self.scratch)
     }
 
     /// Starts this command for the next run.
-    pub fn start_as(&mut self, command: Command) -> Run {
-        self.server.run_begins();
+    pub fn start_as(&self, command: Command) -> Run {
         Run::command(&self.scratch, command)
     }
 
     /// Starts the next run under `strace`.
-    pub fn start_traced(&mut self, strace: &Path, options: &[String]) -> Run {
-        self.server.run_begins();
+    pub fn start_traced(&self, strace: &Path, options: &[String]) -> Run {
         Run::traced(&self.scratch, strace, &self.log(), options)
     }
 
