@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("reqwest", &["src/worker/http.rs"]),
     ("serde_yaml", &["src/job/yaml.rs"]),
-    ("rusqlite", &["src/store/sqlite/"]),
+    ("rusqlite", &["src/store/sqlite/", "src/store/tests.rs"]),
     ("governor", &["src/dispatch/limiter/pacer.rs"]),
     ("minijinja", &["src/template.rs"]),
     ("clap", &["src/cli/mod.rs"]),

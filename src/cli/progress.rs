@@ -79,6 +79,10 @@ impl Progress {
     pub fn on(&self, event: &Event) {
         let mut state = lock(&self.state);
         match event {
+            Event::DirectoryIsRemote { filesystem } => self.say(&format!(
+                "warning: the output directory is on {filesystem}, where a crash of the server may lose \
+                 answers and two machines may not see each other's lock; a local disk is safer"
+            )),
             Event::Planned(changes) => self.note(&plan(changes)),
             Event::RunStarted { rows, done } => {
                 state.rows = *rows;

@@ -187,8 +187,11 @@ impl Lane {
         stop: &Stop,
     ) -> Sent {
         if journal.intend(item, intent.clone()).await.is_err() {
-            return self.not_sent(intent, request);
+            return self.not_sent(intent, request, "the run store failed");
         }
+        let Some(admission) = self.renewed(admission, request, stop).await else {
+            return self.not_sent(intent, request, "the run was stopped");
+        };
         let Admission {
             mut permit,
             probe,
@@ -258,9 +261,36 @@ impl Lane {
         self.line(intent, request, &Err(error), latency)
     }
 
-    /// What comes of an attempt that could not be noted down, and so was not made.
-    fn not_sent(&self, intent: &Intent, request: &Request) -> Sent {
-        let error = given_up("the run store failed").into_call_error();
+    /// The same admission, or a new one if a slow disk has let it go stale: requests that were held up
+    /// together must not go out together. `None` if the run is to end.
+    async fn renewed<'a>(
+        &'a self,
+        mut admission: Admission<'a>,
+        request: &Request,
+        stop: &Stop,
+    ) -> Option<Admission<'a>> {
+        while admission.permit.is_stale() && admission.probe.is_none() {
+            let Admission {
+                permit,
+                elsewhere,
+                answers_then,
+                ..
+            } = admission;
+            drop(permit);
+            let again = self.admit(request, Patience::default(), false, answers_then);
+            admission = tokio::select! {
+                biased;
+                () = stop.draining() => return None,
+                again = again => again.ok()?,
+            };
+            admission.elsewhere = elsewhere;
+        }
+        Some(admission)
+    }
+
+    /// What comes of an attempt that was noted down, or could not be, and then was not made.
+    fn not_sent(&self, intent: &Intent, request: &Request, why: &str) -> Sent {
+        let error = given_up(why).into_call_error();
         let mut attempt = self.line(intent, request, &Err(error.clone()), Duration::ZERO);
         attempt.cost = Cost::Known(Usd::ZERO);
         Sent {

@@ -92,14 +92,10 @@ impl FanOut {
             while ended.is_none() && in_flight.len() < self.concurrency {
                 match queues.next(in_flight.is_empty(), &self.asking.dispatcher) {
                     Some(Next::New(due)) => {
-                        let item = due.item.clone();
-                        let asked = Arc::clone(&self.asking).ask(*due);
-                        in_flight.spawn(Arc::clone(&self.asking).store(unharmed(item, asked)));
+                        in_flight.spawn(Arc::clone(&self.asking).new_item(due));
                     }
                     Some(Next::Again(pending)) => {
-                        let item = pending.item().clone();
-                        let asked = Arc::clone(&self.asking).ask_again(*pending);
-                        in_flight.spawn(Arc::clone(&self.asking).store(unharmed(item, asked)));
+                        in_flight.spawn(Arc::clone(&self.asking).put_off_item(pending));
                     }
                     None => break,
                 }
@@ -123,9 +119,8 @@ impl FanOut {
                     match queues.take_back(came) {
                         Ok(None) => {}
                         Ok(Some(pending)) => {
-                            let given_up = Called::Ended(pending.given_up());
-                            let stored = Arc::clone(&self.asking).store(async { given_up });
-                            in_flight.spawn(stored);
+                            let asking = Arc::clone(&self.asking);
+                            in_flight.spawn(async move { asking.store(pending.given_up()).await });
                         }
                         Err(Closed) => {
                             // Nothing more can be stored: what is in flight would be paid for in vain.
@@ -161,9 +156,7 @@ impl FanOut {
     async fn give_up(&self, queues: Queues) {
         let put_off = queues.deferred.into_iter().chain(queues.late);
         for pending in put_off.chain(queues.sweep) {
-            let given_up = Called::Ended(pending.given_up());
-            let stored = Arc::clone(&self.asking).store(async { given_up }).await;
-            if matches!(stored, Came::Lost) {
+            if matches!(self.asking.store(pending.given_up()).await, Came::Lost) {
                 return;
             }
         }
@@ -241,8 +234,21 @@ impl Queues {
 }
 
 impl Asking {
-    /// One item's whole way.
-    async fn ask(self: Arc<Self>, due: Due) -> Called {
+    /// An item's whole way.
+    async fn new_item(self: Arc<Self>, due: Box<Due>) -> Came {
+        let item = due.item.clone();
+        let called = unharmed(item, self.ask(*due)).await;
+        self.came(called).await
+    }
+
+    /// The rest of the way of an item that was put off.
+    async fn put_off_item(self: Arc<Self>, pending: Box<Pending>) -> Came {
+        let item = pending.item().clone();
+        let called = unharmed(item, self.dispatcher.call(*pending)).await;
+        self.came(called).await
+    }
+
+    async fn ask(&self, due: Due) -> Called {
         let item = due.item.clone();
         let route = match self.entries[item.entry as usize].route(&item.row) {
             Ok(Some(route)) => route,
@@ -264,18 +270,17 @@ impl Asking {
         }
     }
 
-    /// The rest of the way of an item that was put off.
-    async fn ask_again(self: Arc<Self>, pending: Pending) -> Called {
-        self.dispatcher.call(pending).await
+    /// Stores what came of asking an item, if that is its end.
+    async fn came(&self, called: Called) -> Came {
+        match called {
+            Called::Ended(outcome) => self.store(outcome).await,
+            Called::Deferred(pending) => Came::Deferred(pending),
+            Called::Late(pending) => Came::Late(pending),
+        }
     }
 
-    /// Stores what came of asking an item, if that is its end.
-    async fn store(self: Arc<Self>, asked: impl Future<Output = Called>) -> Came {
-        let outcome = match asked.await {
-            Called::Deferred(pending) => return Came::Deferred(pending),
-            Called::Late(pending) => return Came::Late(pending),
-            Called::Ended(outcome) => outcome,
-        };
+    /// Stores an item's end.
+    async fn store(&self, outcome: Outcome) -> Came {
         let answered = outcome.answer.is_some();
         let done = Came::Done {
             answered,

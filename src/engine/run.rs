@@ -1,5 +1,6 @@
 //! A run from its store to its reports.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::fan_out::{Asking, FanOut, read_ahead};
@@ -9,8 +10,8 @@ use super::summary::{Ended, RunError, Summary, exit_code};
 use crate::dispatch::{Dispatcher, OnEvent, Policy, Stop};
 use crate::input::Inputs;
 use crate::job::Plan;
-use crate::output::{Report, Results, publish_report, remove_leftovers};
-use crate::store::{Store, Writer};
+use crate::output::{Report, Results, publish_report, published, remove_leftovers};
+use crate::store::{Store, Writer, has_store, is_remote};
 use crate::words::{BackendSeen, Changes, Event, Outcome, Usd};
 use crate::worker::ModelWorker;
 
@@ -36,7 +37,13 @@ impl Run {
     /// Runs it to its end.
     pub(super) async fn run(self) -> Result<Summary, RunError> {
         let Self { plan, options, .. } = &self;
+        if !options.fresh {
+            spare_results(&plan.output.dir)?;
+        }
         let mut store = Store::open(&plan.output.dir, &plan.name, options.fresh, plan.durability)?;
+        if let Some(filesystem) = is_remote(&plan.output.dir) {
+            (self.on_event)(Event::DirectoryIsRemote { filesystem });
+        }
         remove_leftovers(&plan.output.dir);
         let changes = register(&mut store, plan, &self.inputs, options.frozen, &self.stop)?;
         let Some(changes) = changes else {
@@ -142,6 +149,17 @@ impl Run {
             exit_code,
             files,
         })
+    }
+}
+
+/// Finds results that no run of this program can go on from: somebody else's.
+fn spare_results(dir: &Path) -> Result<(), RunError> {
+    if has_store(dir) {
+        return Ok(());
+    }
+    match published(dir) {
+        Some(path) => Err(RunError::ForeignResults { path }),
+        None => Ok(()),
     }
 }
 

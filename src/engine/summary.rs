@@ -88,6 +88,15 @@ pub enum RunError {
         /// What changed.
         changes: Changes,
     },
+    /// The output directory has results and no store that they could be from.
+    #[error(
+        "{path} is there, and no run.db that it could be from: it is not written over; choose another \
+         directory (`--out`), or write over it with `--fresh`"
+    )]
+    ForeignResults {
+        /// One of the results.
+        path: PathBuf,
+    },
     /// The run was stopped before anything was asked.
     #[error("stopped before anything was sent")]
     Stopped(Option<Interrupt>),
@@ -103,7 +112,9 @@ impl RunError {
     /// The exit code that says so.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            RunError::NoWorker { .. } | RunError::Frozen { .. } => ExitCode::Usage,
+            RunError::NoWorker { .. }
+            | RunError::Frozen { .. }
+            | RunError::ForeignResults { .. } => ExitCode::Usage,
             RunError::Input(_) => ExitCode::Unexpected,
             RunError::Stopped(Some(Interrupt::Terminated)) => ExitCode::Terminated,
             RunError::Stopped(_) => ExitCode::Interrupted,

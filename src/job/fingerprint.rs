@@ -44,7 +44,7 @@ impl Backend {
                 if script.reply.is_some() {
                     per_row = PerRow::Reply(Arc::new(script.clone()));
                 }
-                json!({ "kind": "echo", "model": script.model })
+                json!({ "kind": "echo", "model": script.model, "replies": script.reply.is_some() })
             }
             BackendKind::OpenAi(api, server) => of("openai", format!("{api:?}"), server),
             BackendKind::Anthropic(api, server) => of("anthropic", format!("{api:?}"), server),

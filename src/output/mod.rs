@@ -81,6 +81,13 @@ impl Results {
     }
 }
 
+/// The first file in a directory that a run would write over.
+pub fn published(dir: &Path) -> Option<PathBuf> {
+    let names = [csv::NAME, jsonl::NAME, report_json::NAME, markdown::NAME];
+    let mut paths = names.into_iter().map(|name| dir.join(name));
+    paths.find(|path| path.is_file())
+}
+
 /// Removes what runners that were killed have left half-written in a directory. Its lock must be held.
 pub fn remove_leftovers(dir: &Path) {
     let names = [csv::NAME, jsonl::NAME, report_json::NAME, markdown::NAME];

@@ -31,8 +31,9 @@ pub struct Report {
     pub by_class: BTreeMap<ErrorClass, u64>,
     /// Attempts whose end is not known, because a runner was killed, and that no line of the results shows.
     pub interrupted: u64,
-    /// What was paid for rows and entries of the matrix that are not in the job any more.
-    pub removed: Spent,
+    /// Attempts for rows and entries of the matrix that are not in the job any more, and what was paid for
+    /// them. They are part of every total, but no line of the results shows them.
+    pub removed: (u64, Spent),
     /// Rows that were answered by a later backend of the route than the first.
     pub fell_back: u64,
     /// The first row of each class of failure: its id and what went wrong.
@@ -153,7 +154,7 @@ impl Report {
             by_kind: BTreeMap::new(),
             by_class: BTreeMap::new(),
             interrupted: 0,
-            removed: Spent::default(),
+            removed: (0, Spent::default()),
             fell_back: 0,
             seen: Vec::new(),
             stated: HashMap::new(),
@@ -221,7 +222,9 @@ impl Report {
     pub fn add_outside(&mut self, attempt: &Attempt, ended: bool) {
         match ended {
             true => {
-                self.removed.add(attempt.cost);
+                let (attempts, spent) = &mut self.removed;
+                *attempts += 1;
+                spent.add(attempt.cost);
                 self.add_attempt(attempt);
             }
             false => self.add_interrupted(attempt),

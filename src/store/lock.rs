@@ -30,8 +30,10 @@ impl Lock {
             source,
         };
         // A planted link would have this process write its number into another file.
-        if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
-            return Err(failed(std::io::Error::other("it is not a regular file")));
+        let own = std::fs::symlink_metadata(&path).map(|found| is_own(&found));
+        if own.is_ok_and(|own| !own) {
+            let error = "it is a link or no regular file; remove it";
+            return Err(failed(std::io::Error::other(error)));
         }
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true);
@@ -50,6 +52,15 @@ impl Lock {
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
+}
+
+/// Whether it is a regular file that has no other name.
+pub(super) fn is_own(found: &std::fs::Metadata) -> bool {
+    #[cfg(unix)]
+    let names = std::os::unix::fs::MetadataExt::nlink(found);
+    #[cfg(not(unix))]
+    let names = 1;
+    found.is_file() && names == 1
 }
 
 /// Writes this process's number into the file: for people only, the lock itself is the kernel's.

@@ -123,6 +123,11 @@ pub enum StoreError {
     Panicked,
 }
 
+/// Whether there is a store in a directory.
+pub fn has_store(dir: &Path) -> bool {
+    dir.join(sqlite::NAME).exists()
+}
+
 impl StoreError {
     fn database(doing: &'static str, path: &Path, source: sqlite::Error) -> Self {
         StoreError::Database {

@@ -9,6 +9,11 @@ use super::{Changes, ErrorClass, Status, Usd};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// The output directory is on a network file system, where a lock or a sync may mean less.
+    DirectoryIsRemote {
+        /// The file system.
+        filesystem: &'static str,
+    },
     /// The job was compared with the store; nothing has been sent yet.
     Planned(Changes),
     /// Rows are about to be asked.

@@ -131,6 +131,13 @@ impl Scratch {
         (ran, self.published("out", code))
     }
 
+    /// As [`Scratch::run`], but whatever was answered before is asked again.
+    #[track_caller]
+    pub fn run_fresh(&self, code: i32) -> (Ran, Published) {
+        let ran = self.runner(&["job.yaml", "--fresh"]).exits(code);
+        (ran, self.published("out", code))
+    }
+
     /// What is in this directory, audited.
     #[track_caller]
     pub fn published(&self, dir: &str, code: i32) -> Published {

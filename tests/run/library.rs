@@ -119,7 +119,8 @@ async fn events_start_with_the_run_and_tell_of_every_row_once() {
         .await
         .unwrap();
     let events = events.lock().unwrap();
-    assert_eq!(events[0], Event::RunStarted { rows: 100, done: 0 });
+    assert!(matches!(&events[0], Event::Planned(changes) if changes.new == 100));
+    assert_eq!(events[1], Event::RunStarted { rows: 100, done: 0 });
     let count = |wanted: &dyn Fn(&Event) -> bool| events.iter().filter(|e| wanted(e)).count();
     assert_eq!(count(&|e| matches!(e, Event::RunStarted { .. })), 1);
     assert_eq!(count(&|e| matches!(e, Event::RowFinished { .. })), 100);

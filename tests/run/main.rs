@@ -16,6 +16,7 @@ mod main_job;
 // results.csv, results.jsonl and report.json: order, bytes, columns, money.
 mod outputs;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
+mod resume;
 mod retry;
 // Which backend is asked when, and when nobody else is.
 mod fallback;
@@ -38,4 +39,3 @@ mod exit_codes;
 // The library: workers of one's own, events, errors.
 mod library;
 // Thousands of rows in virtual time: rates, waits, pauses, stops.
-mod clock;

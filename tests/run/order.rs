@@ -289,20 +289,23 @@ fn the_store_keeps_a_line_for_each_entry_and_repeat() {
         let lines = query.query_map([], |line| line.get(0)).unwrap();
         lines.map(Result::unwrap).collect()
     };
-    let outcomes = "SELECT row || ' ' || entry || ' ' || repeat || ' ' || answer || ' ' || \
-                    ifnull(answered_by, 'last') FROM outcomes ORDER BY row, entry, repeat";
+    let outcomes = "SELECT (row - 1) || ' ' || entry || ' ' || repeat || ' ' || answer || ' ' || \
+                    answered_by FROM outcomes ORDER BY row, entry, repeat";
     let found = lines(outcomes);
     assert_eq!(found.len(), 8);
-    for (line, expected) in found
-        .iter()
-        .zip(["0 0 1 a", "0 0 2 a", "0 1 1 b", "0 1 2 b", "1 0 1 a"])
-    {
+    for (line, expected) in found.iter().zip([
+        "0 0 1 a 1",
+        "0 0 2 a 1",
+        "0 1 1 b 1",
+        "0 1 2 b 1",
+        "1 0 1 a 1",
+    ]) {
         assert!(line.starts_with(expected), "{found:?}");
     }
     let attempts = "SELECT backend || ' ' || count(*) FROM attempts \
                     JOIN outcomes USING (row, entry, repeat) GROUP BY backend ORDER BY 1";
     assert_eq!(lines(attempts), ["a 4", "b 4"]);
-    assert_eq!(lines("SELECT value FROM meta WHERE key = 'format'"), ["2"]);
+    assert_eq!(lines("SELECT value FROM meta WHERE key = 'format'"), ["3"]);
 }
 
 #[test]
@@ -311,8 +314,8 @@ fn the_shipped_matrix_and_route_run_to_their_end() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let run = |name: &str| {
         let job = root.join(name).display().to_string();
-        scratch.runner(&[&job, "--out", "out"]).exits(0);
-        scratch.published("out", 0)
+        scratch.runner(&[&job, "--out", name]).exits(0);
+        scratch.published(name, 0)
     };
     let matrix = run("jobs/matrix.yaml");
     assert_eq!((matrix.lines.len(), matrix.count("answered")), (200, 200));

@@ -199,17 +199,17 @@ fn the_echo_backend_reaches_the_statuses_without_a_network() {
         ));
     };
     job("failures: { flagged: 100% }");
-    let (_, published) = scratch.run(3);
+    let (_, published) = scratch.run_fresh(3);
     assert_eq!(published.statuses(), ["truncated"; 3]);
     job("reply: \"\"");
-    let (_, published) = scratch.run(3);
+    let (_, published) = scratch.run_fresh(3);
     assert_eq!(published.statuses(), ["empty"; 3]);
     job("failures: { server: 100% }");
-    let (_, published) = scratch.run(3);
+    let (_, published) = scratch.run_fresh(3);
     assert_eq!(published.statuses(), ["failed"; 3]);
     assert_eq!(published.attempts(0), ["a first server", "a retry server"]);
     job("failures: { config: 100% }, limits: { concurrency: 1 }");
-    let (_, published) = scratch.run(5);
+    let (_, published) = scratch.run_fresh(5);
     assert_eq!(
         (published.count("failed"), published.count("not_run")),
         (1, 2)

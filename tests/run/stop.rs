@@ -141,7 +141,7 @@ fn a_killed_runner_leaves_no_lock_behind() {
     running.signal("KILL");
     assert_eq!(running.wait().code, None);
     scratch.job("backends: { a: { type: echo } }");
-    scratch.run(0);
+    scratch.run_fresh(0);
 }
 
 #[test]
@@ -159,53 +159,99 @@ fn a_reader_of_stdout_that_leaves_does_not_end_the_run() {
 }
 
 #[test]
-fn a_third_interrupt_does_not_even_wait_for_the_results() {
-    let scratch = Scratch::new();
-    let server = Served::always(Act::Hang(Vec::new()));
-    // Enough rows that writing all of them down as not run takes a while.
-    scratch.rows(300_000).job(&format!(
-        "backends: {{ {} }}\nconcurrency: 1",
-        server.backend("a", "")
-    ));
-    let running = scratch.start(&["job.yaml"]);
-    until("the first request", || !server.arrivals().is_empty());
-    running.signal("INT");
-    running.says("stopping: ");
-    running.signal("INT");
-    std::thread::sleep(Duration::from_millis(200));
-    let asked = std::time::Instant::now();
-    running.signal("INT");
-    let ran = running.wait().exits(130);
-    let took = asked.elapsed();
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    ran.says("left without results; the answers are in out/run.db");
-    assert!(!scratch.path().join("out/results.csv").exists());
+fn a_second_interrupt_ends_within_a_second_however_much_there_is_to_publish() {
+    for signal in ["INT", "TERM"] {
+        let scratch = Scratch::new();
+        let server = Served::new(|number, seen| match number {
+            0..5 => served::says(&served::prompt(seen)),
+            _ => Act::Hang(Vec::new()),
+        });
+        // Enough rows that writing all of them down takes longer than that.
+        scratch.rows(60_000).job(&format!(
+            "backends: {{ {} }}\nconcurrency: 2",
+            server.backend("a", "")
+        ));
+        let running = scratch.start(&["job.yaml"]);
+        until("two requests that hang", || server.arrivals().len() == 7);
+        running.signal(signal);
+        running.says("stopping: ");
+        let asked = std::time::Instant::now();
+        running.signal(signal);
+        let ran = running
+            .wait()
+            .exits(if signal == "INT" { 130 } else { 143 });
+        let took = asked.elapsed();
+        assert!(took < Duration::from_millis(1_500), "{took:?}");
+        ran.says("left without results; the answers are in out/run.db");
+        assert!(!scratch.path().join("out/results.csv").exists());
+        let store = rusqlite::Connection::open(scratch.path().join("out/run.db")).unwrap();
+        let answered = "SELECT count(*) FROM outcomes WHERE status = 'answered'";
+        let answered: u32 = store.query_row(answered, [], |row| row.get(0)).unwrap();
+        assert_eq!(answered, 5);
+    }
 }
 
 #[test]
-fn the_store_of_a_killed_run_is_kept_with_every_answer_that_was_committed() {
+fn a_run_that_was_interrupted_goes_on_with_the_same_command() {
     let scratch = Scratch::new();
-    let server = Served::new(|request, _| match request {
-        0..8 => served::says("x"),
-        _ => Act::Hang(Vec::new()),
+    let server = Served::slowly(Duration::from_millis(200), |_, seen| {
+        served::says(&served::prompt(seen))
     });
-    let hanging = format!(
-        "backends: {{ {} }}\nconcurrency: 2",
+    scratch.rows(12).job(&format!(
+        "backends: {{ {} }}\nconcurrency: 4",
         server.backend("a", "")
-    );
-    scratch.rows(20).job(&hanging);
-    let stored = |name: &str| {
-        let connection = rusqlite::Connection::open(scratch.path().join("out").join(name));
-        let count = "SELECT count(*) FROM outcomes WHERE status = 'answered'";
-        let rows = connection.and_then(|db| db.query_row(count, [], |row| row.get::<_, u64>(0)));
-        rows.unwrap_or(0)
-    };
+    ));
     let running = scratch.start(&["job.yaml"]);
-    until("eight answers in the store", || stored("run.db") == 8);
-    running.signal("KILL");
-    assert_eq!(running.wait().code, None);
-    scratch.job("backends: { a: { type: echo, delay: 0ms } }");
-    scratch.run(0);
-    assert_eq!(stored("run.db.previous"), 8);
-    assert_eq!(stored("run.db"), 20);
+    until("a full house", || server.arrivals().len() == 4);
+    running.signal("INT");
+    running
+        .wait()
+        .exits(130)
+        .says("8 rows not answered; run the same command again to go on");
+    let (ran, published) = scratch.run(0);
+    ran.says("unchanged 4 | changed 0 | new 8 | removed 0 | unknown 0\n");
+    assert_eq!(published.count("answered"), 12);
+    assert_eq!(server.requests(), 12);
+}
+
+#[test]
+fn a_run_that_was_held_up_goes_on_where_it_was() {
+    let scratch = Scratch::new();
+    let server = Served::slowly(Duration::from_millis(50), |_, seen| {
+        served::says(&served::prompt(seen))
+    });
+    scratch.rows(40).job(&format!(
+        "backends: {{ {} }}\nconcurrency: 4",
+        server.backend("a", ", limits: { requests_per_minute: 3000, burst: 4 }")
+    ));
+    let running = scratch.start(&["job.yaml"]);
+    until("a few requests", || server.arrivals().len() >= 8);
+    running.signal("STOP");
+    std::thread::sleep(Duration::from_millis(1_500));
+    running.signal("CONT");
+    running.wait().exits(0);
+    let published = scratch.published("out", 0);
+    assert_eq!(published.count("answered"), 40);
+    assert_eq!(server.requests(), 40);
+    assert!(server.most_at_once() <= 4);
+}
+
+#[test]
+fn a_closed_stderr_does_not_end_the_run() {
+    let scratch = Scratch::new();
+    scratch
+        .rows(50)
+        .job("backends: { a: { type: echo, delay: 5ms, failures: { server: 10% } } }\nretry: { initial: 1ms }");
+    let command = format!(
+        "{} job.yaml 2>&- >&-; echo $? > code",
+        env!("CARGO_BIN_EXE_runner")
+    );
+    let shell = std::process::Command::new("sh")
+        .args(["-c", &command])
+        .current_dir(scratch.path())
+        .status();
+    assert!(shell.expect("a shell").success());
+    let code = std::fs::read_to_string(scratch.path().join("code")).unwrap();
+    assert_eq!(code, "0\n");
+    assert_eq!(scratch.published("out", 0).count("answered"), 50);
 }

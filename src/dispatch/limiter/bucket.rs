@@ -77,6 +77,11 @@ impl Bucket {
         self.window.add(amount)
     }
 
+    /// What was taken before is only really taken now.
+    pub(super) fn postpone(&mut self, slot: Slot, amount: u64) -> Slot {
+        self.window.postpone(slot, amount)
+    }
+
     /// Corrects what was taken.
     pub(super) fn correct(&mut self, slot: Slot, from: u64, to: u64) {
         self.refill();

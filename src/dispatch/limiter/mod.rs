@@ -34,6 +34,8 @@ use window::Slot;
 
 /// A pause longer than this is no matter of pace: the rate before it says nothing about the rate after.
 const CLOSED: Duration = Duration::from_secs(70);
+/// How long a request may take from being admitted to being sent: it waits for the disk in between.
+const STALE: Duration = Duration::from_secs(1);
 
 /// Admits requests.
 #[derive(Debug)]
@@ -358,9 +360,25 @@ impl Limiter {
 }
 
 impl Permit {
-    /// The request is on its way from now on: what it takes is not given back any more.
+    /// Whether it was given so long ago that its place in the spacing is past.
+    pub(super) fn is_stale(&self) -> bool {
+        self.taken_at.elapsed() > STALE
+    }
+
+    /// The request is on its way from now on: what it takes is not given back any more, and counts from now.
     pub(super) fn sent(&mut self) {
         self.sent = true;
+        let limiter = Arc::clone(&self.limiter);
+        let mut state = limiter.state();
+        if let (Some(requests), Some(slot)) = (&mut state.requests, &mut self.request_slot) {
+            *slot = requests.by.postpone(*slot);
+        }
+        let slots = self.token_slots.iter_mut();
+        for ((counts, bucket), slot) in state.tokens.iter_mut().zip(slots) {
+            let Some(slot) = slot else { continue };
+            let taken = counts.of(self.tokens).min(bucket.by.per_minute());
+            *slot = bucket.by.postpone(*slot, taken);
+        }
     }
 
     /// Corrects the reservation, learns from the reply and gives the place back. `true` if it was

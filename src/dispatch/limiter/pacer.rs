@@ -85,6 +85,11 @@ impl Pacer {
         }
     }
 
+    /// A request that was admitted before is only made now.
+    pub(super) fn postpone(&mut self, slot: Slot) -> Slot {
+        self.window.postpone(slot, 1)
+    }
+
     /// Gives back a request that was not made. Its place in the spacing stays empty.
     pub(super) fn give_back(&mut self, slot: Slot) {
         self.window.correct(slot, 1, 0);

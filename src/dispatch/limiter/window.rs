@@ -55,6 +55,12 @@ impl Window {
         self.sum = self.sum.saturating_add(*taken);
     }
 
+    /// What was taken in a slot is only really taken now.
+    pub(in crate::dispatch) fn postpone(&mut self, slot: Slot, amount: u64) -> Slot {
+        self.correct(slot, amount, 0);
+        self.add(amount)
+    }
+
     /// What the last minute holds.
     pub(in crate::dispatch) fn sum(&mut self) -> u64 {
         self.expire();

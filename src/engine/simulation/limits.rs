@@ -391,3 +391,31 @@ async fn tokens_never_exceed_their_limit_in_any_minute_either() {
     job.run().await.all_answered();
     assert!(server.most_in(MINUTE) <= 600);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_slows_the_run_down_and_never_makes_a_burst() {
+    let milliseconds = [1, 50, 900, 5_000, 30_000, 90_000];
+    for (seed, disk) in (0..).zip(milliseconds.map(Duration::from_millis)) {
+        let rules = Rules {
+            latency: 1..2_000,
+            seed,
+            ..Rules::default()
+        };
+        let mut job = Job::new(300, [rules]).concurrency(100);
+        job = job.limits(per_minute(600)).openai(100);
+        job.backends[0].limits.tokens_per_minute = Some(100_000);
+        job.disk = disk;
+        let server = Arc::clone(&job.servers[0]);
+        let ran = job.run().await;
+        ran.all_answered();
+        assert_eq!(ran.attempts(), 300);
+        let most = server.most_in(MINUTE);
+        assert!(most <= 600, "{most} in a minute, {disk:?} a commit");
+        let second = server.most_in(Duration::from_secs(1));
+        assert!(
+            second <= 10 + 5 + 2,
+            "{second} in a second, {disk:?} a commit"
+        );
+        assert!(server.most_in_flight() <= 100);
+    }
+}

@@ -43,6 +43,8 @@ struct Job {
     fallback: FallbackPolicy,
     hedge_after: Option<Duration>,
     stop: Stop,
+    /// How long the disk takes for each commit.
+    disk: Duration,
 }
 
 /// What came of it.
@@ -70,6 +72,7 @@ impl Job {
             fallback: FallbackPolicy::default(),
             hedge_after: None,
             stop: Stop::new(),
+            disk: Duration::ZERO,
         }
     }
 
@@ -93,7 +96,7 @@ impl Job {
     async fn run(self) -> Ran {
         let items = items(self.rows, self.entries.len() as u32, self.repeat);
         let (journal, records) = Journal::new(64);
-        let stored = tokio::spawn(store(records));
+        let stored = tokio::spawn(store(records, self.disk));
         let (fan_out, mut told) = self.fan_out(journal);
         let began = Instant::now();
         let ended = fan_out.run(read(items.clone())).await.unwrap();
@@ -199,28 +202,37 @@ fn read(items: Vec<Item>) -> Dues {
     receiver
 }
 
-/// A store in memory, which takes no time; fails if an attempt ends that was not noted down before, or if an
-/// item ends twice.
-async fn store(mut records: mpsc::Receiver<Record>) -> HashMap<(u64, u32, u32), Outcome> {
+/// A store in memory, whose commits take this long; fails if an attempt ends that was not noted down before,
+/// or if an item ends twice.
+async fn store(
+    mut records: mpsc::Receiver<Record>,
+    commit: Duration,
+) -> HashMap<(u64, u32, u32), Outcome> {
     let key = |item: &Item| (item.row.index, item.entry, item.repeat);
     let (mut outcomes, mut begun) = (HashMap::new(), HashSet::new());
-    while let Some(record) = records.recv().await {
-        match record {
-            Record::Intent(item, intent, durable) => {
-                assert!(begun.insert((key(&item), intent.number)), "{intent:?}");
-                let _ = durable.send(());
-            }
-            Record::Ended(item, intent, attempt) => {
-                assert!(begun.contains(&(key(&item), intent.number)), "{intent:?}");
-                assert_eq!(attempt.number, intent.number);
-            }
-            Record::Outcome(outcome, durable) => {
-                for attempt in &outcome.attempts {
-                    assert!(begun.contains(&(key(&outcome.item), attempt.number)));
+    let mut batch = Vec::new();
+    while records.recv_many(&mut batch, 1_000).await > 0 {
+        if !commit.is_zero() {
+            tokio::time::sleep(commit).await;
+        }
+        for record in batch.drain(..) {
+            match record {
+                Record::Intent(item, intent, durable) => {
+                    assert!(begun.insert((key(&item), intent.number)), "{intent:?}");
+                    let _ = durable.send(());
                 }
-                let twice = outcomes.insert(key(&outcome.item), outcome);
-                assert!(twice.is_none(), "{twice:?}");
-                let _ = durable.send(());
+                Record::Ended(item, intent, attempt) => {
+                    assert!(begun.contains(&(key(&item), intent.number)), "{intent:?}");
+                    assert_eq!(attempt.number, intent.number);
+                }
+                Record::Outcome(outcome, durable) => {
+                    for attempt in &outcome.attempts {
+                        assert!(begun.contains(&(key(&outcome.item), attempt.number)));
+                    }
+                    let twice = outcomes.insert(key(&outcome.item), outcome);
+                    assert!(twice.is_none(), "{twice:?}");
+                    let _ = durable.send(());
+                }
             }
         }
     }

@@ -12,9 +12,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::StoreError;
+use super::lock::is_own;
 use super::watch::Watch;
 use crate::job::Durability;
 
@@ -133,7 +135,7 @@ impl Database {
         let failed = |source| StoreError::database("open", &path, source);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
-        connection.busy_timeout(BUSY).map_err(failed)?;
+        prepare(&connection).map_err(failed)?;
         check_format(&connection, &path)?;
         Self::over(connection, path, Durability::Full, true)
     }
@@ -252,6 +254,15 @@ fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), Error
         .map(drop)
 }
 
+/// What holds for every connection.
+fn prepare(connection: &Connection) -> Result<(), Error> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    // Without it a statement is compiled anew for each value that is bound to it.
+    let stable = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
+    connection.set_db_config(stable, true).map(drop)
+}
+
 /// Makes sure that the promises of the store hold: the linked library is sound and the log really is
 /// written ahead.
 fn check_settings(
@@ -265,7 +276,7 @@ fn check_settings(
         return Err(StoreError::OldSqlite { version });
     }
     let set = || -> Result<String, Error> {
-        connection.busy_timeout(BUSY)?;
+        prepare(connection)?;
         let synchronous = match durability {
             Durability::Full => "FULL",
             Durability::Process => "NORMAL",
@@ -273,7 +284,6 @@ fn check_settings(
         connection.pragma_update(None, "synchronous", synchronous)?;
         // On macOS a plain fsync does not reach the disk.
         connection.pragma_update(None, "fullfsync", durability == Durability::Full)?;
-        connection.set_prepared_statement_cache_capacity(64);
         let wal = "PRAGMA journal_mode = WAL";
         connection.query_row(wal, [], |record| record.get(0))
     };
@@ -366,8 +376,10 @@ fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
 /// rights.
 fn private_file(path: &Path) -> std::io::Result<()> {
     // A planted link would have this process write into another file.
-    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(std::io::Error::other("it is not a regular file"));
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !is_own(&found)) {
+        return Err(std::io::Error::other(
+            "it is a link or no regular file; remove it",
+        ));
     }
     let mut options = File::options();
     options.write(true).create(true).truncate(false);

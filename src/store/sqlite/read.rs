@@ -72,7 +72,8 @@ impl Database {
         on_unknown: OnUnknown,
     ) -> Result<(Vec<Due>, Option<u64>), Error> {
         let query = format!(
-            "SELECT {ROW} FROM rows r WHERE r.position > ?1 AND (
+            "SELECT {ROW}, EXISTS (SELECT 1 FROM attempts a WHERE a.row = r.row)
+             FROM rows r WHERE r.position > ?1 AND (
                 SELECT count(*) FROM outcomes o JOIN entries e USING (entry)
                 WHERE o.row = r.row AND e.position IS NOT NULL AND o.repeat <= ?2 AND {FINAL}
              ) < ?3 ORDER BY r.position LIMIT ?4"
@@ -86,7 +87,10 @@ impl Database {
             let (number, row) = row(record, columns)?;
             last = Some(row.index);
             let row = Arc::new(row);
-            let (ends, lines) = (self.ends_of(number)?, self.attempts_of(number)?);
+            let (ends, lines) = match record.get(ROW_SUM + 1)? {
+                true => (self.ends_of(number)?, self.attempts_of(number)?),
+                false => Default::default(),
+            };
             for (position, entry) in (0..).zip(&self.entries) {
                 for repeat in 1..=self.repeat {
                     let of =
