@@ -68,7 +68,7 @@ fn outputs_are_synced_before_they_get_their_names_and_their_directory_after() {
     let sites: Vec<&str> = calls.iter().map(|call| call.site.as_str()).collect();
     for name in ["results.csv", "results.jsonl", "report.json", "report.md"] {
         let named = |site: &&str| site.starts_with("rename") && site.ends_with(&format!(" {name}"));
-        let renamed = sites.iter().position(|site| named(site));
+        let renamed = sites.iter().position(named);
         let renamed =
             renamed.unwrap_or_else(|| panic!("{name} is not put in its place: {sites:?}"));
         let before = sites[..renamed].iter().rev();

@@ -134,7 +134,7 @@ impl Patient {
 
     /// Runs the job on a damaged store.
     fn treat(&self, files: &Files, what: &str, count: &mut Count) {
-        let mut trial = Trial::new(&self.server, SHAPE);
+        let trial = Trial::new(&self.server, SHAPE);
         files.write(&trial.out());
         let ended: Ended = trial.start().wait_whatever();
         let wrong = match ended.code {

@@ -48,7 +48,7 @@ fn what_was_not_asked_while_it_was_stopped_is_not_asked_all_at_once() {
         rows: 60,
         concurrency: 16,
     };
-    let mut trial = Trial::new(&server, shape);
+    let trial = Trial::new(&server, shape);
     trial.backend_with(&format!(
         ", limits: {{ requests_per_minute: {per_minute} }}"
     ));
