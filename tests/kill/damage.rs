@@ -82,11 +82,15 @@ fn flip(flips: usize) {
         if bytes.is_empty() {
             continue;
         }
-        // The start of a page says what is in it: half of the flips go there.
         let mut at = random.usize(0..bytes.len());
-        if random.bool() {
-            at = (at / PAGE * PAGE + random.usize(0..100)).min(bytes.len() - 1);
+        match random.u32(0..3) {
+            // The start of a page says what is in it.
+            0 => at = at / PAGE * PAGE + random.usize(0..100),
+            // An answer is a text like any other: only its sum tells.
+            1 => at = text(bytes, b"answer to row", at) + random.usize(0..16),
+            _ => {}
         }
+        let at = at.min(bytes.len() - 1);
         let bit = 1 << random.u32(0..8);
         bytes[at] ^= bit;
         let what = format!("{name} with bit {bit:#x} of byte {at} flipped ({number})");
@@ -195,6 +199,13 @@ impl Count {
             "damage is told from soundness"
         );
     }
+}
+
+/// Where a text stands next after this place, or before it.
+fn text(bytes: &[u8], text: &[u8], from: usize) -> usize {
+    let find = |bytes: &[u8]| bytes.windows(text.len()).position(|window| window == text);
+    let after = find(&bytes[from..]).map(|at| from + at);
+    after.or_else(|| find(bytes)).unwrap_or(from)
 }
 
 /// Lengths to cut a file to: nothing, the boundaries of pages, and in between.

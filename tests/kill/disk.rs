@@ -82,18 +82,31 @@ impl<'a> Faults<'a> {
                 let point = self.random.choice(of_site);
                 let fault = self.random.choice(FAULTS);
                 if let (Some(point), Some(fault)) = (point, fault) {
-                    self.fail(start, point, fault);
+                    self.fail(start, point, fault, is_needed(&points, point));
                 }
             }
         }
+        self.sync_once();
         self.tell();
+    }
+
+    /// A sync of the log that fails once: what it was to make durable is lost, whatever the next one says.
+    fn sync_once(&mut self) {
+        let points = self.points(Start::Nothing);
+        let syncs = points.iter().map(|(point, _)| point);
+        let syncs = syncs.filter(|point| point.name.ends_with("sync") && is_needed(&points, point));
+        // The later ones are the writer's.
+        for point in syncs.collect::<Vec<_>>().into_iter().rev().take(4) {
+            self.fail(Start::Nothing, point, "error=EIO", true);
+        }
     }
 
     fn all_everywhere(mut self) {
         for start in STARTS {
-            for (point, _) in self.points(start) {
+            let points = self.points(start);
+            for (point, _) in &points {
                 for fault in FAULTS {
-                    self.fail(start, &point, fault);
+                    self.fail(start, point, fault, is_needed(&points, point));
                 }
             }
         }
@@ -113,7 +126,7 @@ impl<'a> Faults<'a> {
     }
 
     /// Lets one call fail, and runs the job to its end afterwards.
-    fn fail(&mut self, start: Start, point: &Point, fault: &str) {
+    fn fail(&mut self, start: Start, point: &Point, fault: &str, mut must_be_told: bool) {
         // Sockets are written to as well.
         let fault = match point.name.as_str() {
             "write" => fault.trim_end_matches('+'),
@@ -136,8 +149,8 @@ impl<'a> Faults<'a> {
         assert!(!hangs, "the run does not end: {what}");
         assert!(!ended.panics(), "{what}");
         match ended.code {
-            // The call was not needed: a hint, or one that is made again.
-            Some(0) => trial.ended(&ended, &self.reference),
+            // The call was not needed, such as one that copies the log into the database at the end.
+            Some(0) if !must_be_told => trial.ended(&ended, &self.reference),
             code => {
                 assert_eq!(code, Some(6), "{what}");
                 assert!(ended.stderr.contains("again"), "what is to be done? {what}");
@@ -155,6 +168,15 @@ impl<'a> Faults<'a> {
             self.hits.table()
         ));
     }
+}
+
+/// Whether nothing can be acknowledged any more once this call has failed: it is about the log, and not one of
+/// the last calls, which copy the log into the database.
+fn is_needed(points: &[(Point, String)], point: &Point) -> bool {
+    let same = |(of, _): &&(Point, String)| of.name == point.name;
+    let last = points.iter().filter(same).map(|(of, _)| of.nth).max();
+    let is_log = |(of, site): &(Point, String)| of == point && site.ends_with(" run.db-wal");
+    points.iter().any(is_log) && point.nth * 2 < last.unwrap_or_default()
 }
 
 fn is_on_disk(site: &str) -> bool {
