@@ -67,7 +67,13 @@ pub fn run(args: &RunArgs) -> ExitCode {
             if let Some(kept) = kept {
                 terminal::err(&format!("every answer so far is in {}", kept.display()));
             }
-            error.exit_code()
+            let code = error.exit_code();
+            if code == ExitCode::Storage {
+                terminal::err(
+                    "when that is mended, run the same command again: it goes on from there",
+                );
+            }
+            code
         }
     }
 }

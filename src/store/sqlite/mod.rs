@@ -124,6 +124,7 @@ impl Database {
         let existed = open::has_tables(&connection).map_err(failed)?;
         if existed {
             open::check_format(&connection, &path)?;
+            open::check_soundness(&connection, &path)?;
         } else {
             create(&connection, job).map_err(failed)?;
         }
