@@ -274,7 +274,8 @@ fn runner(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 fn text(output: &Output) -> String {
-    let parts = [&output.stdout, &output.stderr];
+    // As a terminal shows it: what will be done, then what came of it.
+    let parts = [&output.stderr, &output.stdout];
     parts.map(|part| String::from_utf8_lossy(part)).concat()
 }
 

@@ -17,6 +17,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         fresh: args.fresh,
         frozen: args.frozen,
         offline: args.offline,
+        no_cache: args.no_cache,
     };
     let runner = match check::load(&args.job, &options) {
         Ok(runner) => runner,

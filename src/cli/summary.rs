@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, TableStyle};
 use tokio_prompt_orchestrator::job::MaxFailures;
-use tokio_prompt_orchestrator::output::{BackendLine, Hint, Report, notes};
+use tokio_prompt_orchestrator::output::{BackendLine, Hint, Report, notes, savings};
 use tokio_prompt_orchestrator::words::Status;
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
@@ -36,6 +36,9 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
             "  {} of the answers came from a fallback",
             report.fell_back
         ));
+    }
+    for line in savings(report) {
+        out(&format!("  {line}"));
     }
     for (class, (row, error)) in &report.examples {
         out(&format!(
@@ -112,7 +115,7 @@ fn limits(report: &Report) -> Vec<String> {
 }
 
 /// Prints a table, numbers to the right, and an empty line.
-fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) {
+pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) {
     let mut table = Table::new();
     table.load_style(TableStyle::new());
     table.set_header(header);

@@ -6,14 +6,14 @@ use super::fan_out::render;
 use super::summary::RunError;
 use crate::dispatch::Stop;
 use crate::input::Inputs;
-use crate::job::{Entry, Identity, Plan, asked, messages};
+use crate::job::{BackendKind, Entry, Identity, Plan, asked, messages};
 use crate::store::{Asked, Registered, Store};
 use crate::words::{Changes, Digest, Item, Request, Row};
 
 /// How often it is looked whether the run is to end.
 const LOOK_EVERY: u64 = 1_000;
 
-/// Registers every row of the job. With `frozen` nothing may differ, and then nothing is written.
+/// Registers every row of the job, and begins a run whose files are made from these settings. With `frozen` nothing may differ, and then nothing is written.
 ///
 /// Ends early, with nothing written, if the run is stopped; then there are no changes to tell of.
 pub(super) fn register(
@@ -22,6 +22,7 @@ pub(super) fn register(
     inputs: &Inputs,
     frozen: bool,
     stop: &Stop,
+    settings: &str,
 ) -> Result<Option<Changes>, RunError> {
     let job = Registered {
         asked: asked(plan),
@@ -49,7 +50,7 @@ pub(super) fn register(
             changes,
         });
     }
-    register.commit()?;
+    register.commit(settings)?;
     Ok(Some(changes))
 }
 
@@ -67,6 +68,14 @@ fn asks(plan: &Plan, identities: &[Identity], row: &Row) -> Asked {
             .iter()
             .map(|identity| identity.per_row(&request).into_bytes()),
     );
+    // What a worker of the program's own makes of a row may depend on all of it.
+    if plan
+        .backends
+        .iter()
+        .any(|b| matches!(b.kind, BackendKind::Custom))
+    {
+        parts.push(row.content().as_ref().to_vec());
+    }
     parts.extend(routes.iter().map(|route| format!("{route:?}").into_bytes()));
     let answers = answers(&mut request, &routes, identities, plan.repeat);
     Asked {

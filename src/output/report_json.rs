@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::publication::Written;
 use super::report::{BackendLine, EntryLine, Report, Spent};
-use crate::words::{BackendSeen, LimitSource, Status};
+use crate::words::{BackendSeen, LimitSource, Status, Usd};
 
 /// The file's name.
 pub(super) const NAME: &str = "report.json";
@@ -14,13 +15,18 @@ pub(super) const NAME: &str = "report.json";
 const SCHEMA: &str = "runner.report/1";
 
 /// The whole file.
-pub(super) fn render(report: &Report, exit_code: u8) -> String {
+pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> String {
     let total = report.total();
     let by_status = statuses(|status| report.rows_with(status));
     let by_kind = report
         .by_kind
         .iter()
         .map(|(kind, (_, spent))| (kind.as_str().to_owned(), *spent));
+    let saved_by_kind: Map<String, Value> = report
+        .saved
+        .iter()
+        .map(|(kind, saved)| (kind.as_str().to_owned(), json!(saved.amount.to_string())))
+        .collect();
     let by_backend = report
         .by_backend
         .iter()
@@ -37,6 +43,8 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
             "inputs": report.inputs,
             "by_status": by_status,
             "fell_back": report.fell_back,
+            "from_cache": report.from_cache,
+            "duplicates": report.duplicates,
         },
         "cost": {
             "total_usd": amount(total.spent),
@@ -44,6 +52,8 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
             "by_backend": amounts(by_backend),
             "by_model": amounts(by_model),
             "by_kind": amounts(by_kind),
+            "saved_usd": report.saved.values().map(|saved| saved.amount).sum::<Usd>().to_string(),
+            "saved_by_kind": saved_by_kind,
             "removed_rows_usd": amount(report.removed.1),
             "unpriced_attempts": total.spent.unpriced,
             "unbounded_attempts": total.unbounded,
@@ -59,6 +69,7 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
         "scores": {},
         "gate": null,
         "exit_code": exit_code,
+        "files": contents(files),
     });
     let entries: Map<String, Value> = report
         .entries()
@@ -68,6 +79,15 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
         value["entries"] = Value::Object(entries);
     }
     format!("{value:#}\n")
+}
+
+/// What the results files hold, so that anybody can see whether they belong to this report.
+fn contents(files: &[Written]) -> Map<String, Value> {
+    let line = |file: &Written| {
+        let line = json!({ "bytes": file.bytes, "sha256": file.sha256 });
+        (file.name.to_owned(), line)
+    };
+    files.iter().map(line).collect()
 }
 
 /// Every status with its number of rows.
@@ -123,8 +143,10 @@ fn attempts(report: &Report, total: &BackendLine) -> Value {
         .by_backend
         .iter()
         .map(|(name, line)| {
-            let line =
-                json!({ "total": line.attempts, "failed": line.failed, "answered": line.answered });
+            let line = json!({
+                "total": line.attempts, "failed": line.failed, "answered": line.answered,
+                "reused": line.reused,
+            });
             (name.clone(), line)
         })
         .collect();

@@ -163,11 +163,13 @@ fn write_the_rest(
 fn acknowledge(record: Record, on_commit: &dyn Fn(&Outcome)) {
     // Nobody may be waiting any more: that is no reason to undo anything.
     match record {
-        journal::Record::Intent(_, _, durable) => drop(durable.send(())),
+        journal::Record::Intent(_, _, durable) => {
+            let _ = durable.send(());
+        }
         journal::Record::Ended(..) => {}
         journal::Record::Outcome(outcome, durable) => {
             on_commit(&outcome);
-            drop(durable.send(()));
+            let _ = durable.send(());
         }
     }
 }

@@ -18,6 +18,10 @@ mod outputs;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
 mod resume;
 mod retry;
+// Answers that jobs share: what is not asked again, what is never taken for an answer.
+mod cache;
+// Rows that ask the same, asked once.
+mod dedupe;
 // Which backend is asked when, and when nobody else is.
 mod fallback;
 // Every row to several entries, by rules, several times: matrix, route, repeat.
@@ -38,4 +42,10 @@ mod inputs;
 mod exit_codes;
 // The library: workers of one's own, events, errors.
 mod library;
+// Results and reports from the store alone: of runs that ended, were killed, could not write.
+mod export;
+// How far a run is: from another terminal, after a kill, where nothing can be written.
+mod status;
+// Every total and every file recomputed: what was edited, cut, or is from another run.
+mod verify;
 // Thousands of rows in virtual time: rates, waits, pauses, stops.
