@@ -67,13 +67,12 @@ pub fn run(args: &RunArgs) -> ExitCode {
             if let Some(kept) = kept {
                 terminal::err(&format!("every answer so far is in {}", kept.display()));
             }
-            let code = error.exit_code();
-            if code == ExitCode::Storage {
+            if error.may_pass() {
                 terminal::err(
                     "when that is mended, run the same command again: it goes on from there",
                 );
             }
-            code
+            error.exit_code()
         }
     }
 }
