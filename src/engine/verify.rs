@@ -191,3 +191,54 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Spent;
+    use crate::words::AttemptKind;
+
+    #[test]
+    fn a_report_that_says_something_else_than_the_ledger_is_noticed() {
+        let paid = Usd::from_units(7);
+        let spent = Spent { paid, unpriced: 0 };
+        let ledger = Ledger {
+            lines: 1,
+            paid,
+            possible: Usd::ZERO,
+            by_backend: [("a".to_owned(), paid)].into(),
+            by_model: [("m".to_owned(), paid)].into(),
+            by_kind: [(AttemptKind::First, paid)].into(),
+        };
+        let report = || {
+            let mut report = Report::new("job", ["a".to_owned(), "b".to_owned()]);
+            report.by_backend["a"].spent = spent;
+            report.by_model.insert("m".to_owned(), spent);
+            report.by_kind.insert(AttemptKind::First, (1, spent));
+            report
+        };
+        let told = |report: Report, by_row| {
+            let mut told = Vec::new();
+            compare(&ledger, &report, by_row, &mut |text| told.push(text));
+            told.len()
+        };
+        assert_eq!(told(report(), paid), 0);
+        assert_eq!(told(report(), Usd::ZERO), 1);
+        let mut other = report();
+        other.by_backend["b"].possibly_billed = paid;
+        assert_eq!(told(other, paid), 1);
+        let mut other = report();
+        other.by_backend["b"].spent = spent;
+        // The total and the backend.
+        assert_eq!(told(other, paid), 2);
+        let mut other = report();
+        other.by_model.clear();
+        assert_eq!(told(other, paid), 1);
+        let mut other = report();
+        other.by_kind.insert(AttemptKind::Retry, (1, spent));
+        assert_eq!(told(other, paid), 1);
+        let mut other = report();
+        other.removed = (1, spent);
+        assert_eq!(told(other, Usd::ZERO), 0);
+    }
+}

@@ -1,6 +1,5 @@
 //! `results.jsonl`: a line a row, with every attempt.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -26,7 +25,9 @@ impl Jsonl {
 
     /// A row's line.
     pub(super) fn line(&self, outcome: &Outcome, out: &mut Vec<u8>) {
-        writeln!(out, "{}", render(outcome, &self.entries)).expect("a vector takes every byte");
+        let line = render(outcome, &self.entries);
+        serde_json::to_writer(&mut *out, &line).expect("a vector takes every byte");
+        out.push(b'\n');
     }
 }
 
