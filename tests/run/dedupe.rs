@@ -29,10 +29,10 @@ fn once(rows: usize, server: &Served, more: &str) -> Scratch {
 
 /// How many attempts there were of each kind.
 fn kinds(published: &Published) -> BTreeMap<String, u64> {
-    let kinds = published.report["attempts"]["by_kind"].as_object().unwrap();
-    let kinds = kinds.iter();
+    let kinds = published.report["attempts"]["by_kind"].as_object();
+    let kinds = kinds.into_iter().flatten();
     kinds
-        .map(|(kind, count)| (kind.clone(), count.as_u64().unwrap()))
+        .map(|(kind, count)| (kind.clone(), count.as_u64().expect("a count")))
         .collect()
 }
 
