@@ -131,9 +131,12 @@ struct RunArgs {
     /// Refuse to run if the job or its input is not what was run here before
     #[arg(long)]
     frozen: bool,
-    /// Send nothing: answer only from what was stored before; needs no key
+    /// Send nothing: answer only from what was stored before, and from the cache; needs no key
     #[arg(long)]
     offline: bool,
+    /// Look for no answers in the job's cache; new ones are added to it all the same
+    #[arg(long)]
+    no_cache: bool,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,

@@ -197,6 +197,22 @@ impl Progress {
                     "warning: backend {backend} is not asked any more ({class}): {error}"
                 ));
             }
+            Event::CacheLost { error } => {
+                let error = terminal::escape(error);
+                self.say(&format!(
+                    "warning: the run goes on without the cache: {error}"
+                ));
+            }
+            Event::CacheNotFilled { error } => {
+                let error = terminal::escape(error);
+                self.say(&format!(
+                    "warning: no more answers are added to the cache: {error}"
+                ));
+            }
+            Event::CacheEntryDamaged => self.say(
+                "warning: an entry of the cache is damaged; it is thrown away and its row asked \
+                 (further ones are not told)",
+            ),
             Event::DrainStarted { .. } => {
                 self.say("stopping: waiting for requests in flight; once more to give them up")
             }

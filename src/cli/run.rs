@@ -17,6 +17,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         fresh: args.fresh,
         frozen: args.frozen,
         offline: args.offline,
+        no_cache: args.no_cache,
     };
     let runner = match check::load(&args.job, &options) {
         Ok(runner) => runner,
@@ -65,6 +66,11 @@ pub fn run(args: &RunArgs) -> ExitCode {
             };
             if let Some(kept) = kept {
                 terminal::err(&format!("every answer so far is in {}", kept.display()));
+            }
+            if error.may_pass() {
+                terminal::err(
+                    "when that is mended, run the same command again: it goes on from there",
+                );
             }
             error.exit_code()
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, TableStyle};
 use tokio_prompt_orchestrator::job::MaxFailures;
-use tokio_prompt_orchestrator::output::{BackendLine, Hint, Report, notes};
+use tokio_prompt_orchestrator::output::{BackendLine, Hint, Report, notes, savings};
 use tokio_prompt_orchestrator::words::Status;
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
@@ -36,6 +36,9 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
             "  {} of the answers came from a fallback",
             report.fell_back
         ));
+    }
+    for line in savings(report) {
+        out(&format!("  {line}"));
     }
     for (class, (row, error)) in &report.examples {
         out(&format!(

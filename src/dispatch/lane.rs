@@ -12,12 +12,13 @@ use super::breaker::{Breaker, Ending, Probe, Turn};
 use super::charge;
 use super::limiter::{Heard, Limiter, Patience, Permit, Refused};
 use super::load::LoadWatch;
+use super::pending::Pending;
 use super::retry_budget::RetryBudget;
 use super::stop::Stop;
 use super::stopped::Stopped;
 use super::tokens::Accounting;
 use crate::job::{Backend, Identity};
-use crate::store::{Intent, Journal};
+use crate::store::{Cache, Intent, Journal};
 use crate::words::{
     Attempt, AttemptKind, BackendSeen, CallError, Completion, Cost, ErrorClass, Item,
     MAX_RETRY_AFTER, OrchestratorError, Request, Status, Usd,
@@ -162,6 +163,37 @@ impl Lane {
             elsewhere: false,
             answers_then: None,
         })
+    }
+
+    /// The answer that the cache has to the item's request on this backend: its line in the ledger, and the reply.
+    pub(super) async fn cached(
+        &self,
+        cache: &Cache,
+        pending: &mut Pending,
+    ) -> Option<(Attempt, Completion)> {
+        if !self.backend.is_shared() {
+            return None;
+        }
+        let fingerprint = self.identity.fingerprint(&pending.request);
+        let found = cache.find(fingerprint).await?;
+        let mut completion = Completion::text(found.text);
+        completion.finish_reason = found.finish_reason;
+        let attempt = Attempt {
+            number: pending.next_number(),
+            backend: Arc::clone(&self.backend.name),
+            model: found.model,
+            kind: AttemptKind::Cache,
+            fingerprint,
+            class: None,
+            error: None,
+            http_status: None,
+            request_id: found.request_id,
+            usage: None,
+            cost: Cost::Known(Usd::ZERO),
+            saved: found.cost,
+            latency: Duration::ZERO,
+        };
+        Some((attempt, completion))
     }
 
     /// An attempt that is about to be made.
@@ -330,12 +362,14 @@ impl Lane {
                     backend: Arc::clone(&intent.backend),
                     model: completion.model.clone().or(asked_for),
                     kind: intent.kind,
+                    fingerprint: intent.fingerprint,
                     class,
                     error: class.map(|_| describe(completion)),
                     http_status: None,
                     request_id: completion.request_id.clone(),
                     usage: completion.usage,
                     cost: charge::reply(&self.backend, request, completion),
+                    saved: None,
                     latency,
                 }
             }
@@ -344,12 +378,14 @@ impl Lane {
                 backend: Arc::clone(&intent.backend),
                 model: asked_for,
                 kind: intent.kind,
+                fingerprint: intent.fingerprint,
                 class: Some(error.class),
                 error: Some(error.message.clone()),
                 http_status: error.status,
                 request_id: error.request_id.clone(),
                 usage: error.usage,
                 cost: charge::failure(&self.backend, request, error),
+                saved: None,
                 latency,
             },
         }

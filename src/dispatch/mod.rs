@@ -5,7 +5,8 @@
 //! or to give up; there is no other retry layer. Limits are never exceeded, whoever gave them. A backend
 //! that refuses pauses for all, one that fails is left alone until a probe finds it back, one whose key,
 //! model or money is at fault is not asked again. A row that has to wait for its retry is put off, not
-//! failed. Every wait ends when the run is stopped. All time is tokio's, so a test can pause it.
+//! failed. What the cache has is not asked, and costs no limit, no permit and no retry. Every wait ends when the
+//! run is stopped. All time is tokio's, so a test can pause it.
 //!
 //! From the outside in: `pending` (an item on its way), `tries` and `backoff` (its attempts on one
 //! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`), `hedge`.
@@ -40,7 +41,7 @@ use limiter::{Limiter, Patience, Refused};
 use tries::Next;
 
 use crate::job::{Backend, FallbackPolicy, Plan, RetryPolicy};
-use crate::store::Journal;
+use crate::store::{Cache, Journal};
 use crate::words::{
     BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome, Request, Status,
 };
@@ -63,6 +64,8 @@ pub struct Policy {
     pub hedge_after: Option<Duration>,
     /// The most requests in flight on one backend.
     pub concurrency: usize,
+    /// Nobody is asked: what the cache has is all there is.
+    pub offline: bool,
 }
 
 impl Policy {
@@ -73,6 +76,7 @@ impl Policy {
             fallback: plan.fallback.clone(),
             hedge_after: plan.hedge_after,
             concurrency: plan.concurrency,
+            offline: false,
         }
     }
 }
@@ -82,6 +86,7 @@ pub struct Dispatcher {
     lanes: Vec<Lane>,
     policy: Policy,
     journal: Journal,
+    cache: Option<Cache>,
     stop: Stop,
     on_event: OnEvent,
 }
@@ -144,6 +149,7 @@ impl Dispatcher {
         backends: Vec<(Backend, Arc<dyn ModelWorker>)>,
         policy: Policy,
         journal: Journal,
+        cache: Option<Cache>,
         stop: Stop,
         on_event: OnEvent,
     ) -> Self {
@@ -165,6 +171,7 @@ impl Dispatcher {
             lanes: lanes.collect(),
             policy,
             journal,
+            cache,
             stop,
             on_event,
         }
@@ -200,6 +207,9 @@ impl Dispatcher {
     /// Asks the backends of the item's route in order until one replies. Those that were passed over
     /// because they would have taken too long are waited for if no other has an answer.
     pub async fn call(&self, mut pending: Pending) -> Called {
+        if self.policy.offline {
+            return Called::Ended(self.only_cached(pending).await);
+        }
         if let Some(time) = pending.not_before.take() {
             tokio::select! {
                 biased;
@@ -227,6 +237,24 @@ impl Dispatcher {
         }
     }
 
+    /// The outcome that the cache has for an item; without one nothing happens to it.
+    async fn only_cached(&self, mut pending: Pending) -> Outcome {
+        for position in pending.route.clone() {
+            if let Some((attempt, completion)) = self.cached(position, &mut pending).await {
+                return pending.answered(attempt, completion);
+            }
+        }
+        Outcome::not_run(pending.item)
+    }
+
+    /// What the cache has of this backend, as an attempt of the item (by its position) and a reply.
+    async fn cached(&self, position: usize, pending: &mut Pending) -> Option<(usize, Completion)> {
+        let cache = self.cache.as_ref()?;
+        let (attempt, completion) = self.lanes[position].cached(cache, pending).await?;
+        pending.attempts.push(attempt);
+        Some((pending.attempts.len() - 1, completion))
+    }
+
     /// Whether there is any use in asking an item once more: a backend of its route answers others.
     pub fn may_answer(&self, pending: &Pending) -> bool {
         pending.route.iter().any(|position| {
@@ -240,7 +268,10 @@ impl Dispatcher {
         while pending.at < pending.route.len() {
             let position = pending.route[pending.at];
             let lane = &self.lanes[position];
-            if !is_usable(lane) {
+            // In its turn, so that no backend answers in the place of one that would be asked before it; but
+            // whether it can be asked now makes no difference, nor how much it has to do.
+            let cached = self.cached(position, pending).await;
+            if cached.is_none() && !is_usable(lane) {
                 pending.at += 1;
                 continue;
             }
@@ -251,6 +282,9 @@ impl Dispatcher {
                     to: Arc::clone(lane.name()),
                     error,
                 });
+            }
+            if let Some((attempt, completion)) = cached {
+                return Some(End::Replied(attempt, completion));
             }
             match self.ask(lane, pending).await {
                 Asked::Replied(attempt, completion) => {

@@ -85,7 +85,7 @@ impl Pending {
     /// How many attempts were made on a backend.
     pub(super) fn made_on(&self, backend: &str) -> u32 {
         let attempts = self.attempts[self.superseded.min(self.attempts.len())..].iter();
-        let on = attempts.filter(|on| *on.backend == *backend);
+        let on = attempts.filter(|on| on.kind.is_request() && *on.backend == *backend);
         u32::try_from(on.count()).unwrap_or(u32::MAX)
     }
 
@@ -167,7 +167,8 @@ impl Pending {
         if let Some((attempt, completion)) = self.kept.take() {
             return self.answered(attempt, completion);
         }
-        if !self.attempts.is_empty() {
+        // Those for a request that is made no more say nothing of this one.
+        if self.attempts.len() > self.superseded {
             return Outcome {
                 item: self.item,
                 status: Status::Failed,

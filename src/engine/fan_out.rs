@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::summary::Ended;
 use crate::dispatch::{Called, Dispatcher, OnEvent, Pending, Stop};
-use crate::job::{Entry, MessageTemplate, OnUnknown};
-use crate::store::{Closed, Journal, Reader, StoreError};
+use crate::job::{Entry, MessageTemplate};
+use crate::store::{Closed, Journal, Reader, StoreError, Wanted};
 use crate::words::{Columns, Due, Event, Item, Message, Outcome, Request, Status};
 
 /// How many rows are read at once, and how many items ahead.
@@ -335,13 +335,13 @@ pub(super) fn render(prompt: &[MessageTemplate], item: &Item) -> Result<Request,
 
 /// Reads what is due from the store on a thread of its own, a bounded number ahead. The thread ends when
 /// nobody listens.
-pub(super) fn read_ahead(reader: Reader, columns: Arc<Columns>, on_unknown: OnUnknown) -> Dues {
+pub(super) fn read_ahead(reader: Reader, columns: Arc<Columns>, wanted: Wanted) -> Dues {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut after = None;
         loop {
             // A page at a time, so that no long read keeps the log from being copied into the database.
-            let (dues, last) = match reader.due(&columns, after, READ_AHEAD, on_unknown) {
+            let (dues, last) = match reader.due(&columns, after, READ_AHEAD, wanted) {
                 Ok(page) => page,
                 Err(error) => {
                     let _ = sender.blocking_send(Err(error));

@@ -6,7 +6,7 @@ use super::fan_out::render;
 use super::summary::RunError;
 use crate::dispatch::Stop;
 use crate::input::Inputs;
-use crate::job::{Entry, Identity, Plan, asked, messages};
+use crate::job::{BackendKind, Entry, Identity, Plan, asked, messages};
 use crate::store::{Asked, Registered, Store};
 use crate::words::{Changes, Digest, Item, Request, Row};
 
@@ -68,6 +68,14 @@ fn asks(plan: &Plan, identities: &[Identity], row: &Row) -> Asked {
             .iter()
             .map(|identity| identity.per_row(&request).into_bytes()),
     );
+    // What a worker of the program's own makes of a row may depend on all of it.
+    if plan
+        .backends
+        .iter()
+        .any(|b| matches!(b.kind, BackendKind::Custom))
+    {
+        parts.push(row.content().as_ref().to_vec());
+    }
     parts.extend(routes.iter().map(|route| format!("{route:?}").into_bytes()));
     let answers = answers(&mut request, &routes, identities, plan.repeat);
     Asked {

@@ -1,5 +1,6 @@
 //! A run from its store to its reports.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use super::runner::Options;
 use super::summary::{RunError, Summary};
 use crate::dispatch::{Dispatcher, OnEvent, Policy, Stop};
 use crate::input::Inputs;
-use crate::job::Plan;
+use crate::job::{CachePlan, Plan};
 use crate::output::{published, remove_leftovers};
-use crate::store::{Store, Writer, has_store, is_remote};
-use crate::words::{Changes, Event, Outcome, Usd};
+use crate::store::{Cache, Caching, Sharing, Store, Wanted, Writer, has_store, is_remote};
+use crate::words::{Event, Outcome, Usd};
 use crate::worker::ModelWorker;
 
 /// A run that is about to begin.
@@ -21,7 +22,7 @@ pub(super) struct Run {
     pub(super) plan: Plan,
     pub(super) inputs: Inputs,
     pub(super) options: Options,
-    /// The workers of the plan's backends; none of an offline run.
+    /// The workers of the plan's backends.
     pub(super) workers: Vec<Arc<dyn ModelWorker>>,
     pub(super) stop: Stop,
     pub(super) on_event: OnEvent,
@@ -52,35 +53,53 @@ impl Run {
             return Err(RunError::Stopped(self.stop.interrupt()));
         };
         (self.on_event)(Event::Planned(changes));
-        let (store, asked) = match options.offline {
-            true => (store, Asked::default()),
-            false => self.ask(store, changes).await?,
-        };
-        publish_end(store, &plan.output.dir, settings.ended(asked))
-    }
-
-    /// Asks what is due.
-    async fn ask(&self, store: Store, changes: Changes) -> Result<(Store, Asked), RunError> {
-        let Self { plan, stop, .. } = self;
         (self.on_event)(Event::RunStarted {
             rows: changes.rows(),
             done: changes.unchanged,
         });
+        // What another row has is not asked.
+        self.share(&mut store, Sharing::Before)?;
+        let (mut store, asked) = match options.offline && plan.cache.is_none() {
+            true => (store, Asked::default()),
+            false => self.ask(store).await?,
+        };
+        self.share(&mut store, Sharing::After)?;
+        publish_end(store, &plan.output.dir, settings.ended(asked))
+    }
+
+    /// Asks what is due.
+    async fn ask(&self, store: Store) -> Result<(Store, Asked), RunError> {
+        let Self { plan, stop, .. } = self;
+        let caching = self.open_cache(&store)?;
+        let cache = caching.as_ref().map(Caching::cache);
         let reader = store.reader()?;
         let writer = {
             let (on_event, stop) = (Arc::clone(&self.on_event), stop.clone());
+            let keep = self.keep(cache.clone());
             store.write(
-                move |outcome| on_event(finished(outcome)),
+                move |outcome| {
+                    keep(outcome);
+                    on_event(finished(outcome));
+                },
                 move || stop.halt(),
             )?
         };
-        let fan_out = self.fan_out(&writer);
-        let dues = read_ahead(reader, Arc::clone(&plan.columns), plan.on_unknown);
+        let fan_out = self.fan_out(&writer, cache);
+        let wanted = Wanted {
+            on_unknown: plan.on_unknown,
+            once: plan.dedupe,
+        };
+        let dues = read_ahead(reader, Arc::clone(&plan.columns), wanted);
         let ended = fan_out.run(dues).await;
         let dispatcher = &fan_out.asking.dispatcher;
         let (seen, backends_down) = (dispatcher.seen(), dispatcher.down());
         drop(fan_out);
-        let store = writer.finish()?;
+        let store = writer.finish();
+        // Also what was answered before the store failed is an answer.
+        if let Some(caching) = caching {
+            caching.finish();
+        }
+        let store = store?;
         let asked = Asked {
             ended: ended?,
             interrupt: stop.interrupt(),
@@ -90,7 +109,39 @@ impl Run {
         Ok((store, asked))
     }
 
-    fn fan_out(&self, writer: &Writer) -> FanOut {
+    /// The job's cache, if it has one that can be used.
+    fn open_cache(&self, store: &Store) -> Result<Option<Caching>, RunError> {
+        let Some(CachePlan { path, .. }) = &self.plan.cache else {
+            return Ok(None);
+        };
+        let look = !self.options.no_cache;
+        let tell = Arc::clone(&self.on_event);
+        Ok(Caching::open(path, store.mark()?, look, tell))
+    }
+
+    /// Adds to the cache what is durable.
+    fn keep(&self, cache: Option<Cache>) -> impl Fn(&Outcome) + Send + 'static {
+        let backends = self.plan.backends.iter().filter(|b| b.is_shared());
+        let shared: HashSet<Arc<str>> = backends.map(|b| Arc::clone(&b.name)).collect();
+        move |outcome| {
+            if let (Some(cache), Some(attempt)) = (&cache, outcome.deciding())
+                && shared.contains(&attempt.backend)
+            {
+                cache.keep(outcome);
+            }
+        }
+    }
+
+    /// Gives rows the answers of others that ask the same, if the job wants that.
+    fn share(&self, store: &mut Store, sharing: Sharing) -> Result<(), RunError> {
+        if self.plan.dedupe {
+            let on_shared = |outcome: &Outcome| (self.on_event)(finished(outcome));
+            store.share(&self.plan.columns, sharing, on_shared)?;
+        }
+        Ok(())
+    }
+
+    fn fan_out(&self, writer: &Writer, cache: Option<Cache>) -> FanOut {
         let Self {
             plan,
             stop,
@@ -100,8 +151,12 @@ impl Run {
         let backends = plan.backends.iter().cloned();
         let dispatcher = Dispatcher::new(
             backends.zip(self.workers.iter().cloned()).collect(),
-            Policy::of(plan),
+            Policy {
+                offline: self.options.offline,
+                ..Policy::of(plan)
+            },
             writer.journal(),
+            cache,
             stop.clone(),
             Arc::clone(on_event),
         );

@@ -8,9 +8,9 @@ use super::run::Run;
 use super::summary::{RunError, Summary};
 use crate::dispatch::Stop;
 use crate::input::Inputs;
-use crate::job::{Backend, BackendKind, Job, Plan, Problem, Problems, Surroundings};
+use crate::job::{Backend, BackendKind, CachePlan, Job, Plan, Problem, Problems, Surroundings};
 use crate::template::TemplateError;
-use crate::words::{Event, Message, Request};
+use crate::words::{CallError, ErrorClass, Event, Message, OrchestratorError, Request};
 use crate::worker::{self, Http, ModelWorker};
 
 /// What may differ from the job file.
@@ -26,8 +26,10 @@ pub struct Options {
     pub fresh: bool,
     /// Refuse to run if the job or its input is not what the store knows.
     pub frozen: bool,
-    /// Send nothing: answer only from the store. No key is needed then.
+    /// Send nothing: answer only from the store, and from the cache if the job has one. No key is needed then.
     pub offline: bool,
+    /// Look for no answer in the job's cache; what is answered is added to it all the same.
+    pub no_cache: bool,
 }
 
 /// A job whose every problem was looked for and none found.
@@ -71,6 +73,7 @@ impl Runner {
             plan.output.dir.clone_from(out);
         }
         spare_inputs(&plan.output.dir, &inputs)?;
+        spare_files(&plan, &inputs)?;
         if let Some(limit) = options.limit {
             inputs.truncate(limit);
         }
@@ -114,7 +117,7 @@ impl Runner {
         on_event: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Summary, RunError> {
         let workers = match self.options.offline {
-            true => Vec::new(),
+            true => self.absent(),
             false => self.live()?,
         };
         let run = Run {
@@ -126,6 +129,12 @@ impl Runner {
             on_event: Arc::new(on_event),
         };
         run.run().await
+    }
+
+    /// What stands for the backends of a run that asks nobody.
+    fn absent(&self) -> Vec<Arc<dyn ModelWorker>> {
+        let absent: Arc<dyn ModelWorker> = Arc::new(Absent);
+        vec![absent; self.plan.backends.len()]
     }
 
     /// The worker of each backend.
@@ -144,6 +153,16 @@ impl Runner {
             })
         };
         self.plan.backends.iter().map(live).collect()
+    }
+}
+
+/// Stands for a backend that is not asked.
+struct Absent;
+
+#[async_trait::async_trait]
+impl ModelWorker for Absent {
+    async fn infer(&self, _prompt: &str) -> Result<Vec<String>, OrchestratorError> {
+        Err(CallError::new(ErrorClass::NotSent, "the run is offline").into())
     }
 }
 
@@ -172,6 +191,35 @@ fn spare_inputs(out: &Path, inputs: &Inputs) -> Result<(), Problems> {
         true => Ok(()),
         false => Err(Problems(problems)),
     }
+}
+
+/// Finds a cache that is a file of something else.
+fn spare_files(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
+    let Some(CachePlan { path, place }) = &plan.cache else {
+        return Ok(());
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = |path: &Path| {
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new(".")).canonicalize().ok()
+    };
+    let out = plan.output.dir.canonicalize().ok();
+    let is_written = WRITTEN.iter().any(|written| name.starts_with(written));
+    let problem = if is_written && out.is_some() && folder(path) == out {
+        Problem::new(format!("the cache would be {name} of the run itself"))
+            .help("name a file of its own, outside of the output directory")
+    } else if let Ok(path) = path.canonicalize()
+        && let Some((_, input)) = inputs
+            .files()
+            .find(|(input, _)| input.canonicalize().is_ok_and(|input| input == path))
+    {
+        Problem::new(format!("the cache would be the input {input}")).help("name a file of its own")
+    } else {
+        return Ok(());
+    };
+    Err(problem.at(place.clone()).into())
 }
 
 /// Decides who is asked for the first row, and renders its prompt and the bodies that the job declares:

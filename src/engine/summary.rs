@@ -113,6 +113,15 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Whether the disk is at fault, and the run goes on once that is mended. Other errors say what to do.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            RunError::Output(_)
+                | RunError::Store(StoreError::Io { .. } | StoreError::Database { .. })
+        )
+    }
+
     /// The exit code that says so.
     pub fn exit_code(&self) -> ExitCode {
         match self {

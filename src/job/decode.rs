@@ -214,6 +214,15 @@ impl Decode for String {
     }
 }
 
+impl Decode for bool {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        match &node.value {
+            Value::Bool(value) => Some(*value),
+            _ => wrong(node, "true or false", problems),
+        }
+    }
+}
+
 macro_rules! decode_whole_numbers {
     ($($number:ty),*) => {$(
         impl Decode for $number {

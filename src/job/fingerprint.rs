@@ -30,6 +30,21 @@ enum PerRow {
 }
 
 impl Backend {
+    /// Whether other jobs may take its answers for their own: the same fingerprint means the same model. Of a
+    /// worker of the program's own, or of whatever model a server has loaded, nobody knows that.
+    pub fn is_shared(&self) -> bool {
+        match &self.kind {
+            BackendKind::Custom => false,
+            BackendKind::LlamaCpp(_, server) | BackendKind::Vllm(_, server) => {
+                server.model.is_some()
+            }
+            BackendKind::Echo(_)
+            | BackendKind::OpenAi(..)
+            | BackendKind::Anthropic(..)
+            | BackendKind::Http(_) => true,
+        }
+    }
+
     /// What it adds to a request.
     pub fn identity(&self) -> Identity {
         let of = |kind: &str, api: String, server: &Server| {

@@ -32,10 +32,10 @@ pub use body::{BodyPart, HttpBody};
 pub use declared::{HttpBackend, HttpPointers};
 pub use fingerprint::{Identity, asked, messages};
 pub use plan::{
-    AnthropicApi, Backend, BackendKind, Durability, ENTRY_COLUMN, EchoFailure, EchoScript,
-    EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown, OpenAiApi,
-    OutputFormat, OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, Server, Take,
-    VllmApi,
+    AnthropicApi, Backend, BackendKind, CachePlan, Durability, ENTRY_COLUMN, EchoFailure,
+    EchoScript, EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown,
+    OpenAiApi, OutputFormat, OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, Server,
+    Take, VllmApi,
 };
 pub use problem::{Place, Problem, Problems};
 pub use read::Job;

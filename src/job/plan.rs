@@ -44,8 +44,21 @@ pub struct Plan {
     pub durability: Durability,
     /// What is done about rows whose request was sent by a runner that was killed.
     pub on_unknown: OnUnknown,
+    /// The file of answers that jobs share.
+    pub cache: Option<CachePlan>,
+    /// Whether rows that ask the same are asked once.
+    pub dedupe: bool,
     /// Where and how results are written.
     pub output: OutputPlan,
+}
+
+/// A file of answers that jobs share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachePlan {
+    /// The path, joined to the job file's directory.
+    pub path: PathBuf,
+    /// Where it stands in the job file.
+    pub place: Place,
 }
 
 /// An input as the job names it; the input layer finds the files.

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use super::backend::positive;
 use super::decode::{At, need};
 use super::order::Order;
-use super::plan::{InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
+use super::plan::{CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
 use super::prompt::Names;
 use super::read::Job;
 use super::written::InputKeys;
@@ -92,6 +92,7 @@ impl Job {
             1..=MAX_CONCURRENCY,
             problems,
         );
+        let cache = self.cache(problems);
         let output = self.output(&order, around.columns, problems);
         let columns = around.columns?;
         let named = |name: &String| {
@@ -117,6 +118,8 @@ impl Job {
             },
             durability: value(self.keys.durability.as_ref()),
             on_unknown: value(self.keys.on_unknown.as_ref()),
+            cache,
+            dedupe: value(self.keys.dedupe.as_ref()),
             output,
         })
     }
@@ -179,6 +182,27 @@ impl Job {
             problems.push(place.problem("`initial` is longer than `max`"));
         }
         policy
+    }
+
+    fn cache(&self, problems: &mut Vec<Problem>) -> Option<CachePlan> {
+        let At { value, span } = self.keys.cache.as_ref()?;
+        if value.trim().is_empty() {
+            problems.push(span.problem("the cache has no name"));
+            return None;
+        }
+        let path = self.folder().join(value);
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            let problem = span.problem(format!("there is no directory {}", folder.display()));
+            problems.push(problem.help("the file is made, its directory is not"));
+        } else if path.is_dir() {
+            let problem = span.problem(format!("{} is a directory", path.display()));
+            problems.push(problem.help("name a file in it, such as `answers.db`"));
+        }
+        let place = span.place();
+        Some(CachePlan { path, place })
     }
 
     fn output(

@@ -46,6 +46,10 @@ keys! {
         durability: Durability,
         /// What is done about rows whose request was sent by a runner that was killed; default: resend.
         on_unknown: OnUnknown,
+        /// A file of answers that jobs share, relative to the job file.
+        cache: String,
+        /// Whether rows that ask the same are asked once; default: false.
+        dedupe: bool,
         /// The default of the backends' `timeout`.
         timeout: Duration,
         /// Where and how results are written.

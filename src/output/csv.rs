@@ -48,7 +48,7 @@ impl Csv {
                 .unwrap_or_default(),
             last.and_then(|attempt| attempt.model.clone())
                 .unwrap_or_default(),
-            outcome.attempts.len().to_string(),
+            outcome.requests().to_string(),
             number(usage.input_tokens),
             number(usage.output_tokens),
             outcome

@@ -80,6 +80,9 @@ fn attempt(attempt: &Attempt) -> Value {
         },
         "latency_ms": milliseconds(attempt),
     });
+    if let Some(saved) = attempt.saved {
+        line["saved_usd"] = json!(saved.to_string());
+    }
     if let Cost::Unknown { at_most } = attempt.cost {
         line["possibly_billed_usd"] = json!(at_most.map(|amount| amount.to_string()));
     }

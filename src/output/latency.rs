@@ -9,9 +9,11 @@ use crate::words::Outcome;
 pub(super) struct Latency(BTreeMap<u64, u64>);
 
 impl Latency {
-    /// Adds the time of the attempt that decided, if it brought a reply.
+    /// Adds the time of the attempt that decided, if it brought a reply. What was not sent took no time.
     pub(super) fn add(&mut self, outcome: &Outcome) {
-        if let (Some(attempt), Some(_)) = (outcome.deciding(), &outcome.answer) {
+        if let (Some(attempt), Some(_)) = (outcome.deciding(), &outcome.answer)
+            && attempt.kind.is_request()
+        {
             let milliseconds = u64::try_from(attempt.latency.as_millis()).unwrap_or(u64::MAX);
             *self.0.entry(milliseconds).or_default() += 1;
         }

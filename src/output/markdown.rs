@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::remarks::Hint;
 use super::report::{BackendLine, Report, Spent};
-use crate::words::Status;
+use crate::words::{AttemptKind, Status, Usd};
 
 /// The file's name.
 pub(super) const NAME: &str = "report.md";
@@ -30,6 +30,9 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
             None => "an unknown amount".to_owned(),
         }
     )?;
+    for line in savings(report) {
+        writeln!(out, "{line}.\n")?;
+    }
     writeln!(out, "## Rows\n\n| status | rows |\n|---|---:|")?;
     for (status, rows) in report.by_status.iter().filter(|(_, rows)| **rows > 0) {
         writeln!(out, "| {} | {rows} |", status.as_str())?;
@@ -164,6 +167,35 @@ fn amount(spent: Spent) -> String {
     spent
         .amount()
         .map_or("unknown".to_owned(), |amount| amount.to_string())
+}
+
+/// What did not have to be asked and paid.
+pub fn savings(report: &Report) -> Vec<String> {
+    let saved = |kind: AttemptKind| {
+        let saved = report.saved.get(&kind).copied().unwrap_or_default();
+        match (saved.amount, saved.unknown) {
+            (amount, 0) => format!("saved ${amount}"),
+            (Usd::ZERO, _) => "saved an unknown amount".to_owned(),
+            (amount, _) => format!("saved at least ${amount}"),
+        }
+    };
+    let answers = match report.from_cache {
+        1 => "1 answer".to_owned(),
+        count => format!("{count} answers"),
+    };
+    let duplicates = match report.duplicates {
+        1 => "1 duplicate".to_owned(),
+        count => format!("{count} duplicates"),
+    };
+    let cached = (report.from_cache > 0)
+        .then(|| format!("{answers} from the cache {}", saved(AttemptKind::Cache)));
+    let shared = (report.duplicates > 0).then(|| {
+        format!(
+            "{duplicates} of other rows {}",
+            saved(AttemptKind::Duplicate)
+        )
+    });
+    cached.into_iter().chain(shared).collect()
 }
 
 /// What the totals do not say: costs that nobody knows.

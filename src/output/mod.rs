@@ -21,11 +21,11 @@ use std::path::{Path, PathBuf};
 
 pub use compare::Comparison;
 pub use frame::Frame;
-pub use markdown::notes;
+pub use markdown::{notes, savings};
 pub use publication::{Publication, Sink, file_name};
 pub use publish::Pending;
 pub use remarks::{Hint, Remarks, Stated};
-pub use report::{BackendLine, EntryLine, Report, Spent};
+pub use report::{BackendLine, EntryLine, Report, Saved, Spent};
 
 /// Why results or reports cannot be written.
 #[derive(Debug, thiserror::Error)]

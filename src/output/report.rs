@@ -28,6 +28,12 @@ pub struct Report {
     pub by_model: BTreeMap<String, Spent>,
     /// What is known to have been paid, by the kind of attempt, and how many there were.
     pub by_kind: BTreeMap<AttemptKind, (u64, Spent)>,
+    /// What was not paid because no request was made, by the kind of attempt.
+    pub saved: BTreeMap<AttemptKind, Saved>,
+    /// Result lines whose answer is from the cache.
+    pub from_cache: u64,
+    /// Result lines that took over what another row had that asked the same.
+    pub duplicates: u64,
     /// How many attempts failed, by class.
     pub by_class: BTreeMap<ErrorClass, u64>,
     /// Attempts whose end is not known, because a runner was killed, and that no line of the results shows.
@@ -72,12 +78,23 @@ impl Spent {
     }
 }
 
+/// What did not have to be paid.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// As far as it is known.
+    pub amount: Usd,
+    /// How many requests were spared of which nobody knows what they would have cost.
+    pub unknown: u64,
+}
+
 /// What one backend did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackendLine {
     /// Rows that it gave the answer to.
     pub answered: u64,
-    /// Attempts on it.
+    /// How many of these answers are from the cache or from another row: nothing was sent for them.
+    pub reused: u64,
+    /// Attempts on it: requests that were made.
     pub attempts: u64,
     /// Attempts that failed.
     pub failed: u64,
@@ -153,6 +170,9 @@ impl Report {
                 .collect(),
             by_model: BTreeMap::new(),
             by_kind: BTreeMap::new(),
+            saved: BTreeMap::new(),
+            from_cache: 0,
+            duplicates: 0,
             by_class: BTreeMap::new(),
             interrupted: 0,
             removed: (0, Spent::default()),
@@ -220,9 +240,18 @@ impl Report {
             let example = || (outcome.item.row.id.clone(), error.to_owned());
             self.examples.entry(class).or_insert_with(example);
         }
-        if let (Some(deciding), Status::Answered) = (outcome.deciding(), outcome.status) {
+        let Some(deciding) = outcome.deciding() else {
+            return;
+        };
+        if outcome.status != Status::NotRun {
+            self.from_cache += u64::from(deciding.kind == AttemptKind::Cache);
+            self.duplicates += u64::from(deciding.kind == AttemptKind::Duplicate);
+        }
+        if outcome.status == Status::Answered {
             let line = self.by_backend.entry(deciding.backend.to_string());
-            line.or_default().answered += 1;
+            let line = line.or_default();
+            line.answered += 1;
+            line.reused += u64::from(!deciding.kind.is_request());
             self.fell_back += u64::from(is_fallback(deciding, &outcome.attempts));
         }
     }
@@ -238,6 +267,10 @@ impl Report {
     /// Adds an attempt for a row, or an entry of the matrix, that is not in the job any more. It was paid for
     /// all the same, but no line of the results shows it.
     pub fn add_outside(&mut self, attempt: &Attempt, ended: bool) {
+        if !attempt.kind.is_request() {
+            // What it saved, it saved for a job that is not this one any more.
+            return;
+        }
         match ended {
             true => {
                 let (attempts, spent) = &mut self.removed;
@@ -250,6 +283,17 @@ impl Report {
     }
 
     fn add_attempt(&mut self, attempt: &Attempt) {
+        let (attempts, spent) = self.by_kind.entry(attempt.kind).or_default();
+        *attempts += 1;
+        spent.add(attempt.cost);
+        if !attempt.kind.is_request() {
+            let saved = self.saved.entry(attempt.kind).or_default();
+            match attempt.saved {
+                Some(amount) => saved.amount += amount,
+                None => saved.unknown += u64::from(attempt.is_reply()),
+            }
+            return;
+        }
         let line = self
             .by_backend
             .entry(attempt.backend.to_string())
@@ -270,9 +314,6 @@ impl Report {
             .entry(model.to_owned())
             .or_default()
             .add(attempt.cost);
-        let (attempts, spent) = self.by_kind.entry(attempt.kind).or_default();
-        *attempts += 1;
-        spent.add(attempt.cost);
     }
 
     /// The time in milliseconds within which this many percent of the replies came; `None` without
@@ -324,6 +365,7 @@ impl Report {
             .values()
             .fold(BackendLine::default(), |mut total, line| {
                 total.answered += line.answered;
+                total.reused += line.reused;
                 total.attempts += line.attempts;
                 total.failed += line.failed;
                 total.usage.add(&line.usage);
@@ -360,12 +402,14 @@ mod tests {
             backend: backend.into(),
             model: None,
             kind,
+            fingerprint: Digest::default(),
             class: None,
             error: None,
             http_status: None,
             request_id: None,
             usage: None,
             cost: Cost::Known(Usd::ZERO),
+            saved: None,
             latency: Duration::from_millis(milliseconds),
         }
     }

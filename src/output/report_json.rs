@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::publication::Written;
 use super::report::{BackendLine, EntryLine, Report, Spent};
-use crate::words::{BackendSeen, LimitSource, Status};
+use crate::words::{BackendSeen, LimitSource, Status, Usd};
 
 /// The file's name.
 pub(super) const NAME: &str = "report.json";
@@ -22,6 +22,11 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
         .by_kind
         .iter()
         .map(|(kind, (_, spent))| (kind.as_str().to_owned(), *spent));
+    let saved_by_kind: Map<String, Value> = report
+        .saved
+        .iter()
+        .map(|(kind, saved)| (kind.as_str().to_owned(), json!(saved.amount.to_string())))
+        .collect();
     let by_backend = report
         .by_backend
         .iter()
@@ -38,6 +43,8 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
             "inputs": report.inputs,
             "by_status": by_status,
             "fell_back": report.fell_back,
+            "from_cache": report.from_cache,
+            "duplicates": report.duplicates,
         },
         "cost": {
             "total_usd": amount(total.spent),
@@ -45,6 +52,8 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
             "by_backend": amounts(by_backend),
             "by_model": amounts(by_model),
             "by_kind": amounts(by_kind),
+            "saved_usd": report.saved.values().map(|saved| saved.amount).sum::<Usd>().to_string(),
+            "saved_by_kind": saved_by_kind,
             "removed_rows_usd": amount(report.removed.1),
             "unpriced_attempts": total.spent.unpriced,
             "unbounded_attempts": total.unbounded,
@@ -134,8 +143,10 @@ fn attempts(report: &Report, total: &BackendLine) -> Value {
         .by_backend
         .iter()
         .map(|(name, line)| {
-            let line =
-                json!({ "total": line.attempts, "failed": line.failed, "answered": line.answered });
+            let line = json!({
+                "total": line.attempts, "failed": line.failed, "answered": line.answered,
+                "reused": line.reused,
+            });
             (name.clone(), line)
         })
         .collect();

@@ -7,8 +7,10 @@
 //! the input with memory that does not grow with their number. One thread writes, and commits together
 //! whatever queued while the last commit ran. A failed write is never retried in the hope of success: the
 //! writer ends, and the run with it. One process at a time: the lock on the directory is the kernel's and
-//! dies with the process. Only `sqlite/` names the database.
+//! dies with the process. The [`Cache`] of answers that jobs share only spares requests: without it a run is as
+//! whole. Only `sqlite/` names the database.
 
+mod cache;
 mod filesystem;
 mod journal;
 mod lock;
@@ -21,18 +23,19 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use cache::{Cache, Caching};
 pub use filesystem::is_remote;
 #[cfg(test)]
 pub use journal::Record;
 pub use journal::{Closed, Intent, Journal};
 pub use lock::Holder;
 pub use sqlite::{
-    Asked, BackendTally, Ledger, Outside, RULES, Register, Registered, Rule, RunLine, Stored,
-    Table, Tally,
+    Asked, BackendTally, Ledger, Outside, RULES, Register, Registered, Rule, RunLine, Sharing,
+    Stored, Table, Tally, Wanted,
 };
 pub use writer::Writer;
 
-use crate::job::{Durability, OnUnknown};
+use crate::job::Durability;
 use crate::words::{Columns, Due, Outcome};
 
 use lock::Lock;
@@ -237,6 +240,11 @@ impl Store {
         Ok(Some((Self { database, lock }, run)))
     }
 
+    /// What tells the answers of this store from those of others in a cache: made up once, and kept.
+    pub fn mark(&self) -> Result<i64, StoreError> {
+        self.database.mark()
+    }
+
     /// Begins to compare the job with what is stored.
     pub fn register(&mut self, job: &Registered<'_>) -> Result<Register<'_>, StoreError> {
         self.database.register(job)
@@ -255,6 +263,16 @@ impl Store {
     /// Notes down whether the files that are there are those of the run.
     pub fn set_published(&mut self, are: bool) -> Result<(), StoreError> {
         self.database.set_published(are)
+    }
+
+    /// Gives rows what others have that ask the same. `on_shared` is called for each outcome once it is durable.
+    pub fn share(
+        &mut self,
+        columns: &Arc<Columns>,
+        sharing: Sharing,
+        on_shared: impl FnMut(&Outcome),
+    ) -> Result<(), StoreError> {
+        self.database.share(columns, sharing, on_shared)
     }
 
     /// Starts the writing thread. `on_commit` is called there for each outcome once it is durable, and
@@ -377,8 +395,8 @@ impl Reader {
         columns: &Arc<Columns>,
         after: Option<u64>,
         rows: usize,
-        on_unknown: OnUnknown,
+        wanted: Wanted,
     ) -> Result<(Vec<Due>, Option<u64>), StoreError> {
-        self.database.due(columns, after, rows, on_unknown)
+        self.database.due(columns, after, rows, wanted)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::journal::{Intent, Journal};
-use super::{Asked, Reader, Registered, Store, StoreError, Stored, Writer};
+use super::{Asked, Reader, Registered, Store, StoreError, Stored, Wanted, Writer};
 use crate::job::{Durability, OnUnknown};
 use crate::words::{
     Answer, Attempt, AttemptKind, Changes, Columns, Cost, Digest, ErrorClass, Item, Outcome, Row,
@@ -106,12 +106,14 @@ fn attempt(number: u32) -> Attempt {
         backend: "a".into(),
         model: Some("m".to_owned()),
         kind: AttemptKind::First,
+        fingerprint: Digest::of(["what is asked"]),
         class: None,
         error: None,
         http_status: None,
         request_id: Some("req-1".to_owned()),
         usage: Some(Usage::new(3, 4)),
         cost: Cost::Known(Usd::from_units(5)),
+        saved: None,
         latency: std::time::Duration::from_micros(7),
     }
 }
@@ -203,7 +205,11 @@ async fn an_attempt_without_an_end_is_unknown_until_it_is_made_again() {
 
     let due = |on_unknown| {
         let reader = Reader::open(kept.dir.path()).unwrap();
-        reader.due(&kept.columns, None, 10, on_unknown).unwrap()
+        let wanted = Wanted {
+            on_unknown,
+            once: false,
+        };
+        reader.due(&kept.columns, None, 10, wanted).unwrap()
     };
     let (again, last) = due(OnUnknown::Resend);
     assert_eq!((again.len(), last), (2, Some(1)));

@@ -84,6 +84,18 @@ pub enum Event {
         /// How many.
         rows: u64,
     },
+    /// The cache cannot be used, or not any more: the run goes on without it.
+    CacheLost {
+        /// What happened to it.
+        error: String,
+    },
+    /// Nothing is added to the cache, or nothing more; what it has is used.
+    CacheNotFilled {
+        /// What happened to it.
+        error: String,
+    },
+    /// An entry of the cache is not what was stored: it is no answer, and thrown away. Told once in a run.
+    CacheEntryDamaged,
     /// A backend will not be asked again in this run.
     BackendStopped {
         /// The backend.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Completion, Cost, ErrorClass, FinishReason, Item, Usage, Usd};
+use super::{Completion, Cost, Digest, ErrorClass, FinishReason, Item, Usage, Usd};
 
 /// How a row ended. Nothing is ever silently empty: each ending has its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,15 +111,21 @@ pub enum AttemptKind {
     Fallback,
     /// A second one beside an attempt that took long.
     Hedge,
+    /// None was made: the answer was in the cache.
+    Cache,
+    /// None was made: another row of the job asked the same.
+    Duplicate,
 }
 
 impl AttemptKind {
     /// Every kind, in the order of reports.
-    pub const ALL: [AttemptKind; 4] = [
+    pub const ALL: [AttemptKind; 6] = [
         AttemptKind::First,
         AttemptKind::Retry,
         AttemptKind::Fallback,
         AttemptKind::Hedge,
+        AttemptKind::Cache,
+        AttemptKind::Duplicate,
     ];
 
     /// The name in results.
@@ -129,7 +135,15 @@ impl AttemptKind {
             AttemptKind::Retry => "retry",
             AttemptKind::Fallback => "fallback",
             AttemptKind::Hedge => "hedge",
+            AttemptKind::Cache => "cache",
+            AttemptKind::Duplicate => "duplicate",
         }
+    }
+
+    /// Whether a request was made. The others are lines of the ledger too, but nothing was sent, used or
+    /// paid.
+    pub fn is_request(self) -> bool {
+        !matches!(self, AttemptKind::Cache | AttemptKind::Duplicate)
     }
 
     /// The reverse of [`AttemptKind::as_str`].
@@ -138,7 +152,7 @@ impl AttemptKind {
     }
 }
 
-/// One request that was made for a row: a line of the ledger.
+/// One request that was made for a row, or was spared: a line of the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     /// Its number among the item's attempts over all runs, counted from 1. Attempts whose end is not known
@@ -150,6 +164,8 @@ pub struct Attempt {
     pub model: Option<String>,
     /// Why it was made.
     pub kind: AttemptKind,
+    /// What it asked: equal where the same would be asked again.
+    pub fingerprint: Digest,
     /// What went wrong; `None` for a clean answer.
     pub class: Option<ErrorClass>,
     /// What went wrong, for a person.
@@ -162,6 +178,8 @@ pub struct Attempt {
     pub usage: Option<Usage>,
     /// What it cost.
     pub cost: Cost,
+    /// What the request cost that did not have to be made again, where that is known.
+    pub saved: Option<Usd>,
     /// From sending to the end of the reply, or to the failure.
     pub latency: Duration,
 }
@@ -170,6 +188,15 @@ impl Attempt {
     /// Whether it brought what the model had to say, whole or not.
     pub fn is_reply(&self) -> bool {
         matches!(self.class, None | Some(ErrorClass::Flagged))
+    }
+
+    /// What whoever takes its answer over need not pay.
+    pub fn worth(&self) -> Option<Usd> {
+        match (self.kind.is_request(), self.cost) {
+            (true, Cost::Known(amount)) => Some(amount),
+            (true, Cost::Unknown { .. } | Cost::Unpriced) => None,
+            (false, _) => self.saved,
+        }
     }
 }
 
@@ -230,6 +257,12 @@ impl Outcome {
             Some(position) => self.attempts.get(position),
             None => self.attempts.last(),
         }
+    }
+
+    /// How many requests were made for it.
+    pub fn requests(&self) -> usize {
+        let requests = self.attempts.iter().filter(|a| a.kind.is_request());
+        requests.count()
     }
 
     /// Whether an attempt failed in a way that may pass by itself and costs nothing to try again.

@@ -169,18 +169,27 @@ impl Published {
             .collect();
         let mut by = [(); 3].map(|()| BTreeMap::<String, i128>::new());
         let mut kinds = BTreeMap::<String, u64>::new();
-        let (mut total, mut possibly) = (0, 0);
+        let (mut total, mut possibly, mut saved) = (0, 0, 0);
         for attempt in &attempts {
             let paid = attempt["cost_usd"].as_str().map_or(0, units);
             total += paid;
             possibly += attempt["possibly_billed_usd"].as_str().map_or(0, units);
+            let kind = attempt["kind"].as_str().expect("a kind");
+            *kinds.entry(kind.to_owned()).or_default() += 1;
+            if !is_request(attempt) {
+                // Nothing was sent, so that nothing was used or paid.
+                assert_eq!(attempt["cost_usd"], "0.00", "{attempt}");
+                assert_eq!(attempt["latency_ms"], 0, "{attempt}");
+                assert!(attempt["usage"].is_null(), "{attempt}");
+                saved += attempt["saved_usd"].as_str().map_or(0, units);
+                continue;
+            }
+            assert!(attempt.get("saved_usd").is_none(), "{attempt}");
             let keys = ["backend", "model", "kind"];
             for (sums, key) in by.iter_mut().zip(keys) {
                 let key = attempt[key].as_str().unwrap_or("(not named)");
                 *sums.entry(key.to_owned()).or_default() += paid;
             }
-            let kind = attempt["kind"].as_str().expect("a kind");
-            *kinds.entry(kind.to_owned()).or_default() += 1;
         }
         let report = &self.report;
         let cost = &report["cost"];
@@ -216,6 +225,12 @@ impl Published {
             reported == possibly || !counts_all || interrupted > 0,
             "possibly_billed_usd"
         );
+        assert_eq!(units(text(&cost["saved_usd"])), saved, "saved_usd");
+        // Only what was sent counts as an attempt.
+        let attempts: Vec<_> = attempts.into_iter().filter(|a| is_request(a)).collect();
+        let by_backend = object(&report["attempts"]["by_backend"]).values();
+        let by_backend: u64 = by_backend.filter_map(|line| line["total"].as_u64()).sum();
+        assert_eq!(report["attempts"]["total"], by_backend);
         let all = attempts.len() as u64 + removed;
         assert_eq!(report["attempts"]["total"], all);
         let by_kind = |kind: &str| report["attempts"]["by_kind"][kind].as_u64().unwrap_or(0);
@@ -271,7 +286,11 @@ fn agree(inputs: &[String], record: &[String], line: &Value) {
         plain(&line["status"]),
         plain(&line["backend"]),
         plain(&line["model"]),
-        attempts.len().to_string(),
+        attempts
+            .iter()
+            .filter(|a| is_request(a))
+            .count()
+            .to_string(),
         number(usage("input_tokens")),
         number(usage("output_tokens")),
         plain(&line["cost_usd"]),
@@ -279,6 +298,11 @@ fn agree(inputs: &[String], record: &[String], line: &Value) {
         error,
     ];
     assert_eq!(record[inputs.len()..], expected, "{line}");
+}
+
+/// Whether a request was made for this attempt.
+fn is_request(attempt: &Value) -> bool {
+    attempt["kind"] != "cache" && attempt["kind"] != "duplicate"
 }
 
 /// As a cell says it.

@@ -18,6 +18,12 @@ mod outputs;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
 mod resume;
 mod retry;
+// Answers that jobs share: what is not asked again, what is never taken for an answer.
+mod cache;
+// A cache that others use, lock, damage or replace; one that is something else.
+mod cache_harm;
+// Rows that ask the same, asked once.
+mod dedupe;
 // Which backend is asked when, and when nobody else is.
 mod fallback;
 // Every row to several entries, by rules, several times: matrix, route, repeat.

@@ -524,3 +524,25 @@ fn a_runner_that_makes_one_row_of_progress_each_time_finishes() {
     assert_eq!(server.requests(), 12 + 11);
     assert_eq!(published.report["attempts"]["interrupted"], 11);
 }
+
+#[test]
+fn a_changed_row_that_is_not_reached_before_the_stop_has_not_failed() {
+    let server = Served::slowly(Duration::from_millis(300), |_, seen| {
+        served::says(&served::prompt(seen))
+    });
+    let scratch = Scratch::new();
+    // The limit lets one through; the other rows stand in its queue.
+    let limits = ", limits: { concurrency: 1 }";
+    let backends = server.backend("a", limits);
+    scratch
+        .rows(3)
+        .job(&format!("backends: {{ {backends} }}\nconcurrency: 3"));
+    scratch.run(0);
+    let running = scratch.start(&["job.yaml", "--set", "backends.a.max_tokens=17"]);
+    until("the fourth request", || server.arrivals().len() == 4);
+    running.signal("INT");
+    running.wait().exits(130);
+    let published = scratch.published("out", 130);
+    let counts = ["answered", "not_run", "failed"].map(|status| published.count(status));
+    assert_eq!(counts, [1, 2, 0]);
+}

@@ -133,6 +133,7 @@ impl Job {
             fallback: self.fallback,
             hedge_after: self.hedge_after,
             concurrency: self.concurrency,
+            offline: false,
         };
         let on_event = Arc::new(move |event| {
             let _ = events.send(event);
@@ -141,6 +142,7 @@ impl Job {
             self.backends.into_iter().zip(workers).collect(),
             policy,
             journal.clone(),
+            None,
             self.stop.clone(),
             on_event.clone(),
         );

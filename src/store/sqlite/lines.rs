@@ -97,10 +97,10 @@ impl Sum {
 
 /// The columns of `attempts` that [`attempt`] reads, from `row` on; the sum is the last one.
 pub(super) const ATTEMPT: &str = "a.row, a.entry, a.repeat, a.attempt, a.backend, a.kind, a.fingerprint, \
-     a.model, a.class, a.error, a.http_status, a.request_id, a.usage, a.cost, a.cost_usd, a.latency_us, \
-     a.run, a.sum";
+     a.model, a.class, a.error, a.http_status, a.request_id, a.usage, a.cost, a.cost_usd, a.saved_usd, \
+     a.latency_us, a.run, a.sum";
 /// How many they are.
-const ATTEMPT_COLUMNS: usize = 18;
+pub(super) const ATTEMPT_COLUMNS: usize = 19;
 
 /// A line of the ledger, and whether its end is known.
 pub(super) struct Line {
@@ -118,11 +118,8 @@ pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
     let class: Option<String> = record.get(at(8))?;
     let usage: Option<String> = record.get(at(12))?;
     let cost: String = record.get(at(13))?;
-    let amount: Option<String> = record.get(at(14))?;
-    let amount = amount
-        .map(|text| text.parse::<Usd>().map_err(|_| unknown(at(14), &text)))
-        .transpose()?;
-    let latency: Option<u64> = record.get(at(15))?;
+    let amount = usd(record, at(14))?;
+    let latency: Option<u64> = record.get(at(16))?;
     let class = class
         .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(at(8), &name)))
         .transpose()?;
@@ -134,6 +131,7 @@ pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
             number: record.get(at(3))?,
             backend: Arc::from(record.get::<_, String>(at(4))?),
             kind: AttemptKind::from_name(&kind).ok_or_else(|| unknown(at(5), &kind))?,
+            fingerprint: digest(record, at(6))?,
             model: record.get(at(7))?,
             class,
             error: record.get(at(9))?,
@@ -146,6 +144,7 @@ pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
                 ("unpriced", None) => Cost::Unpriced,
                 _ => return Err(unknown(at(13), &cost)),
             },
+            saved: usd(record, at(15))?,
             latency: Duration::from_micros(latency.unwrap_or_default()),
         },
     })
@@ -159,6 +158,13 @@ pub(super) fn cost(cost: Cost) -> (&'static str, Option<String>) {
         Cost::Unpriced => ("unpriced", None),
     };
     (cost, amount.map(|amount| amount.to_string()))
+}
+
+/// An exact amount, where there is one.
+pub(super) fn usd(record: &Record<'_>, column: usize) -> Result<Option<Usd>, Error> {
+    let text: Option<String> = record.get(column)?;
+    text.map(|text| text.parse().map_err(|_| unknown(column, &text)))
+        .transpose()
 }
 
 /// A digest from its 16 bytes.

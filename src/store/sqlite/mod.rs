@@ -4,11 +4,13 @@
 //! those that may change by themselves), so that one that was damaged or edited is noticed when it is read.
 
 mod audit;
+mod cache;
 mod lines;
 mod open;
 mod read;
 mod register;
 mod runs;
+mod share;
 mod tally;
 mod write;
 
@@ -27,11 +29,13 @@ use crate::job::Durability;
 use crate::words::Columns;
 
 pub use audit::{Ledger, RULES, Rule, Table};
+pub(super) use cache::{CacheFile, Trouble};
 pub(super) use open::{is_damage, plain};
-pub use read::{Outside, Stored};
+pub use read::{Outside, Stored, Wanted};
 pub use register::{Asked, Register, Registered};
 pub use runs::RunLine;
 pub use rusqlite::Error;
+pub use share::Sharing;
 pub use tally::{BackendTally, Tally};
 pub(super) use write::is_full;
 
@@ -78,7 +82,8 @@ const TABLES: &str = "
         row INTEGER NOT NULL, entry INTEGER NOT NULL, repeat INTEGER NOT NULL,
         attempt INTEGER NOT NULL, backend TEXT NOT NULL, kind TEXT NOT NULL,
         fingerprint BLOB NOT NULL, model TEXT, class TEXT, error TEXT, http_status INTEGER,
-        request_id TEXT, usage TEXT, cost TEXT NOT NULL, cost_usd TEXT, latency_us INTEGER,
+        request_id TEXT, usage TEXT, cost TEXT NOT NULL, cost_usd TEXT, saved_usd TEXT,
+        latency_us INTEGER,
         run INTEGER NOT NULL, sum INTEGER NOT NULL,
         PRIMARY KEY (row, entry, repeat, attempt)
     ) STRICT, WITHOUT ROWID;";
@@ -119,6 +124,7 @@ impl Database {
         let existed = open::has_tables(&connection).map_err(failed)?;
         if existed {
             open::check_format(&connection, &path)?;
+            open::check_soundness(&connection, &path)?;
         } else {
             create(&connection, job).map_err(failed)?;
         }
@@ -194,6 +200,20 @@ impl Database {
         let names = serde_json::from_str(&names)
             .map_err(|error| self.failed("read", lines::unknown_fact("columns", error)))?;
         Ok(Arc::new(Columns::new(names)))
+    }
+
+    /// What tells the answers of this store from those of others in a cache.
+    pub(super) fn mark(&self) -> Result<i64, StoreError> {
+        let mark = || -> Result<i64, Error> {
+            let key = "cache_mark";
+            if let Some(mark) = meta(&self.connection, key)?.and_then(|text| text.parse().ok()) {
+                return Ok(mark);
+            }
+            let mark = fastrand::i64(..);
+            set_meta(&self.connection, key, &mark.to_string())?;
+            Ok(mark)
+        };
+        mark().map_err(|source| self.failed("write to", source))
     }
 
     fn failed(&self, doing: &'static str, source: Error) -> StoreError {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rusqlite::{Error, Row as Record, Rows, params};
 
-use super::lines::{ATTEMPT, Line, attempt, check, digest, json, unknown};
+use super::lines::{ATTEMPT, ATTEMPT_COLUMNS, Line, attempt, check, digest, json, unknown};
+use super::share::FIRST;
 use super::{Database, FINAL, StoreError};
 use crate::job::OnUnknown;
 use crate::words::{
@@ -20,6 +21,15 @@ pub(super) const ROW_SUM: usize = 6;
 pub(super) const OUTCOME: &str = "o.row, o.entry, o.repeat, o.run, o.status, o.answer, o.finish_reason, o.error, \
      o.answered_by, o.sum";
 pub(super) const OUTCOME_SUM: usize = 9;
+
+/// Which items are due.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// What is done about those whose request was sent by a runner that was killed.
+    pub on_unknown: OnUnknown,
+    /// Of rows that ask the same only the first.
+    pub once: bool,
+}
 
 /// An item's end as it was stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,13 +51,15 @@ pub struct Outside {
 }
 
 /// A stored outcome, before it is put together with its attempts.
-struct End {
-    entry: u32,
-    repeat: u32,
-    status: Status,
-    answer: Option<Answer>,
-    error: Option<String>,
-    answered_by: Option<u32>,
+pub(super) struct End {
+    pub(super) entry: u32,
+    pub(super) repeat: u32,
+    /// The run in which it ended so.
+    pub(super) run: i64,
+    pub(super) status: Status,
+    pub(super) answer: Option<Answer>,
+    pub(super) error: Option<String>,
+    pub(super) answered_by: Option<u32>,
 }
 
 impl Database {
@@ -58,9 +70,9 @@ impl Database {
         columns: &Arc<Columns>,
         after: Option<u64>,
         rows: usize,
-        on_unknown: OnUnknown,
+        wanted: Wanted,
     ) -> Result<(Vec<Due>, Option<u64>), StoreError> {
-        self.try_due(columns, after, rows, on_unknown)
+        self.try_due(columns, after, rows, wanted)
             .map_err(|source| self.failed("read", source))
     }
 
@@ -69,14 +81,15 @@ impl Database {
         columns: &Arc<Columns>,
         after: Option<u64>,
         rows: usize,
-        on_unknown: OnUnknown,
+        wanted: Wanted,
     ) -> Result<(Vec<Due>, Option<u64>), Error> {
+        let which = if wanted.once { FIRST } else { "true" };
         let query = format!(
             "SELECT {ROW}, EXISTS (SELECT 1 FROM attempts a WHERE a.row = r.row)
              FROM rows r WHERE r.position > ?1 AND (
                 SELECT count(*) FROM outcomes o JOIN entries e USING (entry)
                 WHERE o.row = r.row AND e.position IS NOT NULL AND o.repeat <= ?2 AND {FINAL}
-             ) < ?3 ORDER BY r.position LIMIT ?4"
+             ) < ?3 AND {which} ORDER BY r.position LIMIT ?4"
         );
         let items = self.entries.len() as u64 * u64::from(self.repeat);
         let after = after.map_or(-1, |after| i64::try_from(after).unwrap_or(i64::MAX));
@@ -102,21 +115,21 @@ impl Database {
                         entry: position,
                         repeat: repeat - 1,
                     };
-                    due.extend(due_item(item, end, lines, on_unknown));
+                    due.extend(due_item(item, end, lines, wanted.on_unknown));
                 }
             }
         }
         Ok((due, last))
     }
 
-    fn ends_of(&self, row: i64) -> Result<Vec<End>, Error> {
+    pub(super) fn ends_of(&self, row: i64) -> Result<Vec<End>, Error> {
         let query = format!("SELECT {OUTCOME} FROM outcomes o WHERE o.row = ?1");
         let mut query = self.connection.prepare_cached(&query)?;
         let ends = query.query_map([row], |record| end(record, 0))?;
         ends.collect()
     }
 
-    fn attempts_of(&self, row: i64) -> Result<Vec<Line>, Error> {
+    pub(super) fn attempts_of(&self, row: i64) -> Result<Vec<Line>, Error> {
         let query = format!(
             "SELECT {ATTEMPT} FROM attempts a WHERE a.row = ?1 ORDER BY a.entry, a.repeat, a.attempt"
         );
@@ -152,9 +165,11 @@ impl Database {
         let mut ends = Merged::new(ends.query([]).map_err(failed)?, OUTCOME_SUM + 1, |record| {
             end(record, 0)
         });
-        let mut lines = Merged::new(lines.query([]).map_err(failed)?, 18, |record| {
-            attempt(record, 0)
-        });
+        let mut lines = Merged::new(
+            lines.query([]).map_err(failed)?,
+            ATTEMPT_COLUMNS,
+            |record| attempt(record, 0),
+        );
         while let Some(record) = rows.next().map_err(failed)? {
             let (_, row) = row(record, columns).map_err(failed)?;
             let ends = ends.of(row.index).map_err(failed)?;
@@ -247,7 +262,7 @@ impl<'a, T> Merged<'a, T> {
 }
 
 /// The row, and its number in the store.
-fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, Row), Error> {
+pub(super) fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, Row), Error> {
     check(record, "rows", 2, ROW_SUM)?;
     let row = Row {
         index: record.get(0)?,
@@ -268,6 +283,7 @@ fn end(record: &Record<'_>, from: usize) -> Result<End, Error> {
     Ok(End {
         entry: record.get(at(1))?,
         repeat: record.get(at(2))?,
+        run: record.get(at(3))?,
         status: Status::from_name(&status).ok_or_else(|| unknown(at(4), &status))?,
         answer: answer.map(|text| Answer {
             text,
@@ -279,7 +295,7 @@ fn end(record: &Record<'_>, from: usize) -> Result<End, Error> {
 }
 
 /// An item that must be asked, if so.
-fn due_item<'a>(
+pub(super) fn due_item<'a>(
     item: Item,
     end: Option<&End>,
     lines: impl Iterator<Item = &'a Line>,

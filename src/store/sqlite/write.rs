@@ -1,5 +1,6 @@
 //! What a run writes: intents, the ends of attempts, outcomes.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Error, ErrorCode, Transaction, params};
@@ -13,13 +14,16 @@ const ROW_AT: &str = "SELECT row FROM rows WHERE position = ?1";
 const INTO_ATTEMPTS: &str = "
     INSERT INTO attempts (
         sent_at, row, entry, repeat, attempt, backend, kind, fingerprint, model, class, error,
-        http_status, request_id, usage, cost, cost_usd, latency_us, run, sum
-    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+        http_status, request_id, usage, cost, cost_usd, saved_usd, latency_us, run, sum
+    ) VALUES (
+        ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20
+    )
     ON CONFLICT (row, entry, repeat, attempt) DO UPDATE SET
         model = excluded.model, class = excluded.class, error = excluded.error,
         http_status = excluded.http_status, request_id = excluded.request_id,
         usage = excluded.usage, cost = excluded.cost, cost_usd = excluded.cost_usd,
-        latency_us = excluded.latency_us, sum = excluded.sum";
+        saved_usd = excluded.saved_usd, latency_us = excluded.latency_us, sum = excluded.sum
+    WHERE latency_us IS NULL";
 const INTO_OUTCOMES: &str = "
     INSERT OR REPLACE INTO outcomes (
         row, entry, repeat, run, status, answer, finish_reason, error, answered_by, sum
@@ -28,14 +32,40 @@ const INTO_OUTCOMES: &str = "
 impl Database {
     /// Stores records in one transaction; when it returns they are on disk.
     pub(in crate::store) fn write(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        self.commit(|lines, transaction| {
+            records.iter().try_for_each(|record| match record {
+                Record::Intent(item, intent, _) => lines.attempt(transaction, item, intent, None),
+                Record::Ended(item, intent, attempt) => {
+                    lines.attempt(transaction, item, intent, Some(attempt))
+                }
+                Record::Outcome(outcome, _) => lines.outcome(transaction, outcome),
+            })
+        })
+    }
+
+    /// Stores outcomes in one transaction; when it returns they are on disk.
+    pub(super) fn write_outcomes(&mut self, outcomes: &[Outcome]) -> Result<(), StoreError> {
+        self.commit(|lines, transaction| {
+            let mut outcomes = outcomes.iter();
+            outcomes.try_for_each(|outcome| lines.outcome(transaction, outcome))
+        })
+    }
+
+    fn commit(
+        &mut self,
+        write: impl FnOnce(&Lines<'_>, &Transaction<'_>) -> Result<(), Error>,
+    ) -> Result<(), StoreError> {
         let lines = Lines {
             entries: &self.entries,
             run: self.run,
             now: milliseconds(),
         };
-        lines
-            .write(&self.connection, records)
-            .map_err(|source| self.failed("write to", source))?;
+        let written = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            write(&lines, &transaction)?;
+            transaction.commit()
+        };
+        written().map_err(|source| self.failed("write to", source))?;
         // Before anybody is told that it is durable.
         self.watch.check().map_err(|source| StoreError::Io {
             doing: "write to",
@@ -91,20 +121,6 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    fn write(&self, connection: &Connection, records: &[Record]) -> Result<(), Error> {
-        let transaction = connection.unchecked_transaction()?;
-        for record in records {
-            match record {
-                Record::Intent(item, intent, _) => self.attempt(&transaction, item, intent, None),
-                Record::Ended(item, intent, attempt) => {
-                    self.attempt(&transaction, item, intent, Some(attempt))
-                }
-                Record::Outcome(outcome, _) => self.outcome(&transaction, outcome),
-            }?;
-        }
-        transaction.commit()
-    }
-
     /// Where an item stands in the tables: row, entry, repeat (from 1).
     fn key(&self, transaction: &Transaction<'_>, item: &Item) -> Result<(i64, u32, u32), Error> {
         let mut row_at = transaction.prepare_cached(ROW_AT)?;
@@ -144,6 +160,7 @@ impl Lines<'_> {
                 usage.map(|usage| serde_json::json!(usage).to_string()),
                 cost,
                 cost_usd,
+                end.and_then(|end| end.saved).map(|saved| saved.to_string()),
                 latency,
                 self.run,
             ],
@@ -152,6 +169,17 @@ impl Lines<'_> {
 
     fn outcome(&self, transaction: &Transaction<'_>, outcome: &Outcome) -> Result<(), Error> {
         let (row, entry, repeat) = self.key(transaction, &outcome.item)?;
+        // Together with the outcome: what was not sent has no end of its own that could be known before.
+        if let Some(spared) = outcome.attempts.last().filter(|a| !a.kind.is_request()) {
+            let intent = Intent {
+                number: spared.number,
+                backend: Arc::clone(&spared.backend),
+                kind: spared.kind,
+                fingerprint: spared.fingerprint,
+                reserved: spared.cost,
+            };
+            self.attempt(transaction, &outcome.item, &intent, Some(spared))?;
+        }
         let answer = outcome.answer.as_ref();
         let reason = answer.and_then(|answer| answer.finish_reason.as_ref());
         put(
@@ -173,7 +201,7 @@ impl Lines<'_> {
 }
 
 /// The time, for people: how long something took is not measured with it.
-fn milliseconds() -> i64 {
+pub(super) fn milliseconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
