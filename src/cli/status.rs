@@ -42,6 +42,7 @@ fn total(backends: &[(&str, BackendTally)]) -> BackendTally {
     for (_, line) in backends {
         total.attempts += line.attempts;
         total.failed += line.failed;
+        total.reused += line.reused;
         total.open += line.open;
         total.unknown += line.unknown;
         total.paid += line.paid;
@@ -120,6 +121,7 @@ fn numbers(status: &JobStatus, line: &BackendTally) -> Value {
         "attempts": {
             "total": line.attempts,
             "failed": line.failed,
+            "reused": line.reused,
             "in_flight": open.in_flight,
             "unknown": open.unknown,
         },
@@ -229,6 +231,12 @@ fn notes(status: &JobStatus, total: &BackendTally) -> Vec<String> {
             "unknown: a runner ended before the answer came; what it may have cost is in the last column"
                 .to_owned(),
         );
+    }
+    if total.reused > 0 {
+        let reused = thousands(total.reused);
+        notes.push(format!(
+            "{reused} requests were spared: their answers were in the cache, or another row had them"
+        ));
     }
     if total.unbounded > 0 {
         let attempts = thousands(total.unbounded);

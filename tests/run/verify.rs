@@ -90,6 +90,25 @@ fn answers_that_count_no_more_are_kept_and_checked_too() {
 }
 
 #[test]
+fn answers_that_rows_take_over_are_checked_and_told_like_others() {
+    let scratch = Scratch::new();
+    scratch
+        .write("rows.csv", "text\nx\ny\nx\nx\n")
+        .job("backends: { a: { type: echo, price: { input: 1, output: 1 } } }\ndedupe: true");
+    scratch.run(0);
+    scratch.runner(&["verify", "out"]).exits(0);
+    let told = scratch.runner(&["status", "out", "--json"]).exits(0);
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(told["attempts"]["total"], 2);
+    assert_eq!(told["attempts"]["reused"], 2);
+    assert_eq!(told["rows"]["left"], 0);
+    let published = fs::read(scratch.path().join("out/results.jsonl")).unwrap();
+    scratch.runner(&["export", "out"]).exits(0);
+    let exported = fs::read(scratch.path().join("out/results.jsonl")).unwrap();
+    assert_eq!(exported, published);
+}
+
+#[test]
 fn an_edit_of_the_store_is_found() {
     let sound = Sound::new();
     for (edit, says) in [

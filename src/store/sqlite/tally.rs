@@ -7,7 +7,7 @@ use rusqlite::{Connection, Error, Row as Record};
 
 use super::lines::unknown;
 use super::{Database, StoreError};
-use crate::words::{Status, Usd};
+use crate::words::{AttemptKind, Status, Usd};
 
 /// How far a job is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,10 +27,12 @@ pub struct Tally {
 /// What a backend did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackendTally {
-    /// Attempts whose end is known.
+    /// Requests whose end is known.
     pub attempts: u64,
     /// How many of them failed.
     pub failed: u64,
+    /// Requests that were not made, because their answer was in the cache or another row had it.
+    pub reused: u64,
     /// Attempts of the last run without an end: in flight while it runs.
     pub open: u64,
     /// Attempts of earlier runs without an end.
@@ -84,7 +86,7 @@ fn statuses(connection: &Connection, repeat: u32) -> Result<BTreeMap<Status, u64
 
 fn backends(connection: &Connection) -> Result<BTreeMap<String, BackendTally>, Error> {
     let query = "SELECT backend, class IS NOT NULL, latency_us IS NOT NULL,
-            run = (SELECT max(run) FROM runs), cost, cost_usd FROM attempts";
+            run = (SELECT max(run) FROM runs), cost, cost_usd, kind FROM attempts";
     let mut query = connection.prepare(query)?;
     let mut records = query.query([])?;
     let mut found: Vec<(String, BackendTally)> = Vec::new();
@@ -107,6 +109,12 @@ impl BackendTally {
     fn add(&mut self, record: &Record<'_>) -> Result<(), Error> {
         let (failed, ended, of_last): (bool, bool, bool) =
             (record.get(1)?, record.get(2)?, record.get(3)?);
+        let kind = text(record, 6);
+        if AttemptKind::from_name(kind).is_some_and(|kind| !kind.is_request()) {
+            // A request that was spared.
+            self.reused += 1;
+            return Ok(());
+        }
         match (ended, of_last) {
             (true, _) => {
                 self.attempts += 1;
