@@ -113,7 +113,11 @@ pub mod words;
 pub mod worker;
 
 pub use dispatch::{Interrupt, Stop};
-pub use engine::{Ended, ExitCode, Options, RunError, Runner, Summary};
+pub use engine::{
+    Check, Ended, ExitCode, Exported, JobStatus, Options, RunError, RunState, Runner, Summary,
+    Verified, export, status, verify,
+};
+pub use store::{BackendTally, RunLine, Tally};
 pub use words::OrchestratorError;
 pub use worker::{
     AnthropicWorker, EchoWorker, LlamaCppWorker, ModelWorker, OpenAiWorker, VllmWorker,

@@ -11,6 +11,7 @@ use tokio_prompt_orchestrator::words::{AttemptKind, ErrorClass, Provider, Sampli
 
 const README: &str = "README.md";
 const REFERENCE: &str = "docs/reference.md";
+const STORE: &str = "docs/store.md";
 /// Variables that would change what a job does.
 const SERVERS: [&str; 4] = [
     "OPENAI_BASE_URL",
@@ -167,14 +168,14 @@ fn every_command_of_the_readme_prints_what_is_shown() {
 }
 
 #[test]
-fn every_query_of_the_reference_finds_what_is_shown() {
+fn every_query_of_the_store_finds_what_is_shown() {
     let place = place();
     assert!(
         runner(place.path(), &["jobs/eval.yaml"]).status.success(),
         "the job runs"
     );
     let mut queries = 0;
-    for block in blocks(&read(REFERENCE), "console") {
+    for block in blocks(&read(STORE), "console") {
         let (command, shown) = block.split_once('\n').expect("a command and its output");
         let (command, query) = command.split_once(" \"").expect("a quoted query");
         let database = command.split_whitespace().last().expect("a database");
@@ -185,7 +186,28 @@ fn every_query_of_the_reference_finds_what_is_shown() {
         assert_eq!(found, expected, "{query}");
         queries += 1;
     }
-    assert_eq!(queries, 2);
+    assert_eq!(queries, 6);
+}
+
+#[test]
+fn every_table_and_column_of_the_store_is_documented() {
+    let place = place();
+    assert!(
+        runner(place.path(), &["jobs/eval.yaml"]).status.success(),
+        "the job runs"
+    );
+    let document = read(STORE);
+    let columns = rows(
+        &place.path().join("runs/eval/run.db"),
+        "SELECT t.name, c.name FROM pragma_table_list t JOIN pragma_table_info(t.name) c
+         WHERE t.schema = 'main' AND t.name NOT LIKE 'sqlite_%'",
+    );
+    assert!(columns.len() > 40, "{columns:?}");
+    for column in columns {
+        for name in column {
+            assert!(document.contains(&format!("`{name}`")), "{STORE}: {name}");
+        }
+    }
 }
 
 #[test]

@@ -5,17 +5,21 @@
 //! reaches the terminal; the process ends with an [`ExitCode`] and nothing else.
 
 mod check;
+mod export;
 mod progress;
 mod run;
 mod signals;
+mod status;
 mod summary;
 mod terminal;
+mod verify;
 mod waits;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use tokio_prompt_orchestrator::ExitCode;
+use tokio_prompt_orchestrator::job::OutputFormat;
 
 /// Runs batch jobs on language models: a YAML job in, results and a cost report out.
 #[derive(Debug, Parser)]
@@ -40,7 +44,7 @@ Exit codes:
   2    wrong usage, or a problem in the job file or its inputs
   3    more rows than max_failures ended without an answer
   5    every backend is exhausted or down
-  6    the output directory failed
+  6    the output directory failed, or what it holds does not agree
   75   another runner holds the output directory
   130  interrupted (143: terminated); what was answered is in the results
 
@@ -50,6 +54,44 @@ RUNNER_LOG=info (or debug) writes what happens to stderr.";
 enum Command {
     /// Find every problem of a job; send nothing
     Check(JobArgs),
+    /// Tell how far a job is: one that runs, one that was killed, one that has ended
+    Status(StatusArgs),
+    /// Write results and reports again, from run.db alone
+    Export(ExportArgs),
+    /// Recompute every total and every published file from run.db, and tell what does not agree
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// The output directory of a job
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// The output directory of a job
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Write these results files, instead of those that the job names: csv, jsonl
+    #[arg(long, value_name = "FORMAT,...", value_delimiter = ',', value_parser = format)]
+    formats: Option<Vec<OutputFormat>>,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// The output directory of a job
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+fn format(name: &str) -> Result<OutputFormat, String> {
+    let names = OutputFormat::ALL.map(OutputFormat::as_str).join(" or ");
+    OutputFormat::from_name(name).ok_or_else(|| format!("expected {names}"))
 }
 
 #[derive(Debug, Args)]
@@ -118,6 +160,9 @@ pub fn main() -> std::process::ExitCode {
     start_log();
     exit(match (cli.command, cli.run) {
         (Some(Command::Check(args)), _) => check::check(&args),
+        (Some(Command::Status(args)), _) => status::status(&args),
+        (Some(Command::Export(args)), _) => export::export(&args),
+        (Some(Command::Verify(args)), _) => verify::verify(&args),
         (None, Some(args)) => run::run(&args),
         (None, None) => unreachable!("clap asks for a job or a command"),
     })

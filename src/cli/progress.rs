@@ -297,7 +297,7 @@ fn plan(changes: &Changes) -> String {
 }
 
 /// A number as people write it: 981,204.
-fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (position, digit) in digits.chars().enumerate() {

@@ -67,6 +67,11 @@ pub fn run(args: &RunArgs) -> ExitCode {
             if let Some(kept) = kept {
                 terminal::err(&format!("every answer so far is in {}", kept.display()));
             }
+            if error.may_pass() {
+                terminal::err(
+                    "when that is mended, run the same command again: it goes on from there",
+                );
+            }
             error.exit_code()
         }
     }

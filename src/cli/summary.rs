@@ -115,7 +115,7 @@ fn limits(report: &Report) -> Vec<String> {
 }
 
 /// Prints a table, numbers to the right, and an empty line.
-fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) {
+pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) {
     let mut table = Table::new();
     table.load_style(TableStyle::new());
     table.set_header(header);

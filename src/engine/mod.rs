@@ -5,13 +5,20 @@
 //! store, and in the results unless these cannot be written.
 //! Nothing is printed here: what happens is told as [`Event`](crate::words::Event)s.
 
+mod export;
 mod fan_out;
+mod publish;
 mod resume;
 mod run;
 mod runner;
 #[cfg(test)]
 mod simulation;
+mod status;
 mod summary;
+mod verify;
 
+pub use export::{Exported, export};
 pub use runner::{Options, Runner};
+pub use status::{JobStatus, RunState, status};
 pub use summary::{Ended, ExitCode, RunError, Summary};
+pub use verify::{Check, Verified, verify};

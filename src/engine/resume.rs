@@ -13,7 +13,7 @@ use crate::words::{Changes, Digest, Item, Request, Row};
 /// How often it is looked whether the run is to end.
 const LOOK_EVERY: u64 = 1_000;
 
-/// Registers every row of the job. With `frozen` nothing may differ, and then nothing is written.
+/// Registers every row of the job, and begins a run whose files are made from these settings. With `frozen` nothing may differ, and then nothing is written.
 ///
 /// Ends early, with nothing written, if the run is stopped; then there are no changes to tell of.
 pub(super) fn register(
@@ -22,6 +22,7 @@ pub(super) fn register(
     inputs: &Inputs,
     frozen: bool,
     stop: &Stop,
+    settings: &str,
 ) -> Result<Option<Changes>, RunError> {
     let job = Registered {
         asked: asked(plan),
@@ -49,7 +50,7 @@ pub(super) fn register(
             changes,
         });
     }
-    register.commit()?;
+    register.commit(settings)?;
     Ok(Some(changes))
 }
 

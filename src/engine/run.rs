@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fan_out::{Asking, FanOut, read_ahead};
+use super::publish::{Asked, Settings, publish_end};
 use super::resume::register;
 use super::runner::Options;
-use super::summary::{Ended, RunError, Summary, exit_code};
+use super::summary::{RunError, Summary};
 use crate::dispatch::{Dispatcher, OnEvent, Policy, Stop};
 use crate::input::Inputs;
 use crate::job::{CachePlan, Plan};
-use crate::output::{Report, Results, publish_report, published, remove_leftovers};
+use crate::output::{published, remove_leftovers};
 use crate::store::{Cache, Caching, Sharing, Store, Wanted, Writer, has_store, is_remote};
-use crate::words::{BackendSeen, Event, Outcome, Usd};
+use crate::words::{Event, Outcome, Usd};
 use crate::worker::ModelWorker;
 
 /// A run that is about to begin.
@@ -25,13 +26,6 @@ pub(super) struct Run {
     pub(super) workers: Vec<Arc<dyn ModelWorker>>,
     pub(super) stop: Stop,
     pub(super) on_event: OnEvent,
-}
-
-/// What asking came to.
-struct Asked {
-    ended: Ended,
-    seen: Vec<BackendSeen>,
-    backends_down: bool,
 }
 
 impl Run {
@@ -46,12 +40,19 @@ impl Run {
             (self.on_event)(Event::DirectoryIsRemote { filesystem });
         }
         remove_leftovers(&plan.output.dir);
-        let changes = register(&mut store, plan, &self.inputs, options.frozen, &self.stop)?;
+        let settings = Settings::of(plan);
+        let changes = register(
+            &mut store,
+            plan,
+            &self.inputs,
+            options.frozen,
+            &self.stop,
+            &settings.to_json(),
+        )?;
         let Some(changes) = changes else {
             return Err(RunError::Stopped(self.stop.interrupt()));
         };
         (self.on_event)(Event::Planned(changes));
-        store.begin_run("{}", changes.rows())?;
         (self.on_event)(Event::RunStarted {
             rows: changes.rows(),
             done: changes.unchanged,
@@ -59,11 +60,11 @@ impl Run {
         // What another row has is not asked.
         self.share(&mut store, Sharing::Before)?;
         let (mut store, asked) = match options.offline && plan.cache.is_none() {
-            true => (store, Asked::nothing()),
+            true => (store, Asked::default()),
             false => self.ask(store).await?,
         };
         self.share(&mut store, Sharing::After)?;
-        self.publish(store, asked)
+        publish_end(store, &plan.output.dir, settings.ended(asked))
     }
 
     /// Asks what is due.
@@ -101,6 +102,7 @@ impl Run {
         let store = store?;
         let asked = Asked {
             ended: ended?,
+            interrupt: stop.interrupt(),
             seen,
             backends_down,
         };
@@ -170,41 +172,6 @@ impl Run {
             on_event: Arc::clone(on_event),
         }
     }
-
-    /// Writes results and reports from the store.
-    fn publish(&self, mut store: Store, asked: Asked) -> Result<Summary, RunError> {
-        let plan = &self.plan;
-        let backends = plan.backends.iter();
-        let mut report = Report::new(&plan.name, backends.map(|backend| backend.name.to_string()))
-            .with_entries(plan.output.entries.iter().cloned())
-            .with_seen(asked.seen, &plan.backends);
-        let mut results = Results::create(&plan.output, &plan.columns)?;
-        store.for_each(&plan.columns, |stored| {
-            report.add(&stored.outcome);
-            stored
-                .interrupted
-                .iter()
-                .for_each(|attempt| report.add_interrupted(attempt));
-            results.write(&stored.outcome).map_err(RunError::from)
-        })?;
-        store.for_each_outside(|outside| report.add_outside(&outside.attempt, outside.ended))?;
-        let exit_code = exit_code(
-            asked.ended,
-            self.stop.interrupt(),
-            &report,
-            plan.max_failures,
-            asked.backends_down,
-        );
-        let mut files = results.publish()?;
-        files.extend(publish_report(&plan.output.dir, &report, exit_code.code())?);
-        store.end_run(exit_code.code(), "{}")?;
-        Ok(Summary {
-            report,
-            ended: asked.ended,
-            exit_code,
-            files,
-        })
-    }
 }
 
 /// Finds results that no run of this program can go on from: somebody else's.
@@ -215,17 +182,6 @@ fn spare_results(dir: &Path) -> Result<(), RunError> {
     match published(dir) {
         Some(path) => Err(RunError::ForeignResults { path }),
         None => Ok(()),
-    }
-}
-
-impl Asked {
-    /// Of a run that asks nobody.
-    fn nothing() -> Self {
-        Self {
-            ended: Ended::Complete,
-            seen: Vec::new(),
-            backends_down: false,
-        }
     }
 }
 

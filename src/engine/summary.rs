@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::dispatch::Interrupt;
 use crate::input::InputError;
 use crate::job::MaxFailures;
@@ -40,9 +42,11 @@ impl ExitCode {
 }
 
 /// Why no more rows were asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// There were no more.
+    #[default]
     Complete,
     /// No backend was left.
     BackendsDown,
@@ -109,6 +113,15 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Whether the disk is at fault, and the run goes on once that is mended. Other errors say what to do.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            RunError::Output(_)
+                | RunError::Store(StoreError::Io { .. } | StoreError::Database { .. })
+        )
+    }
+
     /// The exit code that says so.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -119,7 +132,9 @@ impl RunError {
             RunError::Stopped(Some(Interrupt::Terminated)) => ExitCode::Terminated,
             RunError::Stopped(_) => ExitCode::Interrupted,
             RunError::Store(StoreError::Locked { .. }) => ExitCode::Locked,
-            RunError::Store(StoreError::OtherJob { .. }) => ExitCode::Usage,
+            RunError::Store(StoreError::OtherJob { .. } | StoreError::NoRun { .. }) => {
+                ExitCode::Usage
+            }
             RunError::Store(_) | RunError::Output(_) => ExitCode::Storage,
         }
     }

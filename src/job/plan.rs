@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Place;
 use super::declared::HttpBackend;
 use super::routing::{Entry, FallbackPolicy};
@@ -276,7 +278,8 @@ pub struct EchoFailure {
 }
 
 /// The ceilings on the use of one backend. `None` is no ceiling.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Requests in any 60 seconds, evenly spaced but for `burst`.
     pub requests_per_minute: Option<u32>,
@@ -342,7 +345,8 @@ pub enum OnUnknown {
 }
 
 /// How many rows may end without an answer before the run counts as failed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MaxFailures {
     /// This many rows.
     Rows(u64),
@@ -438,10 +442,29 @@ impl OutputPlan {
 }
 
 /// A form of the results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OutputFormat {
     /// `results.csv`
     Csv,
     /// `results.jsonl`
     Jsonl,
+}
+
+impl OutputFormat {
+    /// Every form.
+    pub const ALL: [OutputFormat; 2] = [OutputFormat::Csv, OutputFormat::Jsonl];
+
+    /// The name in the job file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OutputFormat::Csv => "csv",
+            OutputFormat::Jsonl => "jsonl",
+        }
+    }
+
+    /// The reverse of [`OutputFormat::as_str`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.as_str() == name)
+    }
 }

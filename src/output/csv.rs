@@ -1,41 +1,39 @@
 //! `results.csv`: the input's columns unchanged, then what the run adds.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::OutputError;
-use super::publish::Pending;
 use crate::job::OutputPlan;
 use crate::words::{Columns, Outcome};
 
 /// The file's name.
 pub(super) const NAME: &str = "results.csv";
 
-/// `results.csv` while it is written.
-pub(super) struct CsvResults {
-    file: Pending,
+/// The lines of `results.csv`.
+pub(super) struct Csv {
     /// The names of the matrix's entries, where lines say which one they are from.
     entries: Option<Vec<Arc<str>>>,
     /// Whether lines say which answer of a row they are.
     repeats: bool,
 }
 
-impl CsvResults {
-    /// Starts the file with its header.
-    pub(super) fn create(plan: &OutputPlan, columns: &Columns) -> Result<Self, OutputError> {
-        let mut results = Self {
-            file: Pending::create(&plan.dir, NAME)?,
+impl Csv {
+    /// As the job wants them.
+    pub(super) fn new(plan: &OutputPlan) -> Self {
+        Self {
             entries: plan.has_entries().then(|| plan.entries.clone()),
             repeats: plan.has_repeats(),
-        };
-        let added = plan.result_columns();
-        let header = columns.names().iter().chain(&added);
-        results.line(header.map(String::as_bytes))?;
-        Ok(results)
+        }
     }
 
-    /// Adds a row's line.
-    pub(super) fn write(&mut self, outcome: &Outcome) -> Result<(), OutputError> {
+    /// The first line.
+    pub(super) fn header(plan: &OutputPlan, columns: &Columns, out: &mut Vec<u8>) {
+        let added = plan.result_columns();
+        let header = columns.names().iter().chain(&added);
+        record(header.map(String::as_bytes), out);
+    }
+
+    /// A row's line.
+    pub(super) fn line(&self, outcome: &Outcome, out: &mut Vec<u8>) {
         let usage = outcome.usage().unwrap_or_default();
         let last = outcome.deciding();
         let number = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
@@ -74,23 +72,14 @@ impl CsvResults {
             .then(|| (u64::from(item.repeat) + 1).to_string());
         let cells = item.row.cells.iter().chain(&added);
         let cells = cells.chain(&entry).chain(&repeat);
-        self.line(cells.map(String::as_bytes))
+        record(cells.map(String::as_bytes), out);
     }
+}
 
-    /// Puts the file in its place.
-    pub(super) fn publish(self) -> Result<PathBuf, OutputError> {
-        self.file.publish()
-    }
-
-    fn line<'a>(&mut self, cells: impl Iterator<Item = &'a [u8]>) -> Result<(), OutputError> {
-        let mut bytes = Vec::new();
-        {
-            let mut writer = csv::Writer::from_writer(&mut bytes);
-            writer
-                .write_record(cells)
-                .expect("a vector takes every byte");
-            writer.flush().expect("a vector takes every byte");
-        }
-        self.file.write(&bytes)
-    }
+fn record<'a>(cells: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    let mut writer = csv::Writer::from_writer(out);
+    writer
+        .write_record(cells)
+        .expect("a vector takes every byte");
+    writer.flush().expect("a vector takes every byte");
 }

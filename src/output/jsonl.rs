@@ -1,43 +1,33 @@
 //! `results.jsonl`: a line a row, with every attempt.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::OutputError;
-use super::publish::Pending;
 use crate::job::OutputPlan;
 use crate::words::{Attempt, Cost, ErrorClass, FinishReason, Outcome};
 
 /// The file's name.
 pub(super) const NAME: &str = "results.jsonl";
 
-/// `results.jsonl` while it is written.
-pub(super) struct JsonlResults {
-    file: Pending,
+/// The lines of `results.jsonl`.
+pub(super) struct Jsonl {
     entries: Vec<Arc<str>>,
 }
 
-impl JsonlResults {
-    /// Starts the file.
-    pub(super) fn create(plan: &OutputPlan) -> Result<Self, OutputError> {
-        Ok(Self {
-            file: Pending::create(&plan.dir, NAME)?,
+impl Jsonl {
+    /// As the job wants them.
+    pub(super) fn new(plan: &OutputPlan) -> Self {
+        Self {
             entries: plan.entries.clone(),
-        })
+        }
     }
 
-    /// Adds a row's line.
-    pub(super) fn write(&mut self, outcome: &Outcome) -> Result<(), OutputError> {
-        let mut line = render(outcome, &self.entries).to_string();
-        line.push('\n');
-        self.file.write(line.as_bytes())
-    }
-
-    /// Puts the file in its place.
-    pub(super) fn publish(self) -> Result<PathBuf, OutputError> {
-        self.file.publish()
+    /// A row's line.
+    pub(super) fn line(&self, outcome: &Outcome, out: &mut Vec<u8>) {
+        let line = render(outcome, &self.entries);
+        serde_json::to_writer(&mut *out, &line).expect("a vector takes every byte");
+        out.push(b'\n');
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::OutputError;
+use super::publication::Sink;
 
 const BUFFER: usize = 1 << 16;
 
@@ -26,14 +27,13 @@ pub(super) fn remove_leftovers(dir: &Path, names: &[&str]) {
 }
 
 /// A file that is written beside its place, readable by its owner alone; removed unless published.
-pub(super) struct Pending {
+pub struct Pending {
     file: BufWriter<NamedTempFile>,
     path: PathBuf,
 }
 
-impl Pending {
-    /// Starts a file that will be `dir/name`.
-    pub(super) fn create(dir: &Path, name: &str) -> Result<Self, OutputError> {
+impl Sink for Pending {
+    fn begin(dir: &Path, name: &'static str) -> Result<Self, OutputError> {
         let path = dir.join(name);
         let prefix = format!(".{name}.");
         match tempfile::Builder::new().prefix(&prefix).tempfile_in(dir) {
@@ -45,16 +45,17 @@ impl Pending {
         }
     }
 
-    /// Adds bytes.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+    fn add(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         self.file.write_all(bytes).map_err(|source| OutputError {
             path: self.path.clone(),
             source,
         })
     }
+}
 
-    /// Makes the file durable and puts it in its place.
-    pub(super) fn publish(self) -> Result<PathBuf, OutputError> {
+impl Pending {
+    /// Makes the file durable and puts it in its place. Returns that.
+    pub fn publish(self) -> Result<PathBuf, OutputError> {
         let Self { file, path } = self;
         match settle(file, &path) {
             Ok(()) => Ok(path),

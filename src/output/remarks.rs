@@ -1,8 +1,8 @@
 //! What is worth saying of a backend's limits and outages. Of a run in which all went well it is nothing.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::job::{Backend, Limits};
 use crate::words::{BackendSeen, LimitSource, LimitsSeen};
@@ -35,37 +35,42 @@ pub struct Hint {
 }
 
 /// What the job says of a backend's limits.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Stated {
-    pub(super) account: Option<Arc<str>>,
-    limits: Limits,
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stated {
+    /// The backend's name in the job.
+    pub backend: String,
+    /// The account whose limits it shares, where the job names one.
+    pub account: Option<String>,
+    /// Its limits.
+    pub limits: Limits,
 }
 
-/// What the job says of each backend's limits, by its name.
-pub(super) fn stated(backends: &[Backend]) -> HashMap<String, Stated> {
-    let stated = |backend: &Backend| Stated {
-        account: backend.account.clone(),
-        limits: backend.limits,
-    };
-    let backends = backends.iter();
-    backends
-        .map(|backend| (backend.name.to_string(), stated(backend)))
-        .collect()
+impl Stated {
+    /// What the job says of this backend.
+    pub fn of(backend: &Backend) -> Self {
+        Self {
+            backend: backend.name.to_string(),
+            account: backend.account.as_deref().map(str::to_owned),
+            limits: backend.limits,
+        }
+    }
 }
 
 /// A line for each backend of which there is something to say. Backends of one account share their limits:
 /// those are in the line of its first backend.
-pub(super) fn remarks(seen: &[BackendSeen], stated: &HashMap<String, Stated>) -> Vec<Remarks> {
+pub(super) fn remarks(seen: &[BackendSeen], all_stated: &[Stated]) -> Vec<Remarks> {
     let mut accounts = Vec::new();
     let lines = seen.iter().map(|seen| {
-        let stated = stated.get(&seen.backend).cloned().unwrap_or_default();
+        let mut stated = all_stated.iter();
+        let stated = stated.find(|stated| stated.backend == seen.backend);
+        let stated = stated.cloned().unwrap_or_default();
         let mut remarks = Remarks {
             backend: seen.backend.clone(),
             ..Remarks::default()
         };
         let told = stated.account.as_ref().is_some_and(|account| {
             let told = accounts.contains(account);
-            accounts.push(Arc::clone(account));
+            accounts.push(account.clone());
             told
         });
         if !told {
@@ -380,7 +385,8 @@ mod tests {
         gpt.deferred = 4;
         let all = vec![gpt, seen("idle", LimitsSeen::default())];
         let report = report(all, &[backend("gpt", Some("acme"), None)]);
-        let json: Value = serde_json::from_str(&report_json::render(&report, 0)).expect("JSON");
+        let json: Value =
+            serde_json::from_str(&report_json::render(&report, 0, &[])).expect("JSON");
         let expected = json!({
             "account": "acme",
             "requests_per_minute": { "limit": 500, "source": "server" },

@@ -1,12 +1,13 @@
 //! What a run came to: a fold over its outcomes, in constant memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use super::frame::Frame;
 use super::latency::Latency;
-use super::remarks::{Remarks, Stated, remarks, stated};
+use super::remarks::{Remarks, Stated, remarks};
 use crate::job::Backend;
 use crate::words::{
     Attempt, AttemptKind, BackendSeen, Cost, ErrorClass, Outcome, Status, Usage, Usd,
@@ -50,7 +51,7 @@ pub struct Report {
     latency: Latency,
     /// What was learned of each backend's limits and moods.
     pub seen: Vec<BackendSeen>,
-    stated: HashMap<String, Stated>,
+    stated: Vec<Stated>,
 }
 
 /// What is known to have been paid, and how many attempts on top have no known price.
@@ -177,11 +178,26 @@ impl Report {
             removed: (0, Spent::default()),
             fell_back: 0,
             seen: Vec::new(),
-            stated: HashMap::new(),
+            stated: Vec::new(),
             examples: BTreeMap::new(),
             by_entry: BTreeMap::new(),
             entry_names: Vec::new(),
             latency: Latency::default(),
+        }
+    }
+
+    /// The report of a run of which the store has not been read yet.
+    pub fn of(frame: &Frame) -> Self {
+        let backends = frame.backends.iter().map(|stated| stated.backend.clone());
+        Self {
+            entry_names: frame
+                .entries
+                .iter()
+                .map(|name| Arc::from(&**name))
+                .collect(),
+            seen: frame.seen.clone(),
+            stated: frame.backends.clone(),
+            ..Self::new(&frame.job, backends)
         }
     }
 
@@ -194,7 +210,7 @@ impl Report {
     /// The same, with what was learned of the backends' limits beside what the job says of them.
     pub fn with_seen(mut self, seen: Vec<BackendSeen>, backends: &[Backend]) -> Self {
         self.seen = seen;
-        self.stated = stated(backends);
+        self.stated = backends.iter().map(Stated::of).collect();
         self
     }
 
@@ -205,7 +221,9 @@ impl Report {
 
     /// The account whose limits a backend shares, where the job names one.
     pub fn account(&self, backend: &str) -> Option<&str> {
-        self.stated.get(backend)?.account.as_deref()
+        let mut stated = self.stated.iter();
+        let stated = stated.find(|stated| stated.backend == backend)?;
+        stated.account.as_deref()
     }
 
     /// Adds a row.

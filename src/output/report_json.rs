@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::publication::Written;
 use super::report::{BackendLine, EntryLine, Report, Spent};
 use crate::words::{BackendSeen, LimitSource, Status, Usd};
 
@@ -14,7 +15,7 @@ pub(super) const NAME: &str = "report.json";
 const SCHEMA: &str = "runner.report/1";
 
 /// The whole file.
-pub(super) fn render(report: &Report, exit_code: u8) -> String {
+pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> String {
     let total = report.total();
     let by_status = statuses(|status| report.rows_with(status));
     let by_kind = report
@@ -68,6 +69,7 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
         "scores": {},
         "gate": null,
         "exit_code": exit_code,
+        "files": contents(files),
     });
     let entries: Map<String, Value> = report
         .entries()
@@ -77,6 +79,15 @@ pub(super) fn render(report: &Report, exit_code: u8) -> String {
         value["entries"] = Value::Object(entries);
     }
     format!("{value:#}\n")
+}
+
+/// What the results files hold, so that anybody can see whether they belong to this report.
+fn contents(files: &[Written]) -> Map<String, Value> {
+    let line = |file: &Written| {
+        let line = json!({ "bytes": file.bytes, "sha256": file.sha256 });
+        (file.name.to_owned(), line)
+    };
+    files.iter().map(line).collect()
 }
 
 /// Every status with its number of rows.

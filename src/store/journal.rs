@@ -32,6 +32,16 @@ pub enum Record {
     Outcome(Outcome, oneshot::Sender<()>),
 }
 
+impl Record {
+    /// What it is about.
+    pub(super) fn item(&self) -> &Item {
+        match self {
+            Record::Intent(item, ..) | Record::Ended(item, ..) => item,
+            Record::Outcome(outcome, _) => &outcome.item,
+        }
+    }
+}
+
 /// The store takes nothing any more: its writer has failed, and says why when it is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed;

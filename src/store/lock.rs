@@ -1,18 +1,30 @@
 //! One runner at a time in a directory.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::StoreError;
 
 /// The lock file's name.
 const NAME: &str = "run.lock";
+/// Whoever only looks whether the lock is held has it for an instant: so often, and so long after one another,
+/// it is tried until a runner believes that it is held.
+const TRIES: u32 = 5;
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// A directory that belongs to this process until the value is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    _file: Option<File>,
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The number of the process, where it says so.
+    pub process: Option<u32>,
 }
 
 impl Lock {
@@ -40,17 +52,77 @@ impl Lock {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&path).map_err(failed)?;
+        for _ in 1..TRIES {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN),
+                _ => break,
+            }
+        }
         match file.try_lock() {
             Ok(()) => {
                 note_holder(&mut file).map_err(failed)?;
-                Ok(Self { _file: file })
+                Ok(Self { _file: Some(file) })
             }
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-                dir: dir.to_owned(),
-                holder: holder(&mut file),
-            }),
+            Err(TryLockError::WouldBlock) => Err(locked(dir, &mut file)),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+
+    /// Takes the lock of a directory that is only read, also of one that cannot be written to: nobody else
+    /// writes there either.
+    pub(super) fn acquire_to_read(dir: &Path) -> Result<Self, StoreError> {
+        match Self::acquire(dir) {
+            Err(StoreError::Io { source, .. }) if is_denied(&source) => {}
+            acquired => return acquired,
+        }
+        let Some(mut file) = open_to_read(dir)? else {
+            return Ok(Self { _file: None });
+        };
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(locked(dir, &mut file)),
+            // Where there are no locks, nobody can hold one.
+            _ => Ok(Self { _file: Some(file) }),
+        }
+    }
+}
+
+/// Who holds the lock of a directory now; `None` if nobody does.
+pub(super) fn look(dir: &Path) -> Result<Option<Holder>, StoreError> {
+    let Some(mut file) = open_to_read(dir)? else {
+        return Ok(None);
+    };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Ok(Some(Holder {
+            process: holder(&mut file),
+        })),
+        _ => Ok(None),
+    }
+}
+
+fn open_to_read(dir: &Path) -> Result<Option<File>, StoreError> {
+    let path = dir.join(NAME);
+    match File::open(&path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Io {
+            doing: "read",
+            path,
+            source,
+        }),
+    }
+}
+
+fn is_denied(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+fn locked(dir: &Path, file: &mut File) -> StoreError {
+    StoreError::Locked {
+        dir: dir.to_owned(),
+        holder: holder(file).map_or(String::new(), |process| format!(" (process {process})")),
     }
 }
 
@@ -69,17 +141,11 @@ fn note_holder(file: &mut File) -> std::io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-/// What the holder wrote: " (process 4711)", or nothing.
-fn holder(file: &mut File) -> String {
+/// The process that the holder says it is.
+fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
-    match file
-        .take(20)
-        .read_to_string(&mut text)
-        .map(|_| text.trim().parse::<u32>())
-    {
-        Ok(Ok(process)) => format!(" (process {process})"),
-        _ => String::new(),
-    }
+    file.take(20).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Results hold other people's texts: a directory made here is readable by its owner alone.

@@ -25,8 +25,14 @@ use std::sync::Arc;
 
 pub use cache::{Cache, Caching};
 pub use filesystem::is_remote;
-pub use journal::{Closed, Intent, Journal, Record};
-pub use sqlite::{Asked, Outside, Register, Registered, Sharing, Stored, Wanted};
+#[cfg(test)]
+pub use journal::Record;
+pub use journal::{Closed, Intent, Journal};
+pub use lock::Holder;
+pub use sqlite::{
+    Asked, BackendTally, Ledger, Outside, RULES, Register, Registered, Rule, RunLine, Sharing,
+    Stored, Table, Tally, Wanted,
+};
 pub use writer::Writer;
 
 use crate::job::Durability;
@@ -57,6 +63,39 @@ pub enum StoreError {
         /// The job's name.
         job: String,
     },
+    /// The directory holds no run.
+    #[error("{dir} holds no run: there is no run.db in it, or nothing in that")]
+    NoRun {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The database is somebody else's.
+    #[error(
+        "{path} is no run store: it has other tables; move it away, or write to another directory"
+    )]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database, or a line in it, is not as it was written.
+    #[error(
+        "{path} is damaged: {why}; docs/store.md says what can be saved, `--fresh` sets it aside"
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// In what way.
+        why: String,
+    },
+    /// What was written last is still in the log, and nothing can be written to take it over.
+    #[error(
+        "{path} cannot be read here: its last lines are still in {path}-wal, and the directory cannot be \
+         written to; copy all of it to where it can, and look there"
+    )]
+    Unsettled {
+        /// The database.
+        path: PathBuf,
+    },
     /// The tables are of another version.
     #[error(
         "{path} was written by another version of this program (its format is {format}, this version's \
@@ -69,6 +108,18 @@ pub enum StoreError {
         format: String,
         /// The format that this version reads.
         ours: &'static str,
+    },
+    /// What the run's files are made from cannot be read.
+    #[error(
+        "{path} does not say what the files of its last run are made from; run the same command again, which \
+         writes them"
+    )]
+    Settings {
+        /// The database.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
     },
     /// The SQLite that is linked is known to lose data.
     #[error(
@@ -122,10 +173,17 @@ pub fn has_store(dir: &Path) -> bool {
 
 impl StoreError {
     fn database(doing: &'static str, path: &Path, source: sqlite::Error) -> Self {
-        StoreError::Database {
-            doing,
-            path: path.to_owned(),
-            source,
+        let path = path.to_owned();
+        match sqlite::is_damage(&source) {
+            true => StoreError::Damaged {
+                path,
+                why: sqlite::plain(&source),
+            },
+            false => StoreError::Database {
+                doing,
+                path,
+                source,
+            },
         }
     }
 }
@@ -141,6 +199,8 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Reader {
     database: Database,
+    /// Held where nobody else may write meanwhile.
+    _lock: Option<Lock>,
 }
 
 impl Store {
@@ -166,20 +226,18 @@ impl Store {
         }
     }
 
-    /// Opens the store of a directory that has one, under its lock.
-    pub fn open_existing(dir: &Path) -> Result<Self, StoreError> {
-        // A read finds out whether there is one at all, before anything is made.
-        let reader = Reader::open(dir)?;
-        drop(reader);
+    /// Opens the store of a directory that has one, under its lock, to go on with its last run; `None` if it has
+    /// no run yet.
+    pub fn open_existing(dir: &Path) -> Result<Option<(Self, RunLine)>, StoreError> {
+        // Whether there is one at all is found out before anything is made.
+        drop(Reader::open(dir)?);
         let lock = Lock::acquire(dir)?;
-        let job = Reader::open(dir)?.meta("job")?.unwrap_or_default();
-        let database = Database::open(dir, &job, Durability::Full)?;
-        Ok(Self { database, lock })
-    }
-
-    /// Whether it was there before.
-    pub fn existed(&self) -> bool {
-        self.database.existed()
+        let mut database = Database::open(dir, "", Durability::Full)?;
+        let Some(run) = database.last_run()? else {
+            return Ok(None);
+        };
+        database.go_on_with(&run);
+        Ok(Some((Self { database, lock }, run)))
     }
 
     /// What tells the answers of this store from those of others in a cache: made up once, and kept.
@@ -192,14 +250,19 @@ impl Store {
         self.database.register(job)
     }
 
-    /// Notes down that a run begins, and what its reports depend on.
-    pub fn begin_run(&mut self, settings: &str, rows: u64) -> Result<(), StoreError> {
-        self.database.begin_run(settings, rows)
+    /// Notes down what the run's files are made from besides the lines.
+    pub fn set_settings(&mut self, settings: &str) -> Result<(), StoreError> {
+        self.database.set_settings(settings)
     }
 
     /// Notes down how the run ended.
-    pub fn end_run(&mut self, exit_code: u8, settings: &str) -> Result<(), StoreError> {
-        self.database.end_run(exit_code, settings)
+    pub fn end_run(&mut self, exit_code: u8) -> Result<(), StoreError> {
+        self.database.end_run(exit_code)
+    }
+
+    /// Notes down whether the files that are there are those of the run.
+    pub fn set_published(&mut self, are: bool) -> Result<(), StoreError> {
+        self.database.set_published(are)
     }
 
     /// Gives rows what others have that ask the same. `on_shared` is called for each outcome once it is durable.
@@ -226,7 +289,24 @@ impl Store {
     pub fn reader(&self) -> Result<Reader, StoreError> {
         Ok(Reader {
             database: self.database.reader()?,
+            _lock: None,
         })
+    }
+
+    /// What is in it.
+    pub fn lines(&self) -> Lines<'_> {
+        Lines(&self.database)
+    }
+}
+
+/// What a store holds, line by line.
+#[derive(Debug, Clone, Copy)]
+pub struct Lines<'a>(&'a Database);
+
+impl Lines<'_> {
+    /// The names of the job's columns.
+    pub fn columns(&self) -> Result<Arc<Columns>, StoreError> {
+        self.0.columns()
     }
 
     /// Calls `each` for every item of the job, by row, entry and repeat: also for those that were never
@@ -236,26 +316,76 @@ impl Store {
         columns: &Arc<Columns>,
         each: impl FnMut(&Stored) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.database.for_each(columns, each)
+        self.0.for_each(columns, each)
     }
 
     /// Calls `each` for every attempt that no line of the results shows.
     pub fn for_each_outside(&self, each: impl FnMut(Outside)) -> Result<(), StoreError> {
-        self.database.for_each_outside(each)
+        self.0.for_each_outside(each)
     }
 }
 
 impl Reader {
-    /// Opens the store of a directory.
+    /// Opens the store of a directory, whoever writes to it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Ok(Self {
-            database: Database::open_to_read(dir)?,
+            database: Database::open_to_read(dir, false)?,
+            _lock: None,
         })
     }
 
-    /// A fact about the job.
-    pub fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
-        self.database.meta(key)
+    /// The same where nobody writes to it; nobody will before it is dropped.
+    pub fn open_alone(dir: &Path) -> Result<Self, StoreError> {
+        drop(Self::open(dir)?);
+        let lock = Lock::acquire_to_read(dir)?;
+        Ok(Self {
+            database: Database::open_to_read(dir, true)?,
+            _lock: Some(lock),
+        })
+    }
+
+    /// Who writes to the store of a directory now; nothing is taken, and nobody disturbed.
+    pub fn holder(dir: &Path) -> Result<Option<Holder>, StoreError> {
+        lock::look(dir)
+    }
+
+    /// The last run of the job; `None` before the first one.
+    pub fn last_run(&self) -> Result<Option<RunLine>, StoreError> {
+        self.database.last_run()
+    }
+
+    /// What is in it.
+    pub fn lines(&self) -> Lines<'_> {
+        Lines(&self.database)
+    }
+
+    /// How far the job is.
+    pub fn tally(&self) -> Result<Tally, StoreError> {
+        self.database.tally()
+    }
+
+    /// Tells of everything that SQLite finds wrong with the file, as far as it goes.
+    pub fn integrity(&self, wrong: &mut dyn FnMut(String)) -> Result<(), StoreError> {
+        self.database.integrity(wrong)
+    }
+
+    /// Tells of every line of a table that is not as it was written. Returns how many it has.
+    pub fn check_lines(
+        &self,
+        table: Table,
+        wrong: &mut dyn FnMut(String),
+    ) -> Result<u64, StoreError> {
+        self.database.check_lines(table, wrong)
+    }
+
+    /// Adds up every line of the ledger; tells of those that are not as they were written.
+    pub fn ledger(&self, wrong: &mut dyn FnMut(String)) -> Result<Ledger, StoreError> {
+        self.database.ledger(wrong)
+    }
+
+    /// Tells of every line that breaks one of the [`RULES`].
+    pub fn check_rule(&self, rule: &Rule, wrong: &mut dyn FnMut(String)) -> Result<(), StoreError> {
+        self.database.check_rule(rule, wrong)
     }
 
     /// The items that are not done of the next rows after this position, at most so many rows; and the

@@ -68,13 +68,13 @@ impl Kept {
             register.row(&self.row(index, text), asks).unwrap();
         }
         let changes = register.changes().unwrap();
-        register.commit().unwrap();
+        register.commit("{}").unwrap();
         changes
     }
 
     fn all(&self, store: &Store) -> Result<Vec<Stored>, StoreError> {
         let mut all = Vec::new();
-        store.for_each(&self.columns, |stored| {
+        store.lines().for_each(&self.columns, |stored| {
             all.push(stored.clone());
             Ok::<_, StoreError>(())
         })?;
@@ -301,7 +301,7 @@ async fn a_line_that_was_edited_or_damaged_is_not_believed() {
         assert_eq!(database.execute(edit, []).unwrap(), 1);
         drop(database);
         let error = kept.all(&kept.open()).unwrap_err();
-        let why = std::error::Error::source(&error).unwrap().to_string();
+        let why = error.to_string();
         assert!(why.contains("damaged or was edited"), "{edit}: {why}");
     }
 }

@@ -1,5 +1,6 @@
 //! The one thread that writes.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -82,8 +83,10 @@ fn write(
     on_full: &dyn Fn(),
 ) -> Result<Database, StoreError> {
     let mut batch = Vec::with_capacity(MAX_BATCH);
+    let mut answered = Answered::default();
     while records.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-        if let Err(error) = database.write(&batch) {
+        let mut now = answered.hold_back(batch.drain(..));
+        if let Err(error) = database.write(&now) {
             if !is_full(&error) {
                 return Err(error);
             }
@@ -91,14 +94,49 @@ fn write(
             // On a connection of its own and into room that was not there before: this is no retry in the
             // hope of success.
             drop(reserve);
-            write_the_rest(database.reopened()?, records, batch, on_commit)?;
+            now.extend(answered.rest());
+            write_the_rest(database.reopened()?, records, now, on_commit)?;
             return Err(error);
         }
-        batch
-            .drain(..)
+        now.drain(..)
             .for_each(|record| acknowledge(record, on_commit));
     }
+    database.write(&answered.rest())?;
     Ok(database)
+}
+
+/// Ends of attempts that brought an answer, at most one for each row in flight (and its hedge). Each is stored
+/// with whatever comes next of its item, which is its outcome as a rule: else a run that is killed between the two
+/// has paid for an answer that the next one cannot find, and shows the row as asked and paid for twice.
+#[derive(Default)]
+struct Answered {
+    ends: HashMap<(u64, u32, u32), Vec<Record>>,
+}
+
+impl Answered {
+    /// The records that are to be stored now, in an order in which they may be.
+    fn hold_back(&mut self, records: impl IntoIterator<Item = Record>) -> Vec<Record> {
+        let mut now = Vec::new();
+        for record in records {
+            let item = record.item();
+            let key = (item.row.index, item.entry, item.repeat);
+            match &record {
+                Record::Ended(_, _, attempt) if attempt.is_reply() => {
+                    self.ends.entry(key).or_default().push(record);
+                }
+                _ => {
+                    now.extend(self.ends.remove(&key).into_iter().flatten());
+                    now.push(record);
+                }
+            }
+        }
+        now
+    }
+
+    /// Those whose item has come to no end.
+    fn rest(self) -> Vec<Record> {
+        self.ends.into_values().flatten().collect()
+    }
 }
 
 /// Stores what was on its way when the disk was full, as far as the room goes that was kept for it.
@@ -125,11 +163,13 @@ fn write_the_rest(
 fn acknowledge(record: Record, on_commit: &dyn Fn(&Outcome)) {
     // Nobody may be waiting any more: that is no reason to undo anything.
     match record {
-        journal::Record::Intent(_, _, durable) => drop(durable.send(())),
+        journal::Record::Intent(_, _, durable) => {
+            let _ = durable.send(());
+        }
         journal::Record::Ended(..) => {}
         journal::Record::Outcome(outcome, durable) => {
             on_commit(&outcome);
-            drop(durable.send(()));
+            let _ = durable.send(());
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Whose word a limit is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LimitSource {
     /// The job's.
     Job,
@@ -22,7 +25,8 @@ impl LimitSource {
 }
 
 /// A limiter at the end of a run. Backends of one account share one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LimitsSeen {
     /// Requests a minute, and whose word that is.
     pub requests_per_minute: Option<(u64, LimitSource)>,
@@ -51,7 +55,8 @@ pub struct LimitsSeen {
 }
 
 /// What a run learned of one backend.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BackendSeen {
     /// Its name in the job.
     pub backend: String,

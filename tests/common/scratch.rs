@@ -93,14 +93,24 @@ impl Scratch {
         self.start_with_stdout(args, Some(Stdio::piped()))
     }
 
+    /// Runs `runner` with these arguments under another program, to its end.
+    pub fn under(&self, program: &str, with: &[&str], args: &[&str]) -> Ran {
+        let mut command = Command::new(program);
+        command.args(with).arg(env!("CARGO_BIN_EXE_runner"));
+        self.spawn(command, args, None).wait()
+    }
+
     fn start_with_stdout(&self, args: &[&str], stdout: Option<Stdio>) -> Running {
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_runner")), args, stdout)
+    }
+
+    fn spawn(&self, mut command: Command, args: &[&str], stdout: Option<Stdio>) -> Running {
         let output = || tempfile::NamedTempFile::new().expect("a file for output");
         let (out, err) = (output(), output());
         let handle = |file: &tempfile::NamedTempFile| -> Stdio {
             let file: File = file.reopen().expect("the file for output");
             file.into()
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
         command
             .args(args)
             .current_dir(self.path())

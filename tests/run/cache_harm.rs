@@ -116,7 +116,8 @@ fn what_is_no_cache_is_left_alone_and_the_run_goes_on() {
         let database = Connection::open(file(scratch)).expect("a database");
         database.execute_batch(statements).expect("statements");
     };
-    let make: [(&str, &dyn Fn(&Scratch)); 4] = [
+    type Make<'a> = &'a dyn Fn(&Scratch);
+    let make: [(&str, Make<'_>); 4] = [
         ("file is not a database", &|scratch| {
             scratch.write("answers.db", "garbage, ".repeat(100));
         }),

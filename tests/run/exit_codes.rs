@@ -12,7 +12,8 @@ fn an_output_directory_that_cannot_be_is_found_before_anything_is_sent() {
     let ran = scratch.runner(&["job.yaml"]).exits(6);
     assert_eq!(
         ran.stderr,
-        "error: cannot make the output directory out: File exists (os error 17)\n"
+        "error: cannot make the output directory out: File exists (os error 17)\n\
+         when that is mended, run the same command again: it goes on from there\n"
     );
     scratch.runner(&["job.yaml", "--out", "out/below"]).exits(6);
     assert_eq!(server.requests(), 0);

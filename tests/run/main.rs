@@ -44,4 +44,10 @@ mod inputs;
 mod exit_codes;
 // The library: workers of one's own, events, errors.
 mod library;
+// Results and reports from the store alone: of runs that ended, were killed, could not write.
+mod export;
+// How far a run is: from another terminal, after a kill, where nothing can be written.
+mod status;
+// Every total and every file recomputed: what was edited, cut, or is from another run.
+mod verify;
 // Thousands of rows in virtual time: rates, waits, pauses, stops.

@@ -233,12 +233,14 @@ async fn a_run_that_is_dropped_at_any_moment_leaves_all_permits_and_reservations
         tokio::spawn(async move {
             while let Some(record) = records.recv().await {
                 match record {
-                    Record::Intent(_, _, durable) => drop(durable.send(())),
+                    Record::Intent(_, _, durable) => {
+                        let _ = durable.send(());
+                    }
                     Record::Ended(..) => {}
                     Record::Outcome(outcome, durable) => {
                         let is_answered = outcome.status == Status::Answered;
                         counted.fetch_add(usize::from(is_answered), Ordering::SeqCst);
-                        drop(durable.send(()));
+                        let _ = durable.send(());
                     }
                 }
             }

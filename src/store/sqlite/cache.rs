@@ -10,8 +10,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension, Row as Record, params};
 
 use super::lines::{check, digest, json, put, usd};
+use super::open::has_tables;
 use super::write::milliseconds;
-use super::{WAL, has_tables, prepare, private_file};
+use super::{WAL, prepare, private_file};
 use crate::store::cache::{CacheEntry, Note};
 use crate::words::{Digest, FinishReason};
 
@@ -128,7 +129,7 @@ impl CacheFile {
 
 /// The entry, and whether another store put it here.
 fn entry(record: &Record<'_>, own: i64) -> Result<(CacheEntry, bool), Error> {
-    check(record, 0, SUM)?;
+    check(record, "entries", 0, SUM)?;
     let finish_reason: Option<String> = record.get(2)?;
     let usage: Option<String> = record.get(4)?;
     let entry = CacheEntry {

@@ -32,19 +32,41 @@ pub(super) fn put(
     statement.raw_execute().map(drop)
 }
 
-/// Makes sure that the columns from one on, up to the sum's, are as they were stored.
-pub(super) fn check(record: &Record<'_>, from: usize, sum: usize) -> Result<(), Error> {
+/// Makes sure that the columns from one on, up to the sum's, are as they were stored in this table.
+pub(super) fn check(
+    record: &Record<'_>,
+    table: &str,
+    from: usize,
+    sum: usize,
+) -> Result<(), Error> {
     let mut found = Sum::default();
     for column in from..sum {
         found.add(record.get_ref(column)?);
     }
     match record.get::<_, i64>(sum)? == found.value() {
         true => Ok(()),
-        false => Err(unreadable(
-            sum,
-            "the line is damaged or was edited: its sum is another",
-        )),
+        false => {
+            let what = format!(
+                "{} is damaged or was edited: its sum is another",
+                name(record, table)
+            );
+            Err(unreadable(sum, &what))
+        }
     }
+}
+
+/// What a line is called: `the line of attempts with row 3, entry 1, repeat 1, attempt 2`.
+fn name(record: &Record<'_>, table: &str) -> String {
+    let statement: &Statement<'_> = record.as_ref();
+    let mut keys = Vec::new();
+    for (position, column) in statement.column_names().enumerate() {
+        if let ("row" | "entry" | "repeat" | "attempt", Ok(ValueRef::Integer(value))) =
+            (column, record.get_ref(position))
+        {
+            keys.push(format!("{column} {value}"));
+        }
+    }
+    format!("the line of {table} with {}", keys.join(", "))
 }
 
 /// What a line's columns come to.
@@ -82,7 +104,6 @@ pub(super) const ATTEMPT_COLUMNS: usize = 19;
 
 /// A line of the ledger, and whether its end is known.
 pub(super) struct Line {
-    pub(super) row: i64,
     pub(super) entry: u32,
     pub(super) repeat: u32,
     pub(super) attempt: Attempt,
@@ -91,7 +112,7 @@ pub(super) struct Line {
 
 /// Reads [`ATTEMPT`] from this column on.
 pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
-    check(record, from, from + ATTEMPT_COLUMNS - 1)?;
+    check(record, "attempts", from, from + ATTEMPT_COLUMNS - 1)?;
     let at = |column: usize| from + column;
     let kind: String = record.get(at(5))?;
     let class: Option<String> = record.get(at(8))?;
@@ -103,7 +124,6 @@ pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
         .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(at(8), &name)))
         .transpose()?;
     Ok(Line {
-        row: record.get(at(0))?,
         entry: record.get(at(1))?,
         repeat: record.get(at(2))?,
         ended: latency.is_some(),
@@ -166,6 +186,14 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(
 /// The error of a word that this version does not know.
 pub(super) fn unknown(column: usize, text: &str) -> Error {
     unreadable(column, &format!("`{text}` is not known to this version"))
+}
+
+/// The error of a fact about the job that is no JSON.
+pub(super) fn unknown_fact(key: &str, error: serde_json::Error) -> Error {
+    unreadable(
+        0,
+        &format!("`{key}` of `meta` is not what this version writes: {error}"),
+    )
 }
 
 fn unreadable(column: usize, message: &str) -> Error {

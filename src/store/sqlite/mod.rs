@@ -3,30 +3,40 @@
 //! They are documented for users in `docs/store.md`. A line's `sum` is over its other columns (but for
 //! those that may change by themselves), so that one that was damaged or edited is noticed when it is read.
 
+mod audit;
 mod cache;
 mod lines;
+mod open;
 mod read;
 mod register;
+mod runs;
 mod share;
+mod tally;
 mod write;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::StoreError;
 use super::lock::is_own;
 use super::watch::Watch;
 use crate::job::Durability;
+use crate::words::Columns;
 
+pub use audit::{Ledger, RULES, Rule, Table};
 pub(super) use cache::{CacheFile, Trouble};
+pub(super) use open::{is_damage, plain};
 pub use read::{Outside, Stored, Wanted};
 pub use register::{Asked, Register, Registered};
+pub use runs::RunLine;
 pub use rusqlite::Error;
 pub use share::Sharing;
+pub use tally::{BackendTally, Tally};
 pub(super) use write::is_full;
 
 pub(super) const NAME: &str = "run.db";
@@ -44,7 +54,7 @@ const TABLES: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE runs (
         run INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, exit_code INTEGER,
-        process INTEGER NOT NULL, version TEXT NOT NULL, rows INTEGER NOT NULL,
+        published TEXT, process INTEGER NOT NULL, version TEXT NOT NULL, rows INTEGER NOT NULL,
         settings TEXT NOT NULL
     ) STRICT;
     CREATE TABLE entries (
@@ -111,9 +121,10 @@ impl Database {
         let connection = Connection::open(&path).map_err(failed)?;
         check_settings(&connection, &path, durability)?;
         // A runner that was killed early may have left a file without tables.
-        let existed = has_tables(&connection).map_err(failed)?;
+        let existed = open::has_tables(&connection).map_err(failed)?;
         if existed {
-            check_format(&connection, &path)?;
+            open::check_format(&connection, &path)?;
+            open::check_soundness(&connection, &path)?;
         } else {
             create(&connection, job).map_err(failed)?;
         }
@@ -124,24 +135,6 @@ impl Database {
             source,
         })?;
         Ok(database)
-    }
-
-    /// Opens the store of a directory for reading only, whoever writes to it.
-    pub(super) fn open_to_read(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join(NAME);
-        if let Err(source) = std::fs::metadata(&path) {
-            return Err(StoreError::Io {
-                doing: "read",
-                path,
-                source,
-            });
-        }
-        let failed = |source| StoreError::database("open", &path, source);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
-        prepare(&connection).map_err(failed)?;
-        check_format(&connection, &path)?;
-        Self::over(connection, path, Durability::Full, true)
     }
 
     /// Sets the store of the runs before aside.
@@ -186,7 +179,7 @@ impl Database {
     /// Another connection to the same database, for reading while this one writes.
     pub(super) fn reader(&self) -> Result<Self, StoreError> {
         let dir = self.path.parent().unwrap_or(Path::new("."));
-        let mut reader = Self::open_to_read(dir)?;
+        let mut reader = Self::open_to_read(dir, false)?;
         reader.run = self.run;
         Ok(reader)
     }
@@ -196,14 +189,17 @@ impl Database {
         &self.path
     }
 
-    /// Whether it was there before this process opened it.
-    pub(super) fn existed(&self) -> bool {
-        self.existed
-    }
-
     /// A fact about the job: `job`, `columns`, …
     pub(super) fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
         meta(&self.connection, key).map_err(|source| self.failed("read", source))
+    }
+
+    /// The names of the job's columns.
+    pub(super) fn columns(&self) -> Result<Arc<Columns>, StoreError> {
+        let names = self.meta("columns")?.unwrap_or_default();
+        let names = serde_json::from_str(&names)
+            .map_err(|error| self.failed("read", lines::unknown_fact("columns", error)))?;
+        Ok(Arc::new(Columns::new(names)))
     }
 
     /// What tells the answers of this store from those of others in a cache.
@@ -220,43 +216,9 @@ impl Database {
         mark().map_err(|source| self.failed("write to", source))
     }
 
-    /// Notes down that a run begins, and with which settings.
-    pub(super) fn begin_run(&mut self, settings: &str, rows: u64) -> Result<(), StoreError> {
-        let begun = self.connection.execute(
-            "INSERT INTO runs (started, process, version, rows, settings) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                now(),
-                std::process::id(),
-                env!("CARGO_PKG_VERSION"),
-                rows,
-                settings
-            ],
-        );
-        begun.map_err(|source| self.failed("write to", source))?;
-        self.run = self.connection.last_insert_rowid();
-        Ok(())
-    }
-
-    /// Notes down how the run ended.
-    pub(super) fn end_run(&mut self, exit_code: u8, settings: &str) -> Result<(), StoreError> {
-        let ended = self.connection.execute(
-            "UPDATE runs SET ended = ?1, exit_code = ?2, settings = ?3 WHERE run = ?4",
-            params![now(), exit_code, settings, self.run],
-        );
-        ended.map_err(|source| self.failed("write to", source))?;
-        Ok(())
-    }
-
     fn failed(&self, doing: &'static str, source: Error) -> StoreError {
         StoreError::database(doing, &self.path, source)
     }
-}
-
-/// The time as `2026-11-23T03:41:28Z`, for people.
-fn now() -> String {
-    let now = jiff::Timestamp::now();
-    let second = jiff::Unit::Second;
-    now.round(second).unwrap_or(now).to_string()
 }
 
 fn meta(connection: &Connection, key: &str) -> Result<Option<String>, Error> {
@@ -313,25 +275,6 @@ fn check_settings(
             mode,
         }),
     }
-}
-
-/// Whether this version can read the tables.
-fn check_format(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let format = meta(connection, "format");
-    match format.map_err(|source| StoreError::database("read", path, source))? {
-        Some(format) if format == FORMAT => Ok(()),
-        other => Err(StoreError::Format {
-            path: path.to_owned(),
-            format: other.unwrap_or_else(|| "unknown".to_owned()),
-            ours: FORMAT,
-        }),
-    }
-}
-
-fn has_tables(connection: &Connection) -> Result<bool, Error> {
-    let query = "SELECT count(*) FROM sqlite_schema";
-    let tables: u32 = connection.query_row(query, [], |record| record.get(0))?;
-    Ok(tables > 0)
 }
 
 fn create(connection: &Connection, job: &str) -> Result<(), Error> {

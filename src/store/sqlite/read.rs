@@ -18,9 +18,9 @@ pub(super) const ROW: &str = "r.position, r.row, r.key, r.content, r.id, r.cells
 pub(super) const ROW_SUM: usize = 6;
 
 /// The columns that [`end`] reads; the sum is the last one.
-const OUTCOME: &str = "o.row, o.entry, o.repeat, o.run, o.status, o.answer, o.finish_reason, o.error, \
+pub(super) const OUTCOME: &str = "o.row, o.entry, o.repeat, o.run, o.status, o.answer, o.finish_reason, o.error, \
      o.answered_by, o.sum";
-const OUTCOME_SUM: usize = 9;
+pub(super) const OUTCOME_SUM: usize = 9;
 
 /// Which items are due.
 #[derive(Debug, Clone, Copy)]
@@ -263,7 +263,7 @@ impl<'a, T> Merged<'a, T> {
 
 /// The row, and its number in the store.
 pub(super) fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, Row), Error> {
-    check(record, 2, ROW_SUM)?;
+    check(record, "rows", 2, ROW_SUM)?;
     let row = Row {
         index: record.get(0)?,
         id: record.get(4)?,
@@ -275,7 +275,7 @@ pub(super) fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, R
 }
 
 fn end(record: &Record<'_>, from: usize) -> Result<End, Error> {
-    check(record, from, from + OUTCOME_SUM)?;
+    check(record, "outcomes", from, from + OUTCOME_SUM)?;
     let at = |column: usize| from + column;
     let status: String = record.get(at(4))?;
     let answer: Option<String> = record.get(at(5))?;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use rusqlite::{Connection, Error, OptionalExtension, Row as Record, Transaction, params};
 
 use super::lines::{digest, put};
-use super::{Database, FINAL, StoreError, meta, set_meta};
+use super::{Database, FINAL, StoreError, meta, runs, set_meta};
 use crate::words::{Changes, Columns, Digest, Row};
 
 /// How many stored rows are looked at together.
@@ -42,6 +42,8 @@ pub struct Register<'a> {
     transaction: Transaction<'a>,
     database: Shape<'a>,
     same: bool,
+    /// Whether the cells of stored rows stand in the order of the job's columns.
+    same_columns: bool,
     entries: Vec<u32>,
     repeat: u32,
     next: u64,
@@ -57,6 +59,7 @@ pub struct Register<'a> {
 struct Shape<'a> {
     entries: &'a mut Vec<u32>,
     repeat: &'a mut u32,
+    run: &'a mut i64,
     path: &'a std::path::Path,
 }
 
@@ -80,11 +83,12 @@ impl Database {
         let path = self.path.as_path();
         let failed = |source| StoreError::database("write to", path, source);
         let transaction = self.connection.unchecked_transaction().map_err(failed)?;
-        let same = begin(&transaction, job).map_err(failed)?;
+        let (same, same_columns) = begin(&transaction, job).map_err(failed)?;
         let entries = place_entries(&transaction, job.entries).map_err(failed)?;
         Ok(Register {
             transaction,
             same,
+            same_columns,
             entries,
             repeat: job.repeat,
             next: 0,
@@ -98,6 +102,7 @@ impl Database {
             database: Shape {
                 entries: &mut self.entries,
                 repeat: &mut self.repeat,
+                run: &mut self.run,
                 path,
             },
         })
@@ -119,23 +124,28 @@ impl Register<'_> {
         counted.map_err(|source| StoreError::database("read", self.database.path, source))
     }
 
-    /// Makes it so.
-    pub fn commit(self) -> Result<(), StoreError> {
+    /// Makes it so, and notes down that a run begins, whose files are made from these settings: both or
+    /// neither, so that what is stored always fits the last run.
+    pub fn commit(self, settings: &str) -> Result<(), StoreError> {
         let Shape {
             entries,
             repeat,
+            run,
             path,
         } = self.database;
-        (*entries, *repeat) = (self.entries, self.repeat);
-        let committed = self.transaction.commit();
-        committed.map_err(|source| StoreError::database("write to", path, source))
+        let failed = |source| StoreError::database("write to", path, source);
+        let begun =
+            runs::begin(&self.transaction, settings, self.changes.rows()).map_err(failed)?;
+        self.transaction.commit().map_err(failed)?;
+        (*entries, *repeat, *run) = (self.entries, self.repeat, begun);
+        Ok(())
     }
 
     fn add(&mut self, row: &Row, position: u64, asks: impl Fn() -> Asked) -> Result<(), Error> {
         let content = row.content();
         if let Some(known) = self.known(row, position)? {
             let is_same = known.content == content && known.key == row.key;
-            if !is_same || known.id != row.id {
+            if !is_same || !self.same_columns || known.id != row.id {
                 update_line(&self.transaction, known.row, row, content)?;
             }
             self.place(&known, position)?;
@@ -300,11 +310,13 @@ impl Register<'_> {
     }
 }
 
-/// Notes down what the job asks. Whether that is what it asked the last time.
-fn begin(connection: &Connection, job: &Registered<'_>) -> Result<bool, Error> {
+/// Notes down what the job asks. Whether that is what it asked the last time, and of the same columns in the
+/// same order.
+fn begin(connection: &Connection, job: &Registered<'_>) -> Result<(bool, bool), Error> {
     let asked = job.asked.to_string();
     let same = meta(connection, "asked")?.as_deref() == Some(&asked);
     let columns = serde_json::json!(job.columns.names()).to_string();
+    let same_columns = meta(connection, "columns")?.as_deref() == Some(&columns);
     let repeat = job.repeat.to_string();
     for (key, value) in [
         ("asked", &asked),
@@ -315,7 +327,7 @@ fn begin(connection: &Connection, job: &Registered<'_>) -> Result<bool, Error> {
             set_meta(connection, key, value)?;
         }
     }
-    Ok(same)
+    Ok((same, same_columns))
 }
 
 /// Gives the entries of the job their places. An entry is known by its name, else by what is left: whose
@@ -330,11 +342,11 @@ fn place_entries(
         Ok((record.get(0)?, record.get(1)?, record.get(2)?))
     })?;
     let mut stored: Vec<(u32, Option<u32>, String)> = stored.collect::<Result<_, _>>()?;
-    let is_same =
-        |(stored, (position, name)): (&(u32, Option<u32>, String), (u32, &std::sync::Arc<str>))| {
-            stored.1 == Some(position) && *stored.2 == **name
-        };
-    if stored.len() == names.len() && stored.iter().zip((0..).zip(names)).all(is_same) {
+    let mut places = (0..).zip(&stored).zip(names);
+    let are_same = places.all(|((place, (_, position, stored)), name)| {
+        *position == Some(place) && **stored == **name
+    });
+    if stored.len() == names.len() && are_same {
         return Ok(stored.into_iter().map(|(entry, _, _)| entry).collect());
     }
     let mut next = stored.last().map_or(0, |(entry, _, _)| entry + 1);

@@ -1,0 +1,154 @@
+//! From the store to the files: of a run at its end, and again whenever somebody asks. The one way, so that
+//! the same store makes the same files.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
+use crate::dispatch::Interrupt;
+use crate::job::{MaxFailures, Plan};
+use crate::output::{Frame, Pending, Publication, Report, Sink};
+use crate::store::{Lines, RunLine, Store, StoreError};
+use crate::words::{BackendSeen, Outcome};
+
+/// What a run's files are made from besides the store's lines. Stored with the run: as it begins, and again
+/// when it has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub(super) frame: Frame,
+    max_failures: MaxFailures,
+    /// `None` of a run that is under way, or was killed.
+    end: Option<End>,
+}
+
+/// How a run ended, but for what its rows say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct End {
+    ended: Ended,
+    interrupt: Option<Interrupt>,
+    backends_down: bool,
+}
+
+/// What asking came to.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub(super) ended: Ended,
+    pub(super) interrupt: Option<Interrupt>,
+    pub(super) seen: Vec<BackendSeen>,
+    pub(super) backends_down: bool,
+}
+
+/// The files of a run, whole, and what they say.
+pub(super) struct Compiled<S> {
+    pub(super) report: Report,
+    pub(super) exit_code: ExitCode,
+    pub(super) files: Vec<S>,
+}
+
+impl Settings {
+    /// Of a run that begins.
+    pub(super) fn of(plan: &Plan) -> Self {
+        Self {
+            frame: Frame::of(plan),
+            max_failures: plan.max_failures,
+            end: None,
+        }
+    }
+
+    /// The same at the end of the run.
+    pub(super) fn ended(mut self, asked: Asked) -> Self {
+        self.frame.seen = asked.seen;
+        self.end = Some(End {
+            ended: asked.ended,
+            interrupt: asked.interrupt,
+            backends_down: asked.backends_down,
+        });
+        self
+    }
+
+    /// As they are stored.
+    pub(super) fn to_json(&self) -> String {
+        serde_json::json!(self).to_string()
+    }
+
+    /// Those of a run that was stored in this directory.
+    pub(super) fn read(dir: &Path, run: &RunLine) -> Result<Self, StoreError> {
+        serde_json::from_str(&run.settings).map_err(|source| StoreError::Settings {
+            path: dir.join("run.db"),
+            source,
+        })
+    }
+
+    /// What the run came to. Of one that was killed its rows say it, as if it had ended by itself.
+    fn exit_code(&self, report: &Report) -> ExitCode {
+        let end = self.end.unwrap_or(End {
+            ended: Ended::Complete,
+            interrupt: None,
+            backends_down: false,
+        });
+        let most = self.max_failures;
+        exit_code(end.ended, end.interrupt, report, most, end.backends_down)
+    }
+}
+
+/// Reads the store once, in the order of the results, and makes every file of it. `each` is shown every line of
+/// the results.
+pub(super) fn compile<S: Sink>(
+    dir: &Path,
+    lines: Lines<'_>,
+    settings: &Settings,
+    mut each: impl FnMut(&Outcome),
+) -> Result<Compiled<S>, RunError> {
+    let columns = lines.columns()?;
+    let mut report = Report::of(&settings.frame);
+    let mut publication = Publication::begin(dir, &settings.frame, &columns)?;
+    lines.for_each(&columns, |stored| {
+        report.add(&stored.outcome);
+        let interrupted = stored.interrupted.iter();
+        interrupted.for_each(|attempt| report.add_interrupted(attempt));
+        each(&stored.outcome);
+        publication.add(&stored.outcome).map_err(RunError::from)
+    })?;
+    lines.for_each_outside(|outside| report.add_outside(&outside.attempt, outside.ended))?;
+    let exit_code = settings.exit_code(&report);
+    Ok(Compiled {
+        files: publication.finish(&report, exit_code.code())?,
+        report,
+        exit_code,
+    })
+}
+
+/// Publishes a run that has ended. What its files are made from is stored first: if they cannot be written, or
+/// nobody is left to write them, they can be written later.
+pub(super) fn publish_end(
+    mut store: Store,
+    dir: &Path,
+    settings: Settings,
+) -> Result<Summary, RunError> {
+    store.set_settings(&settings.to_json())?;
+    let published = compile(dir, store.lines(), &settings, |_| {}).and_then(|compiled| {
+        store.end_run(compiled.exit_code.code())?;
+        publish(&mut store, compiled)
+    });
+    if let Err(RunError::Output(error)) = &published {
+        tracing::debug!(%error, "the results cannot be written");
+        store.end_run(ExitCode::Storage.code())?;
+    }
+    let mut summary = published?;
+    summary.ended = settings.end.map_or(Ended::Complete, |end| end.ended);
+    Ok(summary)
+}
+
+/// Puts the files in their places.
+pub(super) fn publish(store: &mut Store, compiled: Compiled<Pending>) -> Result<Summary, RunError> {
+    let files = compiled.files.into_iter().map(Pending::publish);
+    let files = files.collect::<Result<_, _>>()?;
+    store.set_published(true)?;
+    Ok(Summary {
+        report: compiled.report,
+        ended: Ended::Complete,
+        exit_code: compiled.exit_code,
+        files,
+    })
+}

@@ -1,0 +1,115 @@
+//! How far a job is, told by its store: also of a run that is under way, which is not disturbed.
+
+use std::path::Path;
+
+use super::publish::Settings;
+use super::summary::{ExitCode, RunError};
+use crate::store::{Reader, RunLine, StoreError, Tally};
+
+/// How often it is looked again if a runner has come or gone meanwhile.
+const LOOKS: usize = 3;
+
+/// How far a job is.
+#[derive(Debug, Clone)]
+pub struct JobStatus {
+    /// The job's name.
+    pub job: String,
+    /// What becomes of it now.
+    pub state: RunState,
+    /// The process that holds the directory, where there is one that says so.
+    pub process: Option<u32>,
+    /// The last run.
+    pub run: RunLine,
+    /// What was asked so far.
+    pub tally: Tally,
+    /// The backends of the last run, in the order of the job.
+    pub backends: Vec<String>,
+}
+
+/// What becomes of a job now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// A runner is asking.
+    Running,
+    /// The last run has ended, and the directory is held all the same: a run begins, or its files are being
+    /// written or checked.
+    Busy,
+    /// The last run has no end, and nobody holds the directory: it was killed, or its disk failed.
+    Killed,
+    /// The last run was told to end.
+    Interrupted,
+    /// The last run came to its end.
+    Finished,
+}
+
+impl RunState {
+    /// The name for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunState::Running => "running",
+            RunState::Busy => "busy",
+            RunState::Killed => "killed",
+            RunState::Interrupted => "interrupted",
+            RunState::Finished => "finished",
+        }
+    }
+
+    fn of(run: &RunLine, is_held: bool) -> Self {
+        let told_to_end = [ExitCode::Interrupted, ExitCode::Terminated].map(ExitCode::code);
+        match (&run.ended, is_held) {
+            (None, true) => RunState::Running,
+            (Some(_), true) => RunState::Busy,
+            (None, false) => RunState::Killed,
+            (Some(_), false)
+                if run
+                    .exit_code
+                    .is_some_and(|code| told_to_end.contains(&code)) =>
+            {
+                RunState::Interrupted
+            }
+            (Some(_), false) => RunState::Finished,
+        }
+    }
+}
+
+impl JobStatus {
+    /// How many rows are to be asked, by this run or the next one.
+    pub fn left(&self) -> u64 {
+        let done = self.tally.by_status.iter();
+        let done: u64 = done
+            .filter(|(status, _)| status.is_final())
+            .map(|(_, rows)| rows)
+            .sum();
+        self.tally.rows.saturating_sub(done)
+    }
+}
+
+/// How far the job in this directory is. Nothing is written, no lock is kept, and whoever runs it is not
+/// disturbed.
+pub fn status(dir: &Path) -> Result<JobStatus, RunError> {
+    let reader = Reader::open(dir)?;
+    let mut holder = Reader::holder(dir)?;
+    for _ in 0..LOOKS {
+        let run = reader.last_run()?;
+        let before = std::mem::replace(&mut holder, Reader::holder(dir)?);
+        if before != holder {
+            // Whether the run has an end depends on when it was looked.
+            continue;
+        }
+        let Some(run) = run else { break };
+        let settings = Settings::read(dir, &run)?;
+        let stated = settings.frame.backends.into_iter();
+        return Ok(JobStatus {
+            job: settings.frame.job,
+            state: RunState::of(&run, holder.is_some()),
+            process: holder.and_then(|holder| holder.process),
+            tally: reader.tally()?,
+            backends: stated.map(|stated| stated.backend).collect(),
+            run,
+        });
+    }
+    Err(StoreError::NoRun {
+        dir: dir.to_owned(),
+    }
+    .into())
+}

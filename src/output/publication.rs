@@ -1,0 +1,152 @@
+//! Everything that a run publishes, as bytes: where they go is another matter.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::csv::Csv;
+use super::frame::Frame;
+use super::jsonl::Jsonl;
+use super::report::Report;
+use super::{OutputError, csv, jsonl, markdown, report_json};
+use crate::job::{OutputFormat, OutputPlan};
+use crate::words::{Columns, Outcome};
+
+/// Where the bytes of a file go.
+pub trait Sink: Sized {
+    /// Begins the file `dir/name`.
+    fn begin(dir: &Path, name: &'static str) -> Result<Self, OutputError>;
+
+    /// Adds bytes: a line of the results, or a whole report.
+    fn add(&mut self, bytes: &[u8]) -> Result<(), OutputError>;
+}
+
+/// A results file as it was written.
+pub(super) struct Written {
+    pub(super) name: &'static str,
+    pub(super) bytes: u64,
+    /// As `sha256sum` prints it.
+    pub(super) sha256: String,
+}
+
+/// The files of a run while they are written: outcomes pass through one at a time.
+pub struct Publication<'a, S> {
+    dir: &'a Path,
+    files: Vec<ResultsFile<S>>,
+    line: Vec<u8>,
+}
+
+struct ResultsFile<S> {
+    name: &'static str,
+    form: Form,
+    sink: S,
+    hash: Sha256,
+    bytes: u64,
+}
+
+enum Form {
+    Csv(Csv),
+    Jsonl(Jsonl),
+}
+
+impl<'a, S: Sink> Publication<'a, S> {
+    /// Begins the results files that the frame asks for.
+    pub fn begin(dir: &'a Path, frame: &Frame, columns: &Columns) -> Result<Self, OutputError> {
+        let plan = frame.output(dir);
+        let mut files = Vec::new();
+        // In this order, whatever the order in the job.
+        for format in OutputFormat::ALL {
+            if !frame.formats.contains(&format) {
+                continue;
+            }
+            let name = file_name(format);
+            files.push(ResultsFile {
+                name,
+                form: Form::new(format, &plan),
+                sink: S::begin(dir, name)?,
+                hash: Sha256::new(),
+                bytes: 0,
+            });
+        }
+        let mut publication = Self {
+            dir,
+            files,
+            line: Vec::new(),
+        };
+        publication.each(|form, line| {
+            if let Form::Csv(_) = form {
+                Csv::header(&plan, columns, line);
+            }
+        })?;
+        Ok(publication)
+    }
+
+    /// Adds a row's line to each file. Rows must come in order.
+    pub fn add(&mut self, outcome: &Outcome) -> Result<(), OutputError> {
+        self.each(|form, line| match form {
+            Form::Csv(csv) => csv.line(outcome, line),
+            Form::Jsonl(jsonl) => jsonl.line(outcome, line),
+        })
+    }
+
+    /// Adds the reports. Returns every file, whole, in the order in which they are put in their places.
+    pub fn finish(self, report: &Report, exit_code: u8) -> Result<Vec<S>, OutputError> {
+        let (mut sinks, mut written) = (Vec::new(), Vec::new());
+        for file in self.files {
+            written.push(Written {
+                name: file.name,
+                bytes: file.bytes,
+                sha256: hexadecimal(&file.hash.finalize()),
+            });
+            sinks.push(file.sink);
+        }
+        let reports = [
+            (
+                report_json::NAME,
+                report_json::render(report, exit_code, &written),
+            ),
+            (markdown::NAME, markdown::render(report)),
+        ];
+        for (name, text) in reports {
+            let mut sink = S::begin(self.dir, name)?;
+            sink.add(text.as_bytes())?;
+            sinks.push(sink);
+        }
+        Ok(sinks)
+    }
+
+    fn each(&mut self, render: impl Fn(&Form, &mut Vec<u8>)) -> Result<(), OutputError> {
+        for file in &mut self.files {
+            self.line.clear();
+            render(&file.form, &mut self.line);
+            if self.line.is_empty() {
+                continue;
+            }
+            file.hash.update(&self.line);
+            file.bytes += self.line.len() as u64;
+            file.sink.add(&self.line)?;
+        }
+        Ok(())
+    }
+}
+
+impl Form {
+    fn new(format: OutputFormat, plan: &OutputPlan) -> Self {
+        match format {
+            OutputFormat::Csv => Form::Csv(Csv::new(plan)),
+            OutputFormat::Jsonl => Form::Jsonl(Jsonl::new(plan)),
+        }
+    }
+}
+
+/// The name of the results file of a form.
+pub fn file_name(format: OutputFormat) -> &'static str {
+    match format {
+        OutputFormat::Csv => csv::NAME,
+        OutputFormat::Jsonl => jsonl::NAME,
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
