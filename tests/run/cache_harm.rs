@@ -39,6 +39,8 @@ fn a_runner_that_was_killed_leaves_a_sound_cache() {
     until("half of the requests", || server.arrivals().len() >= 30);
     running.signal("KILL");
     drop(running);
+    // What was on its way then is still coming in.
+    std::thread::sleep(Duration::from_millis(300));
     let kept = entries(&scratch);
     assert!(kept > 0);
     let sent = server.requests() as u64;

@@ -102,7 +102,8 @@ fn a_job_that_says_more_than_the_server_allows_is_told() {
 #[test]
 fn a_backend_that_is_down_is_told_of_when_it_goes_and_when_it_is_back() {
     let scratch = Scratch::new().env("RUNNER_LOG", "debug");
-    let down = Served::new(|number, seen| match number < 20 {
+    // Every row fails once, in whatever order the replies come.
+    let down = Served::new(|number, seen| match number < 30 {
         true => served::fails(500, "server_error"),
         false => served::says(&served::prompt(seen)),
     });

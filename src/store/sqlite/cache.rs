@@ -205,7 +205,7 @@ fn to_read(path: &Path) -> Result<Connection, Error> {
     log.push(WAL);
     let is_frozen = !Path::new(&log).exists();
     match is_ours(&connection) {
-        Err(error) if is_frozen && error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+        Err(error) if is_frozen && cannot_be_indexed(&error) => {
             let flags = plain | OpenFlags::SQLITE_OPEN_URI;
             let connection = Connection::open_with_flags(immutable(path), flags)?;
             restrain(&connection)?;
@@ -214,6 +214,13 @@ fn to_read(path: &Path) -> Result<Connection, Error> {
         Err(error) => Err(error),
         Ok(_) => Ok(connection),
     }
+}
+
+fn cannot_be_indexed(error: &Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    )
 }
 
 /// The address of a file that does not change.
