@@ -72,6 +72,11 @@
 //! # }
 //! ```
 //!
+//! # Look at a run
+//!
+//! [`status`] tells how far a job is, also while another process runs it; [`export`] writes its results and
+//! reports again from its store; [`verify`] recomputes everything and tells what does not agree.
+//!
 //! # The layers
 //!
 //! Imports point down only, and siblings do not meet; `tests/layers.rs` checks it.
@@ -97,8 +102,8 @@
 //! | `Request` | [`Attempt`](words::Attempt) | `Lane::send`, which calls [`ModelWorker::complete`] | `dispatch/lane.rs` |
 //! | a failed `Attempt` | what to do next | `Tries::after` | `dispatch/tries.rs` |
 //! | `Attempt`s | [`Outcome`](words::Outcome) | `Dispatcher::call` | `dispatch/mod.rs` |
-//! | `Outcome` | stored | `Database::insert` | `store/sqlite.rs` |
-//! | stored | result line | `Store::for_each` into [`output::Results::write`] | `store/mod.rs`, `output/mod.rs` |
+//! | `Outcome` | stored | `Database::write` | `store/sqlite/write.rs` |
+//! | stored | result line | `Lines::for_each` into [`output::Publication::add`] | `engine/publish.rs`, `output/publication.rs` |
 //!
 //! The job file, the files that a run writes and the exit codes are described in `docs/reference.md`.
 

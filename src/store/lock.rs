@@ -11,7 +11,7 @@ use super::StoreError;
 const NAME: &str = "run.lock";
 /// Whoever only looks whether the lock is held has it for an instant: so often, and so long after one another,
 /// it is tried until a runner believes that it is held.
-const TRIES: u32 = 5;
+const TRIES: u32 = 10;
 const BETWEEN: Duration = Duration::from_millis(20);
 
 /// A directory that belongs to this process until the value is dropped or the process ends.

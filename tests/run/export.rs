@@ -213,7 +213,7 @@ fn a_directory_without_a_run_is_left_as_it_is() {
     let scratch = Scratch::new();
     scratch.write("empty/a_file", "").write("early/run.db", "");
     for command in ["status", "export", "verify"] {
-        for dir in ["nowhere", "empty", "early"] {
+        for dir in ["nowhere", "empty", "early", "empty/a_file"] {
             let ran = scratch.runner(&[command, dir]).exits(2);
             let error = format!(
                 "error: {dir} holds no run: there is no run.db in it, or nothing in that\n"

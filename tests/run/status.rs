@@ -162,6 +162,20 @@ fn looking_again_and_again_disturbs_no_run_and_keeps_none_from_starting() {
     }
 }
 
+#[test]
+fn whoever_looks_for_an_instant_keeps_no_runner_from_starting() {
+    let scratch = Scratch::new();
+    scratch.rows(3).job("backends: { a: { type: echo } }");
+    scratch.run(0);
+    // As `status` does, but for longer.
+    let lock = fs::File::open(scratch.path().join("out/run.lock")).unwrap();
+    lock.lock_shared().unwrap();
+    let running = scratch.start(&["job.yaml"]);
+    std::thread::sleep(Duration::from_millis(60));
+    lock.unlock().unwrap();
+    running.wait().exits(0);
+}
+
 /// Runs `runner` as somebody to whom the rights of a directory mean something.
 fn without_privileges(scratch: &Scratch, args: &[&str]) -> Option<Ran> {
     let is_root = Command::new("id").arg("-u").output().ok()?.stdout == b"0\n";

@@ -1,5 +1,6 @@
 //! Opening a store to read it, whoever writes to it, and wherever it lies.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
@@ -14,7 +15,10 @@ impl Database {
         let path = dir.join(NAME);
         match std::fs::metadata(&path) {
             Ok(found) if found.is_file() => {}
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            // A file where the directory should be has none in it either.
+            Err(error)
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 return Err(StoreError::Io {
                     doing: "read",
                     path,
