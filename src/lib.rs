@@ -92,18 +92,20 @@
 //!
 //! # The path of a row
 //!
-//! `Row → Request → Attempt+ → Outcome → stored → result line`. `FanOut::run` in `engine/run.rs` is the
-//! loop that moves rows along it; `FanOut::ask`, beside it, is the way of one row. The arrows:
+//! `Row → Request → Attempt+ → Outcome → stored → result line`. `FanOut::run` in `engine/fan_out.rs` is the
+//! loop that moves rows along it; `Asking::ask`, beside it, is the way of one row. The arrows:
 //!
 //! | from | to | function | file |
 //! |---|---|---|---|
 //! | CSV | [`Row`](words::Row) | `Inputs::rows` | `input/mod.rs` |
-//! | `Row` | [`Request`](words::Request) | `render` | `engine/run.rs` |
+//! | `Row` | known, or new | `Register::row` | `store/sqlite/register.rs` |
+//! | stored rows | [`Due`](words::Due) | `Reader::due` | `store/sqlite/read.rs` |
+//! | `Due` | [`Request`](words::Request) | `render` | `engine/fan_out.rs` |
 //! | `Request` | [`Attempt`](words::Attempt) | `Lane::send`, which calls [`ModelWorker::complete`] | `dispatch/lane.rs` |
 //! | a failed `Attempt` | what to do next | `Tries::after` | `dispatch/tries.rs` |
 //! | `Attempt`s | [`Outcome`](words::Outcome) | `Dispatcher::call` | `dispatch/mod.rs` |
-//! | `Outcome` | stored | `Database::write` | `store/sqlite/write.rs` |
-//! | stored | result line | `Lines::for_each` into [`output::Publication::add`] | `engine/publish.rs`, `output/publication.rs` |
+//! | intents, ends, `Outcome` | stored | `Database::write` | `store/sqlite/write.rs` |
+//! | stored | result line | `Store::for_each` into [`output::Publication::add`] | `store/mod.rs`, `output/publication.rs` |
 //!
 //! The job file, the files that a run writes and the exit codes are described in `docs/reference.md`.
 

@@ -20,7 +20,7 @@ use super::tokens::Accounting;
 use crate::job::{Backend, Identity};
 use crate::store::{Cache, Intent, Journal};
 use crate::words::{
-    Attempt, AttemptKind, BackendSeen, CallError, Completion, Cost, ErrorClass, Item,
+    Attempt, AttemptKind, BackendSeen, CallError, Completion, Cost, Digest, ErrorClass, Item,
     MAX_RETRY_AFTER, OrchestratorError, Request, Status, Usd,
 };
 use crate::worker::ModelWorker;
@@ -194,6 +194,11 @@ impl Lane {
             latency: Duration::ZERO,
         };
         Some((attempt, completion))
+    }
+
+    /// What a request asks of it.
+    pub(super) fn fingerprint(&self, request: &Request) -> Digest {
+        self.identity.fingerprint(request)
     }
 
     /// An attempt that is about to be made.

@@ -43,7 +43,7 @@ use tries::Next;
 use crate::job::{Backend, FallbackPolicy, Plan, RetryPolicy};
 use crate::store::{Cache, Journal};
 use crate::words::{
-    BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome, Request, Status,
+    Attempt, BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome, Request, Status,
 };
 use crate::worker::ModelWorker;
 
@@ -195,12 +195,16 @@ impl Dispatcher {
 
     /// An item that is to be asked along a route.
     pub fn pending(&self, due: Due, request: Request, route: &[usize]) -> Pending {
-        let ended = due.ended;
+        let cut = due.ended.min(due.attempts.len());
+        let place = |attempt: &Attempt| {
+            route.iter().position(|lane| {
+                let lane = &self.lanes[*lane];
+                *lane.name() == attempt.backend && lane.fingerprint(&request) == attempt.fingerprint
+            })
+        };
+        let places: Vec<_> = due.attempts[cut..].iter().map(place).collect();
         let mut pending = Pending::new(due, request, route, self.policy.retry);
-        let names = route.iter().map(|lane| self.lanes[*lane].name());
-        pending.go_on(ended, |backend| {
-            names.clone().position(|name| **name == *backend)
-        });
+        pending.go_on(cut, &places);
         pending
     }
 

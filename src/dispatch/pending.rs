@@ -66,11 +66,11 @@ impl Pending {
     }
 
     /// Goes on where a run before was cut, whose attempts these are: what was used up is not given again.
-    /// What stopped a backend then may have been mended since. `position`: where in the route a backend of
-    /// this name stands.
-    pub(super) fn go_on(&mut self, cut: usize, position: impl Fn(&str) -> Option<usize>) {
-        for attempt in &self.attempts[cut.min(self.attempts.len())..] {
-            let (Some(at), Some(class)) = (position(&attempt.backend), attempt.class) else {
+    /// What stopped a backend then may have been mended since. `places`: where in the route each of them was
+    /// made, if the same would be asked there now.
+    pub(super) fn go_on(&mut self, cut: usize, places: &[Option<usize>]) {
+        for (attempt, place) in self.attempts[cut..].iter().zip(places) {
+            let (Some(at), Some(class)) = (*place, attempt.class) else {
                 continue;
             };
             let error = CallError::new(class, "");

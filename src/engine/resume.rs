@@ -43,7 +43,7 @@ pub(super) fn register(
     if let Some(changed) = inputs.changed() {
         return Err(changed.into());
     }
-    let changes = register.changes()?;
+    let changes = register.changes(&plan.columns, |row| asks(plan, &identities, row))?;
     if frozen && changes.is_change() {
         return Err(RunError::Frozen {
             dir: plan.output.dir.clone(),

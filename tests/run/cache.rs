@@ -79,6 +79,10 @@ fn a_second_job_with_the_same_requests_sends_nothing_and_says_what_it_saved() {
     ran.says(&format!("  {said}\n"));
     let markdown = fs::read_to_string(scratch.path().join("again/report.md")).unwrap();
     assert!(markdown.contains(&format!("\n{said}.\n")), "{markdown}");
+    scratch
+        .runner(&["verify", "again"])
+        .exits(0)
+        .says("everything agrees");
 }
 
 #[cfg(unix)]

@@ -112,6 +112,10 @@ fn duplicates_of_a_row_that_fails_fail_with_it_and_are_asked_again_through_it() 
     assert_eq!(published.report["attempts"]["failed"], 1);
     assert_eq!(published.report["rows"]["duplicates"], 6);
     assert_eq!(published.report["cost"]["saved_usd"], "0.00008");
+    scratch
+        .runner(&["verify", "out"])
+        .exits(0)
+        .says("everything agrees");
 
     let ran = scratch.runner(&["job.yaml"]).exits(3);
     ran.says("unchanged 6 | changed 0 | new 0 | removed 0 | unknown 0 | failed 3");
@@ -164,6 +168,10 @@ fn a_runner_that_was_killed_goes_on_without_asking_twice() {
     for (row, line) in lines.iter().enumerate() {
         assert_eq!(line["answer"], format!("text {}", row % 20));
     }
+    scratch
+        .runner(&["verify", "out"])
+        .exits(0)
+        .says("everything agrees");
     let ran = scratch.runner(&["job.yaml"]).exits(0);
     ran.says("unchanged 200 | ");
 }
@@ -252,6 +260,10 @@ fn every_entry_and_every_repeat_is_asked_once() {
     let distinct: std::collections::BTreeSet<_> = answers[..12].iter().collect();
     assert_eq!(distinct.len(), 12);
     assert_eq!(kinds(&published)["duplicate"], 36);
+    scratch
+        .runner(&["verify", "out"])
+        .exits(0)
+        .says("everything agrees");
     // One more repeat: only that is asked, and shared.
     scratch.runner(&["job.yaml", "--set", "repeat=3"]).exits(0);
     assert_eq!((one.requests(), other.requests()), (9, 9));

@@ -546,3 +546,123 @@ fn a_changed_row_that_is_not_reached_before_the_stop_has_not_failed() {
     let counts = ["answered", "not_run", "failed"].map(|status| published.count(status));
     assert_eq!(counts, [1, 2, 0]);
 }
+
+#[test]
+fn rows_that_were_left_out_when_the_request_changed_are_asked_when_they_come_back() {
+    for changed in ["prompt=New {{ text }}", "backends.a.model=m2"] {
+        let scratch = Scratch::new();
+        let server = Served::echo();
+        scratch.rows(5).job(&asks(&server, ""));
+        scratch.run(0);
+        let few = ["job.yaml", "--set", changed, "--limit", "2"];
+        scratch.runner(&few).exits(0).says("changed 2 |");
+        let all = scratch.runner(&few[..3]).exits(0);
+        all.says("unchanged 2 | changed 3 | new 0 | removed 0 | unknown 0\n");
+        assert_eq!(server.requests(), 10, "{changed}");
+    }
+}
+
+#[test]
+fn repeats_that_were_left_out_when_the_request_changed_are_asked_when_they_come_back() {
+    let scratch = Scratch::new();
+    let server = Served::echo();
+    scratch.rows(2).job(&asks(&server, ""));
+    let run = |prompt: &str, repeat: &str| {
+        let (prompt, repeat) = (
+            format!("prompt={prompt} {{{{ text }}}}"),
+            format!("repeat={repeat}"),
+        );
+        let ran = scratch.runner(&["job.yaml", "--set", &prompt, "--set", &repeat]);
+        ran.exits(0)
+    };
+    run("Old", "2");
+    run("New", "1");
+    run("New", "2").says("unchanged 2 | changed 2 | new 0 |");
+    let published = scratch.published("out", 0);
+    assert!(
+        published
+            .answers()
+            .iter()
+            .all(|answer| answer.starts_with("New"))
+    );
+}
+
+#[test]
+fn a_new_row_does_not_take_the_answer_of_one_that_is_still_there() {
+    let scratch = Scratch::new();
+    let server =
+        Served::new(|number, seen| served::says(&format!("{} {number}", served::prompt(seen))));
+    let backend = server.backend("a", "");
+    scratch.write(
+        "job.yaml",
+        format!(
+            "inputs: {{ path: rows.csv, id: n }}\nprompt: \"{{{{ text }}}}\"\noutput: {{ dir: out }}\n\
+             backends: {{ {backend} }}\nconcurrency: 1\n"
+        ),
+    );
+    scratch.write("rows.csv", "n,text\n1,hello\n2,bye\n");
+    scratch.run(0);
+    scratch.write("rows.csv", "n,text\n3,hello\n1,hello\n2,bye\n");
+    let (ran, published) = scratch.run(0);
+    ran.says("unchanged 2 | changed 0 | new 1 | removed 0 | unknown 0\n");
+    assert_eq!(published.answers(), ["hello 2", "hello 0", "bye 1"]);
+    // One that takes the place of a row that is gone does.
+    scratch.write("rows.csv", "n,text\n3,hello\n4,hello\n2,bye\n");
+    let (ran, published) = scratch.run(0);
+    ran.says("unchanged 3 | changed 0 | new 0 | removed 0 | unknown 0\n");
+    assert_eq!(published.answers(), ["hello 2", "hello 0", "bye 1"]);
+}
+
+#[test]
+fn what_was_tried_for_another_request_uses_up_nothing() {
+    let scratch = Scratch::new();
+    let server = Served::new(|_, seen| match &*served::prompt(seen) {
+        "row 1" => served::says(""),
+        _ => served::says("yes"),
+    });
+    scratch
+        .rows(1)
+        .job(&asks(&server, "retry: { attempts: 1 }"));
+    scratch.run(3);
+    let new = ["job.yaml", "--set", "prompt=New {{ text }}"];
+    scratch.runner(&new).exits(0);
+    assert_eq!(server.requests(), 2);
+}
+
+#[test]
+fn many_rows_that_ask_the_same_are_compared_in_linear_time() {
+    let took = |rows: usize| {
+        let scratch = Scratch::new();
+        scratch.job("backends: { a: { type: echo, delay: 0ms } }\ndurability: process");
+        let csv = |label: &str| {
+            let rows = (0..rows).map(|row| format!("ok,{row}{label}\n"));
+            format!("text,label\n{}", rows.collect::<String>())
+        };
+        scratch.write("rows.csv", csv("a"));
+        scratch.runner(&["job.yaml", "--offline"]).exits(3);
+        scratch.write("rows.csv", csv("b"));
+        let ran = scratch.runner(&["job.yaml", "--offline"]).exits(3);
+        ran.took
+    };
+    let (few, many) = (took(2_000), took(16_000));
+    // Eight times as many, with room for a busy machine; of a square it would be 64 times.
+    assert!(many < few * 32, "{few:?} and {many:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_planted_link_in_the_place_of_the_log_is_refused() {
+    for name in ["run.db", "run.db-wal", "run.db-shm"] {
+        let scratch = Scratch::new();
+        scratch.rows(1).job("backends: { a: { type: echo } }");
+        scratch.write("victim", "").write("out/x", "");
+        let link = scratch.path().join("out").join(name);
+        std::os::unix::fs::symlink("../victim", link).unwrap();
+        let ran = scratch.runner(&["job.yaml"]).exits(6);
+        ran.says(&format!(
+            "out/{name} is a link or no regular file; remove it"
+        ));
+        let victim = fs::read(scratch.path().join("victim")).unwrap();
+        assert!(victim.is_empty(), "{name}");
+    }
+}

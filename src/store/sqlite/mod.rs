@@ -322,10 +322,13 @@ fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
 /// rights.
 fn private_file(path: &Path) -> std::io::Result<()> {
     // A planted link would have this process write into another file.
-    if std::fs::symlink_metadata(path).is_ok_and(|found| !is_own(&found)) {
-        return Err(std::io::Error::other(
-            "it is a link or no regular file; remove it",
-        ));
+    for suffix in ["", WAL, SHM] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        if std::fs::symlink_metadata(&name).is_ok_and(|found| !is_own(&found)) {
+            let error = format!("{} is a link or no regular file; remove it", name.display());
+            return Err(std::io::Error::other(error));
+        }
     }
     let mut options = File::options();
     options.write(true).create(true).truncate(false);

@@ -1,10 +1,12 @@
 //! The job's rows, compared with those that are stored: who is who, and whose answer still counts.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rusqlite::{Connection, Error, OptionalExtension, Row as Record, Transaction, params};
 
 use super::lines::{digest, put};
+use super::read::{ROW, row};
 use super::{Database, FINAL, StoreError, meta, runs, set_meta};
 use crate::words::{Changes, Columns, Digest, Row};
 
@@ -23,7 +25,7 @@ pub struct Registered<'a> {
     /// The names of the input's columns.
     pub columns: &'a Columns,
     /// The names of the matrix's entries.
-    pub entries: &'a [std::sync::Arc<str>],
+    pub entries: &'a [Arc<str>],
     /// How often each row is asked of each entry.
     pub repeat: u32,
 }
@@ -52,6 +54,8 @@ pub struct Register<'a> {
     in_order: bool,
     /// Whether stored rows are left that have no place yet.
     spare: bool,
+    /// The highest number of a row that was there before.
+    last_row: i64,
     changes: Changes,
 }
 
@@ -84,6 +88,7 @@ impl Database {
         let failed = |source| StoreError::database("write to", path, source);
         let transaction = self.connection.unchecked_transaction().map_err(failed)?;
         let (same, same_columns) = begin(&transaction, job).map_err(failed)?;
+        let last_row = last_row(&transaction).map_err(failed)?;
         let entries = place_entries(&transaction, job.entries).map_err(failed)?;
         Ok(Register {
             transaction,
@@ -95,6 +100,7 @@ impl Database {
             window: VecDeque::new(),
             in_order: true,
             spare: false,
+            last_row,
             changes: Changes {
                 resumed: self.existed,
                 ..Changes::default()
@@ -118,10 +124,15 @@ impl Register<'_> {
         added.map_err(|source| StoreError::database("write to", self.database.path, source))
     }
 
-    /// Counts how the job and the store differ, once every row was added.
-    pub fn changes(&mut self) -> Result<Changes, StoreError> {
-        let counted = self.finish();
-        counted.map_err(|source| StoreError::database("read", self.database.path, source))
+    /// Counts how the job and the store differ, once every row was added. `asks` says what a row makes the job
+    /// ask.
+    pub fn changes(
+        &mut self,
+        columns: &Arc<Columns>,
+        asks: impl Fn(&Row) -> Asked,
+    ) -> Result<Changes, StoreError> {
+        let counted = self.take_over(columns, asks).and_then(|()| self.finish());
+        counted.map_err(|source| StoreError::database("write to", self.database.path, source))
     }
 
     /// Makes it so, and notes down that a run begins, whose files are made from these settings: both or
@@ -149,22 +160,13 @@ impl Register<'_> {
                 update_line(&self.transaction, known.row, row, content)?;
             }
             self.place(&known, position)?;
-            return match is_same && self.same {
+            return match is_same && self.was_checked(&known) {
                 true => Ok(()),
                 false => self.check(&known, &asks()),
             };
         }
         self.changes.unseen += 1;
         let asked = asks();
-        if let Some(known) = self.find("request", &asked.request)? {
-            // What was removed asked the same: it is this row, which differs in what is not asked.
-            update_line(&self.transaction, known.row, row, content)?;
-            self.place(&known, position)?;
-            return match self.same {
-                true => Ok(()),
-                false => self.check(&known, &asked),
-            };
-        }
         let into_rows = "INSERT INTO rows (position, request, key, content, id, cells, sum)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         put(
@@ -172,6 +174,44 @@ impl Register<'_> {
             params![position, asked.request.as_bytes()],
             params![row.key.as_bytes(), content.as_bytes(), row.id, cells(row)],
         )
+    }
+
+    /// Whether the row was in the job when its answers were last compared with what is asked now. One that was
+    /// not then may have answers to something else.
+    fn was_checked(&self, known: &Known) -> bool {
+        self.same && known.position.is_some()
+    }
+
+    /// Rows that nobody knows may ask what one asked that is gone: then they are that row, which differs in what
+    /// is not asked. Found out last, when every row that is known has its place.
+    fn take_over(
+        &mut self,
+        columns: &Arc<Columns>,
+        asks: impl Fn(&Row) -> Asked,
+    ) -> Result<(), Error> {
+        if self.in_order {
+            self.leave_order(self.next)?;
+        }
+        let mut after = self.last_row;
+        while self.spare {
+            let page = new_rows(&self.transaction, after)?;
+            let Some((last, _, _)) = page.last() else {
+                break;
+            };
+            after = *last;
+            for (new, position, request) in page {
+                let Some(known) = self.find("request", &request)? else {
+                    continue;
+                };
+                replace_line(&self.transaction, known.row, new)?;
+                self.place(&known, position)?;
+                if !self.was_checked(&known) {
+                    let row = row_of(&self.transaction, known.row, columns)?;
+                    self.check(&known, &asks(&row))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The stored row that this one is.
@@ -203,8 +243,11 @@ impl Register<'_> {
         self.spare = transaction.query_row(&query, [], |record| record.get(0))?;
         if self.spare {
             transaction.execute_batch(
-                "CREATE INDEX IF NOT EXISTS rows_by_key ON rows (key);
-                 CREATE INDEX IF NOT EXISTS rows_by_request ON rows (request);",
+                // Only of those without a place: many rows may ask the same.
+                &format!(
+                    "CREATE INDEX IF NOT EXISTS rows_by_key ON rows (key) WHERE {UNPLACED};
+                     CREATE INDEX IF NOT EXISTS unplaced_by_request ON rows (request) WHERE {UNPLACED};"
+                ),
             )?;
         }
         Ok(())
@@ -238,7 +281,7 @@ impl Register<'_> {
             let query = "UPDATE rows SET request = ?1 WHERE row = ?2";
             let mut query = self.transaction.prepare_cached(query)?;
             query.execute(params![asked.request.as_bytes(), known.row])?;
-        } else if self.same {
+        } else if self.was_checked(known) {
             return Ok(());
         }
         for (position, entry) in (0..).zip(&self.entries) {
@@ -271,9 +314,6 @@ impl Register<'_> {
     }
 
     fn finish(&mut self) -> Result<Changes, Error> {
-        if self.in_order {
-            self.leave_order(self.next)?;
-        }
         let transaction = &self.transaction;
         let removed = "UPDATE rows SET position = NULL WHERE position < 0";
         self.changes.removed = transaction.execute(removed, [])? as u64;
@@ -314,10 +354,11 @@ impl Register<'_> {
 /// same order.
 fn begin(connection: &Connection, job: &Registered<'_>) -> Result<(bool, bool), Error> {
     let asked = job.asked.to_string();
-    let same = meta(connection, "asked")?.as_deref() == Some(&asked);
+    let repeat = job.repeat.to_string();
+    let same = meta(connection, "asked")?.as_deref() == Some(&asked)
+        && meta(connection, "repeat")?.as_deref() == Some(&repeat);
     let columns = serde_json::json!(job.columns.names()).to_string();
     let same_columns = meta(connection, "columns")?.as_deref() == Some(&columns);
-    let repeat = job.repeat.to_string();
     for (key, value) in [
         ("asked", &asked),
         ("columns", &columns),
@@ -332,10 +373,7 @@ fn begin(connection: &Connection, job: &Registered<'_>) -> Result<(bool, bool), 
 
 /// Gives the entries of the job their places. An entry is known by its name, else by what is left: whose
 /// answers are right is decided by their fingerprints. Returns their numbers.
-fn place_entries(
-    connection: &Connection,
-    names: &[std::sync::Arc<str>],
-) -> Result<Vec<u32>, Error> {
+fn place_entries(connection: &Connection, names: &[Arc<str>]) -> Result<Vec<u32>, Error> {
     let mut query =
         connection.prepare("SELECT entry, position, name FROM entries ORDER BY entry")?;
     let stored = query.query_map([], |record| {
@@ -373,6 +411,40 @@ fn place_entries(
         connection.execute(query, params![entry, position, &**name])?;
     }
     Ok(numbers)
+}
+
+/// The highest number of a row so far.
+fn last_row(connection: &Connection) -> Result<i64, Error> {
+    let query = "SELECT ifnull(max(row), 0) FROM rows";
+    connection.query_row(query, [], |record| record.get(0))
+}
+
+/// The next rows after this number: number, position, and what they ask.
+fn new_rows(connection: &Connection, after: i64) -> Result<Vec<(i64, u64, Digest)>, Error> {
+    let query = "SELECT row, position, request FROM rows WHERE row > ?1 ORDER BY row LIMIT ?2";
+    let mut query = connection.prepare_cached(query)?;
+    let rows = query.query_map(params![after, WINDOW], |record| {
+        Ok((record.get(0)?, record.get(1)?, digest(record, 2)?))
+    })?;
+    rows.collect()
+}
+
+/// Puts a row in the line of another one.
+fn replace_line(connection: &Connection, number: i64, new: i64) -> Result<(), Error> {
+    let copy =
+        "UPDATE rows SET key = new.key, content = new.content, id = new.id, cells = new.cells,
+            sum = new.sum
+        FROM (SELECT * FROM rows WHERE row = ?2) AS new WHERE rows.row = ?1";
+    let mut copy = connection.prepare_cached(copy)?;
+    copy.execute([number, new])?;
+    let delete = "DELETE FROM rows WHERE row = ?1";
+    connection.prepare_cached(delete)?.execute([new]).map(drop)
+}
+
+fn row_of(connection: &Connection, number: i64, columns: &Arc<Columns>) -> Result<Row, Error> {
+    let query = format!("SELECT {ROW} FROM rows r WHERE r.row = ?1");
+    let mut query = connection.prepare_cached(&query)?;
+    query.query_row([number], |record| Ok(row(record, columns)?.1))
 }
 
 fn window(connection: &Connection, position: u64) -> Result<VecDeque<Known>, Error> {
