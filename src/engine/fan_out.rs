@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -155,11 +156,9 @@ impl FanOut {
     /// Stores how everything ends that was put off and is not asked any more.
     async fn give_up(&self, queues: Queues) {
         let put_off = queues.deferred.into_iter().chain(queues.late);
-        for pending in put_off.chain(queues.sweep) {
-            if matches!(self.asking.store(pending.given_up()).await, Came::Lost) {
-                return;
-            }
-        }
+        let put_off = put_off.chain(queues.sweep).map(Pending::given_up);
+        // All at once, so that they are committed together.
+        join_all(put_off.map(|outcome| self.asking.store(outcome))).await;
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn register(
         asked: asked(plan),
         columns: &plan.columns,
         entries: &plan.output.entries,
+        is_matrix: plan.is_matrix,
         repeat: plan.repeat,
     };
     let identities: Vec<Identity> = plan.backends.iter().map(|b| b.identity()).collect();

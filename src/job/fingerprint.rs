@@ -25,6 +25,8 @@ pub struct Identity {
 #[derive(Debug, Clone)]
 enum PerRow {
     Nothing,
+    /// A worker of the program's own may look at all of it.
+    Row,
     Reply(Arc<EchoScript>),
     Body(Arc<HttpBackend>),
 }
@@ -75,7 +77,10 @@ impl Backend {
                     "error": pointers.error,
                 })
             }
-            BackendKind::Custom => json!({ "kind": "custom", "name": &*self.name }),
+            BackendKind::Custom => {
+                per_row = PerRow::Row;
+                json!({ "kind": "custom", "name": &*self.name })
+            }
         };
         Identity {
             digest: Digest::of([VERSION, &written.to_string()]),
@@ -100,7 +105,8 @@ impl Identity {
     /// What the backend makes of the row besides the prompt. What cannot be rendered is never sent.
     pub fn per_row(&self, request: &Request) -> String {
         let rendered = match (&self.per_row, &request.row) {
-            (PerRow::Nothing, _) => Ok(String::new()),
+            (PerRow::Nothing, _) | (PerRow::Row, None) => Ok(String::new()),
+            (PerRow::Row, Some(row)) => Ok(row.content().to_string()),
             (PerRow::Body(http), _) => http.body(request).map(|body| body.to_string()),
             (PerRow::Reply(script), row) => match (&script.reply, row) {
                 (Some(reply), Some(row)) => {
@@ -158,4 +164,124 @@ fn sampling(sampling: &Sampling) -> serde_json::Value {
         "min_p": min_p, "stop": stop, "seed": seed, "frequency_penalty": frequency_penalty,
         "presence_penalty": presence_penalty, "reasoning_effort": reasoning_effort,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::job::{AnthropicApi, Limits, OpenAiApi};
+    use crate::words::{Columns, Message, Price, Provider, Role, Row};
+
+    fn backend(kind: BackendKind) -> Backend {
+        Backend {
+            name: Arc::from("a"),
+            kind,
+            timeout: None,
+            limits: Limits::default(),
+            price: None,
+            account: None,
+        }
+    }
+
+    fn server(change: impl FnOnce(&mut Server)) -> Server {
+        let mut server = Server {
+            url: "http://localhost".to_owned(),
+            model: Some("m".to_owned()),
+            api_key_env: None,
+            sampling: Sampling::defaults(Provider::OpenAi, "m"),
+            timeout: Duration::from_secs(1),
+            proxy: None,
+        };
+        change(&mut server);
+        server
+    }
+
+    fn openai(change: impl FnOnce(&mut Server)) -> Backend {
+        backend(BackendKind::OpenAi(OpenAiApi::Chat, server(change)))
+    }
+
+    #[test]
+    fn every_parameter_makes_another_request() {
+        let with = |change: fn(&mut Sampling)| openai(|server| change(&mut server.sampling));
+        let chat = || server(|_| {});
+        let backends = [
+            openai(|_| {}),
+            openai(|server| server.model = None),
+            openai(|server| server.url.push('x')),
+            with(|sampling| sampling.max_tokens += 1),
+            with(|sampling| sampling.temperature = None),
+            with(|sampling| sampling.top_p = Some(0.5)),
+            with(|sampling| sampling.top_k = Some(5)),
+            with(|sampling| sampling.min_p = Some(0.5)),
+            with(|sampling| sampling.stop = vec!["x".to_owned()]),
+            with(|sampling| sampling.seed = Some(1)),
+            with(|sampling| sampling.frequency_penalty = Some(0.5)),
+            with(|sampling| sampling.presence_penalty = Some(0.5)),
+            with(|sampling| sampling.reasoning_effort = Some("low".to_owned())),
+            backend(BackendKind::OpenAi(OpenAiApi::Responses, chat())),
+            backend(BackendKind::Anthropic(AnthropicApi::Messages, chat())),
+            backend(BackendKind::Custom),
+        ];
+        let request = Request::user("hello");
+        let of = |backend: &Backend| backend.identity().fingerprint(&request);
+        let all: HashSet<Digest> = backends.iter().map(of).collect();
+        assert_eq!(all.len(), backends.len());
+    }
+
+    #[test]
+    fn what_the_answer_does_not_depend_on_makes_no_other_request() {
+        let of = |backend: &Backend| backend.identity().fingerprint(&Request::user("hello"));
+        let mut other = openai(|server| {
+            server.timeout = Duration::from_secs(9);
+            server.api_key_env = Some("KEY".to_owned());
+            server.proxy = Some("http://localhost:1".to_owned());
+        });
+        other.name = Arc::from("b");
+        other.price = Some(Price::FREE);
+        other.limits.concurrency = Some(3);
+        assert_eq!(of(&openai(|_| {})), of(&other));
+    }
+
+    #[test]
+    fn roles_texts_their_order_and_the_repeat_make_another_request() {
+        let message = |role, content: &str| Message {
+            role,
+            content: content.to_owned(),
+        };
+        let mut again = Request::user("a");
+        again.repeat = 1;
+        let requests = [
+            Request::user("a"),
+            Request::user("b"),
+            Request::user("a").with_system("b"),
+            Request::user("b").with_system("a"),
+            Request::new(vec![message(Role::Assistant, "a")]),
+            Request::new(vec![message(Role::User, "a"), message(Role::User, "")]),
+            again,
+        ];
+        let identity = openai(|_| {}).identity();
+        let all = requests.iter().map(|request| identity.fingerprint(request));
+        assert_eq!(all.collect::<HashSet<Digest>>().len(), requests.len());
+    }
+
+    #[test]
+    fn a_worker_of_ones_own_may_look_at_the_whole_row() {
+        let row = |cell: &str| Row {
+            index: 0,
+            id: "1".to_owned(),
+            columns: Arc::new(Columns::new(vec!["n".to_owned()])),
+            cells: vec![cell.to_owned()],
+            key: Digest::default(),
+        };
+        let of = |backend: Backend, cell: &str| {
+            let request = Request::user("hello").with_row(Arc::new(row(cell)));
+            backend.identity().fingerprint(&request)
+        };
+        let own = || backend(BackendKind::Custom);
+        assert_ne!(of(own(), "1"), of(own(), "2"));
+        assert_eq!(of(openai(|_| {}), "1"), of(openai(|_| {}), "2"));
+    }
 }

@@ -28,6 +28,8 @@ pub struct Plan {
     pub backends: Vec<Backend>,
     /// What every row is asked of: the entries of the matrix, or one without a matrix; not empty.
     pub entries: Vec<Entry>,
+    /// Whether the job says `matrix`.
+    pub is_matrix: bool,
     /// How often every row is asked of each entry, at least 1.
     pub repeat: u32,
     /// When the next backend of a route is asked.

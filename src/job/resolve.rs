@@ -106,6 +106,7 @@ impl Job {
             columns: Arc::clone(columns),
             prompt,
             entries: order.entries,
+            is_matrix: self.keys.matrix.is_some(),
             backends: used,
             repeat: order.repeat,
             fallback: order.fallback,

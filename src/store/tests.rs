@@ -57,6 +57,7 @@ impl Kept {
                 asked: Digest::of(["the job"]),
                 columns: &self.columns,
                 entries: &self.entries,
+                is_matrix: true,
                 repeat: self.repeat,
             })
             .unwrap();

@@ -28,8 +28,8 @@ const RESERVE_NAME: &str = "run.reserve";
 #[derive(Debug)]
 pub struct Writer {
     journal: Journal,
-    thread: JoinHandle<Result<Database, StoreError>>,
-    lock: Lock,
+    /// It holds the lock: whoever forgets the run does not stop what is being written.
+    thread: JoinHandle<(Result<Database, StoreError>, Lock)>,
 }
 
 impl Writer {
@@ -44,17 +44,16 @@ impl Writer {
         let reserve = Reserve::take(&path);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write(database, records, reserve, &on_commit, &on_full))
+            .spawn(move || {
+                let written = write(database, records, reserve, &on_commit, &on_full);
+                (written, lock)
+            })
             .map_err(|source| StoreError::Io {
                 doing: "start the writer of",
                 path,
                 source,
             })?;
-        Ok(Self {
-            journal,
-            thread,
-            lock,
-        })
+        Ok(Self { journal, thread })
     }
 
     /// Where records are put. It is closed if the writer has failed: then nothing more can be stored, and
@@ -67,10 +66,10 @@ impl Writer {
     /// dropped before.
     pub fn finish(self) -> Result<Store, StoreError> {
         drop(self.journal);
-        let database = self.thread.join().map_err(|_| StoreError::Panicked)??;
+        let (database, lock) = self.thread.join().map_err(|_| StoreError::Panicked)?;
         Ok(Store {
-            database,
-            lock: self.lock,
+            database: database?,
+            lock,
         })
     }
 }

@@ -292,6 +292,11 @@ fn create(connection: &Connection, job: &str) -> Result<(), Error> {
 fn set_aside(dir: &Path) -> Result<(), StoreError> {
     let there = |name: &str| dir.join(name);
     let moves = || -> std::io::Result<()> {
+        if is_bare(dir) {
+            // One that asked nobody must not take the place of one that did.
+            std::fs::remove_file(there(NAME))?;
+            ignore_missing(std::fs::remove_file(there(&format!("{NAME}{WAL}"))))?;
+        }
         if there(NAME).try_exists()? {
             ignore_missing(std::fs::remove_file(there(&format!("{PREVIOUS}{WAL}"))))?;
             std::fs::rename(there(NAME), there(PREVIOUS))?;
@@ -309,6 +314,18 @@ fn set_aside(dir: &Path) -> Result<(), StoreError> {
         path: there(NAME),
         source,
     })
+}
+
+/// Whether there is a store, and nobody was asked in it.
+fn is_bare(dir: &Path) -> bool {
+    let Ok(store) = Database::open_to_read(dir, true) else {
+        return false;
+    };
+    let query = "SELECT NOT EXISTS (SELECT 1 FROM attempts)";
+    let bare = store
+        .connection
+        .query_row(query, [], |record| record.get(0));
+    bare.unwrap_or(false)
 }
 
 fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {

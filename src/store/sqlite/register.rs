@@ -26,6 +26,8 @@ pub struct Registered<'a> {
     pub columns: &'a Columns,
     /// The names of the matrix's entries.
     pub entries: &'a [Arc<str>],
+    /// Whether they are the entries of a matrix, each of which has answers of its own.
+    pub is_matrix: bool,
     /// How often each row is asked of each entry.
     pub repeat: u32,
 }
@@ -89,7 +91,7 @@ impl Database {
         let transaction = self.connection.unchecked_transaction().map_err(failed)?;
         let (same, same_columns) = begin(&transaction, job).map_err(failed)?;
         let last_row = last_row(&transaction).map_err(failed)?;
-        let entries = place_entries(&transaction, job.entries).map_err(failed)?;
+        let entries = place_entries(&transaction, job.entries, job.is_matrix).map_err(failed)?;
         Ok(Register {
             transaction,
             same,
@@ -156,7 +158,9 @@ impl Register<'_> {
         let content = row.content();
         if let Some(known) = self.known(row, position)? {
             let is_same = known.content == content && known.key == row.key;
-            if !is_same || !self.same_columns || known.id != row.id {
+            // The cells of a row that was left out for a while may stand in another order.
+            let in_order = self.same_columns && known.position.is_some();
+            if !is_same || !in_order || known.id != row.id {
                 update_line(&self.transaction, known.row, row, content)?;
             }
             self.place(&known, position)?;
@@ -371,9 +375,14 @@ fn begin(connection: &Connection, job: &Registered<'_>) -> Result<(bool, bool), 
     Ok((same, same_columns))
 }
 
-/// Gives the entries of the job their places. An entry is known by its name, else by what is left: whose
-/// answers are right is decided by their fingerprints. Returns their numbers.
-fn place_entries(connection: &Connection, names: &[Arc<str>]) -> Result<Vec<u32>, Error> {
+/// Gives the entries of the job their places. An entry is known by its name, else it is one that is left: in a
+/// matrix one that asked a backend which it asks too, otherwise the only one. Whose answers are right is decided
+/// by their fingerprints. Returns their numbers.
+fn place_entries(
+    connection: &Connection,
+    names: &[Arc<str>],
+    is_matrix: bool,
+) -> Result<Vec<u32>, Error> {
     let mut query =
         connection.prepare("SELECT entry, position, name FROM entries ORDER BY entry")?;
     let stored = query.query_map([], |record| {
@@ -394,16 +403,15 @@ fn place_entries(connection: &Connection, names: &[Arc<str>]) -> Result<Vec<u32>
         *place = found.map(|found| stored.remove(found).0);
     }
     stored.retain(|(_, position, _)| position.is_some());
-    let mut left = stored.into_iter();
-    let numbers: Vec<u32> = placed
-        .into_iter()
-        .map(|place| {
-            place.or_else(|| Some(left.next()?.0)).unwrap_or_else(|| {
-                next += 1;
-                next - 1
-            })
-        })
-        .collect();
+    let mut numbers = Vec::with_capacity(names.len());
+    for (place, name) in placed.into_iter().zip(names) {
+        let left = |(_, _, stored): &(u32, Option<u32>, String)| !is_matrix || share(stored, name);
+        let left = || Some(stored.remove(stored.iter().position(left)?).0);
+        numbers.push(place.or_else(left).unwrap_or_else(|| {
+            next += 1;
+            next - 1
+        }));
+    }
     connection.execute("UPDATE entries SET position = NULL", [])?;
     let query = "INSERT INTO entries VALUES (?1, ?2, ?3)
          ON CONFLICT (entry) DO UPDATE SET position = excluded.position, name = excluded.name";
@@ -411,6 +419,12 @@ fn place_entries(connection: &Connection, names: &[Arc<str>]) -> Result<Vec<u32>
         connection.execute(query, params![entry, position, &**name])?;
     }
     Ok(numbers)
+}
+
+/// Whether two entries ask a backend in common.
+fn share(one: &str, other: &str) -> bool {
+    one.split('>')
+        .any(|backend| other.split('>').any(|too| too == backend))
 }
 
 /// The highest number of a row so far.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, Transaction, params};
 
 use super::lines::{cost, put};
@@ -86,6 +87,10 @@ impl Database {
             repeat,
             existed,
         } = self;
+        // Else the last one to close copies the log into the database, for which there is no room.
+        let keeps_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        let kept = connection.set_db_config(keeps_log, true);
+        kept.map_err(|source| StoreError::database("close", &path, source))?;
         drop(connection);
         let failed = |source| StoreError::database("open", &path, source);
         let connection = Connection::open(&path).map_err(failed)?;
