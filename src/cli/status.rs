@@ -238,7 +238,8 @@ fn notes(status: &JobStatus, total: &BackendTally) -> Vec<String> {
             "{reused} requests were spared: their answers were in the cache, or another row had them"
         ));
     }
-    if total.unbounded > 0 {
+    // What is in flight will say what it cost.
+    if total.unbounded > 0 && status.state != RunState::Running {
         let attempts = thousands(total.unbounded);
         notes.push(format!(
             "{attempts} attempts may have been billed for an unknown amount"
@@ -263,6 +264,9 @@ fn advice(status: &JobStatus, dir: &str) -> Option<String> {
         )),
     };
     let export = match (status.state, &status.run.published) {
+        (RunState::Running, _) if status.left() == 0 => {
+            return Some("every row is done: results and reports are being written".to_owned());
+        }
         (RunState::Running | RunState::Busy, _) => return None,
         (_, Some(_)) => None,
         (RunState::Killed, None) => Some(format!("{export} of what there is")),

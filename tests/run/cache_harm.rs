@@ -131,7 +131,7 @@ fn what_is_no_cache_is_left_alone_and_the_run_goes_on() {
             into(scratch, "a-cache", &[]);
             foreign(scratch, "PRAGMA user_version = 99");
         }),
-        ("it is a link or no regular file", &|scratch| {
+        ("is a link or no regular file", &|scratch| {
             scratch.write("elsewhere", "something else");
             #[cfg(unix)]
             std::os::unix::fs::symlink(scratch.path().join("elsewhere"), file(scratch)).unwrap();

@@ -204,7 +204,7 @@ fn an_edit_of_a_published_file_is_found() {
                     "48 results for 13 rows",
                 )
             },
-            "report.md: line 3 is another (",
+            "report.md: line 3 is another\n",
         ),
         (
             &|dir| {
