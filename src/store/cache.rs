@@ -222,6 +222,10 @@ fn answer(
             }
             Err(Trouble::Lost(error)) => {
                 tell(Event::CacheLost { error });
+                // Also who is just about to ask must hear that there is no answer: what is dropped is one.
+                drop(answer);
+                looks.close();
+                while looks.blocking_recv().is_some() {}
                 return;
             }
         };

@@ -39,13 +39,16 @@ impl Writer {
         on_commit: impl Fn(&Outcome) + Send + 'static,
         on_full: impl Fn() + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (journal, records) = Journal::new(QUEUE);
+        let (journal, mut records) = Journal::new(QUEUE);
         let path = database.path().to_owned();
         let reserve = Reserve::take(&path);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let written = write(database, records, reserve, &on_commit, &on_full);
+                let written = write(database, &mut records, reserve, &on_commit, &on_full);
+                // Also who is just about to wait for a record must hear that it is not stored.
+                records.close();
+                while records.blocking_recv().is_some() {}
                 (written, lock)
             })
             .map_err(|source| StoreError::Io {
@@ -76,7 +79,7 @@ impl Writer {
 
 fn write(
     mut database: Database,
-    mut records: mpsc::Receiver<Record>,
+    records: &mut mpsc::Receiver<Record>,
     reserve: Reserve,
     on_commit: &dyn Fn(&Outcome),
     on_full: &dyn Fn(),
@@ -142,7 +145,7 @@ impl Answered {
 /// No further attempt begins.
 fn write_the_rest(
     mut database: Database,
-    mut records: mpsc::Receiver<Record>,
+    records: &mut mpsc::Receiver<Record>,
     mut batch: Vec<Record>,
     on_commit: &dyn Fn(&Outcome),
 ) -> Result<(), StoreError> {
