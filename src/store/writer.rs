@@ -13,7 +13,7 @@ use super::journal::{Journal, Record};
 use super::lock::Lock;
 use super::sqlite::{Database, is_full};
 use super::{Store, journal};
-use crate::words::Outcome;
+use crate::words::{ErrorClass, Outcome};
 
 /// The most records in one transaction.
 const MAX_BATCH: usize = 1024;
@@ -150,15 +150,28 @@ fn write_the_rest(
     on_commit: &dyn Fn(&Outcome),
 ) -> Result<(), StoreError> {
     loop {
-        // Whoever waits for an intent is told that it came to nothing.
-        batch.retain(|record| !matches!(record, Record::Intent(..)));
-        database.write(&batch)?;
-        batch
+        // Whoever waits for an intent is told that it came to nothing, and what becomes of its row for that reason
+        // is no end of it: the next run asks it.
+        let (kept, left): (Vec<_>, Vec<_>) = batch
             .drain(..)
-            .for_each(|record| acknowledge(record, on_commit));
+            .filter(|record| !matches!(record, Record::Intent(..)))
+            .partition(is_kept_when_full);
+        database.write(&kept)?;
+        for record in kept.into_iter().chain(left) {
+            acknowledge(record, on_commit);
+        }
         if records.blocking_recv_many(&mut batch, MAX_BATCH) == 0 {
             return Ok(());
         }
+    }
+}
+
+/// Whether a record is worth the last room on the disk: what was answered, and what it cost.
+fn is_kept_when_full(record: &Record) -> bool {
+    match record {
+        Record::Intent(..) => false,
+        Record::Ended(_, _, attempt) => attempt.class != Some(ErrorClass::Cancelled),
+        Record::Outcome(outcome, _) => outcome.status.is_final(),
     }
 }
 
