@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::StoreError;
+use super::files::{is_denied, is_own};
 
 /// The lock file's name.
 const NAME: &str = "run.lock";
@@ -112,27 +113,11 @@ fn open_to_read(dir: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-fn is_denied(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
-    )
-}
-
 fn locked(dir: &Path, file: &mut File) -> StoreError {
     StoreError::Locked {
         dir: dir.to_owned(),
         holder: holder(file).map_or(String::new(), |process| format!(" (process {process})")),
     }
-}
-
-/// Whether it is a regular file that has no other name.
-pub(super) fn is_own(found: &std::fs::Metadata) -> bool {
-    #[cfg(unix)]
-    let names = std::os::unix::fs::MetadataExt::nlink(found);
-    #[cfg(not(unix))]
-    let names = 1;
-    found.is_file() && names == 1
 }
 
 /// Writes this process's number into the file: for people only, the lock itself is the kernel's.

@@ -11,6 +11,7 @@
 //! whole. Only `sqlite/` names the database.
 
 mod cache;
+mod files;
 mod filesystem;
 mod journal;
 mod lock;

@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use super::StoreError;
+use super::files::ignore_missing;
 use super::journal::{Journal, Record};
 use super::lock::Lock;
 use super::sqlite::{Database, is_full};
-use super::{Store, journal};
+use super::{Store, StoreError};
 use crate::words::{ErrorClass, Outcome};
 
 /// The most records in one transaction.
@@ -178,11 +178,11 @@ fn is_kept_when_full(record: &Record) -> bool {
 fn acknowledge(record: Record, on_commit: &dyn Fn(&Outcome)) {
     // Nobody may be waiting any more: that is no reason to undo anything.
     match record {
-        journal::Record::Intent(_, _, durable) => {
+        Record::Intent(_, _, durable) => {
             let _ = durable.send(());
         }
-        journal::Record::Ended(..) => {}
-        journal::Record::Outcome(outcome, durable) => {
+        Record::Ended(..) => {}
+        Record::Outcome(outcome, durable) => {
             on_commit(&outcome);
             let _ = durable.send(());
         }
@@ -217,12 +217,5 @@ impl Reserve {
 impl Drop for Reserve {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
-    match result {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

@@ -10,10 +10,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension, Row as Record, params};
 
 use super::lines::{check, digest, json, put, usd};
-use super::open::has_tables;
+use super::open::{has_tables, uri};
 use super::write::milliseconds;
 use super::{WAL, prepare, private_file};
 use crate::store::cache::{CacheEntry, Note};
+use crate::store::files::is_denied;
 use crate::words::{Digest, FinishReason};
 
 /// Says in the file's header whose it is: "tpoc".
@@ -129,7 +130,7 @@ impl CacheFile {
 
 /// The entry, and whether another store put it here.
 fn entry(record: &Record<'_>, own: i64) -> Result<(CacheEntry, bool), Error> {
-    check(record, "entries", 0, SUM)?;
+    check(record, "answers", 0, SUM)?;
     let finish_reason: Option<String> = record.get(2)?;
     let usage: Option<String> = record.get(4)?;
     let entry = CacheEntry {
@@ -225,16 +226,7 @@ fn cannot_be_indexed(error: &Error) -> bool {
 
 /// The address of a file that does not change.
 fn immutable(path: &Path) -> String {
-    let mut address = "file:".to_owned();
-    for byte in path.to_string_lossy().bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => {
-                address.push(char::from(byte));
-            }
-            other => address.push_str(&format!("%{other:02X}")),
-        }
-    }
-    address + "?immutable=1"
+    format!("{}?immutable=1", uri(path))
 }
 
 /// The file may be anybody's: nothing that its schema says is done.
@@ -257,12 +249,6 @@ fn is_ours(connection: &Connection) -> Result<bool, Error> {
         connection.pragma_query_value(None, pragma, |record| record.get(0))
     };
     Ok(number("application_id")? == APPLICATION && number("user_version")? == FORMAT)
-}
-
-/// Whether the system does not let this user write.
-fn is_denied(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 #[cfg(test)]

@@ -110,6 +110,13 @@ pub(super) struct Line {
     pub(super) ended: bool,
 }
 
+impl Line {
+    /// Which entry and repeat it is of.
+    pub(super) fn key(&self) -> (u32, u32) {
+        (self.entry, self.repeat)
+    }
+}
+
 /// Reads [`ATTEMPT`] from this column on.
 pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
     check(record, "attempts", from, from + ATTEMPT_COLUMNS - 1)?;

@@ -23,7 +23,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::StoreError;
-use super::lock::is_own;
+use super::files::{ignore_missing, is_own};
 use super::watch::Watch;
 use crate::job::Durability;
 use crate::words::Columns;
@@ -328,13 +328,6 @@ fn is_bare(dir: &Path) -> bool {
     bare.unwrap_or(false)
 }
 
-fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
-    match result {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// Makes an empty file that only its owner can read, unless there is one; SQLite gives its log the same
 /// rights.
 fn private_file(path: &Path) -> std::io::Result<()> {
@@ -352,4 +345,23 @@ fn private_file(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::Status;
+
+    #[test]
+    fn the_database_and_the_program_mean_the_same_by_done() {
+        let database = Connection::open_in_memory().unwrap();
+        for status in Status::ALL {
+            let query = format!("SELECT {FINAL} FROM (SELECT ?1 AS status)");
+            let name = status.as_str();
+            let done: bool = database
+                .query_row(&query, [name], |line| line.get(0))
+                .unwrap();
+            assert_eq!(done, status.is_final(), "{name}");
+        }
+    }
 }

@@ -68,7 +68,7 @@ fn open(dir: &Path, path: &Path, how: &str) -> Result<Database, StoreError> {
 }
 
 /// The path as a URI.
-fn uri(path: &Path) -> String {
+pub(super) fn uri(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_encoded_bytes() {

@@ -62,6 +62,13 @@ pub(super) struct End {
     pub(super) answered_by: Option<u32>,
 }
 
+impl End {
+    /// Which entry and repeat it is of.
+    pub(super) fn key(&self) -> (u32, u32) {
+        (self.entry, self.repeat)
+    }
+}
+
 impl Database {
     /// The items that are not done of the next rows after this position, at most so many rows; and the
     /// position of the last one, `None` when there are no more.
@@ -104,22 +111,29 @@ impl Database {
                 true => (self.ends_of(number)?, self.attempts_of(number)?),
                 false => Default::default(),
             };
-            for (position, entry) in (0..).zip(&self.entries) {
-                for repeat in 1..=self.repeat {
-                    let of =
-                        |of_entry: u32, of_repeat: u32| (of_entry, of_repeat) == (*entry, repeat);
-                    let end = ends.iter().find(|end| of(end.entry, end.repeat));
-                    let lines = lines.iter().filter(|line| of(line.entry, line.repeat));
-                    let item = Item {
-                        row: Arc::clone(&row),
-                        entry: position,
-                        repeat: repeat - 1,
-                    };
-                    due.extend(due_item(item, end, lines, wanted.on_unknown));
-                }
+            for (item, key) in self.items(&row) {
+                let end = ends.iter().find(|end| end.key() == key);
+                let lines = lines.iter().filter(|line| line.key() == key);
+                due.extend(due_item(item, end, lines, wanted.on_unknown));
             }
         }
         Ok((due, last))
+    }
+
+    /// Everything that is asked of a row, in the order of the results, and where it stands in the tables: entry and
+    /// repeat.
+    pub(super) fn items(&self, row: &Arc<Row>) -> impl Iterator<Item = (Item, (u32, u32))> {
+        let entries = (0..).zip(&self.entries);
+        entries.flat_map(move |(position, entry)| {
+            (1..=self.repeat).map(move |repeat| {
+                let item = Item {
+                    row: Arc::clone(row),
+                    entry: position,
+                    repeat: repeat - 1,
+                };
+                (item, (*entry, repeat))
+            })
+        })
     }
 
     pub(super) fn ends_of(&self, row: i64) -> Result<Vec<End>, Error> {
@@ -175,19 +189,10 @@ impl Database {
             let ends = ends.of(row.index).map_err(failed)?;
             let lines = lines.of(row.index).map_err(failed)?;
             let row = Arc::new(row);
-            for (position, entry) in (0..).zip(&self.entries) {
-                for repeat in 1..=self.repeat {
-                    let of =
-                        |of_entry: u32, of_repeat: u32| (of_entry, of_repeat) == (*entry, repeat);
-                    let end = ends.iter().find(|end| of(end.entry, end.repeat));
-                    let lines = lines.iter().filter(|line| of(line.entry, line.repeat));
-                    let item = Item {
-                        row: Arc::clone(&row),
-                        entry: position,
-                        repeat: repeat - 1,
-                    };
-                    each(&stored(item, end, lines))?;
-                }
+            for (item, key) in self.items(&row) {
+                let end = ends.iter().find(|end| end.key() == key);
+                let lines = lines.iter().filter(|line| line.key() == key);
+                each(&stored(item, end, lines))?;
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::read::{End, ROW, ROW_SUM, due_item, row};
 use super::{Database, FINAL, StoreError};
 use crate::job::OnUnknown;
 use crate::words::{
-    Attempt, AttemptKind, Columns, Cost, Digest, Due, ErrorClass, Item, Outcome, Status, Usd,
+    Attempt, AttemptKind, Columns, Cost, Digest, Due, ErrorClass, Outcome, Status, Usd,
 };
 
 /// How many rows are read at once.
@@ -23,13 +23,6 @@ const PAGE: u64 = 1024;
 pub(super) const FIRST: &str = "(r.request = zeroblob(16) OR NOT EXISTS (
     SELECT 1 FROM rows f WHERE f.request = r.request AND f.position >= 0 AND f.position < r.position
 ))";
-/// Rows of which a later one has an answer. (CROSS: nothing else can be looked up first.)
-const ANSWERED_LATER: &str = "EXISTS (
-    SELECT 1 FROM rows l CROSS JOIN outcomes o ON o.row = l.row
-    WHERE l.request = r.request AND l.position > r.position
-        AND o.status NOT IN ('failed', 'skipped_budget', 'not_run')
-)";
-
 /// Who takes over from whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
@@ -80,7 +73,13 @@ impl Database {
         after: i64,
     ) -> Result<(Vec<Outcome>, Option<i64>), Error> {
         let takes = match sharing {
-            Sharing::Before => format!("{FIRST} AND {ANSWERED_LATER}"),
+            // A later one has an answer. (CROSS: nothing else can be looked up first.)
+            Sharing::Before => format!(
+                "{FIRST} AND EXISTS (
+                    SELECT 1 FROM rows l CROSS JOIN outcomes o ON o.row = l.row
+                    WHERE l.request = r.request AND l.position > r.position AND o.{FINAL}
+                )"
+            ),
             Sharing::After => format!("NOT {FIRST}"),
         };
         let query = format!(
@@ -100,22 +99,14 @@ impl Database {
             last = i64::try_from(row.index).ok();
             let row = Arc::new(row);
             let (ends, lines) = (self.ends_of(number)?, self.attempts_of(number)?);
-            for (position, entry) in (0..).zip(&self.entries) {
-                for repeat in 1..=self.repeat {
-                    let key = (*entry, repeat);
-                    let item = Item {
-                        row: Arc::clone(&row),
-                        entry: position,
-                        repeat: repeat - 1,
-                    };
-                    let end = ends.iter().find(|end| (end.entry, end.repeat) == key);
-                    let lines = lines.iter().filter(|line| (line.entry, line.repeat) == key);
-                    // Whatever became of its own request: it is not sent again.
-                    if let Some(due) = due_item(item, end, lines, OnUnknown::Resend)
-                        && let Some(source) = self.source(sharing, &request, key)?
-                    {
-                        outcomes.extend(self.taken_over(due, key, &source)?);
-                    }
+            for (item, key) in self.items(&row) {
+                let end = ends.iter().find(|end| end.key() == key);
+                let lines = lines.iter().filter(|line| line.key() == key);
+                // Whatever became of its own request: it is not sent again.
+                if let Some(due) = due_item(item, end, lines, OnUnknown::Resend)
+                    && let Some(source) = self.source(sharing, &request, key)?
+                {
+                    outcomes.extend(self.taken_over(due, key, &source)?);
                 }
             }
         }
@@ -162,13 +153,13 @@ impl Database {
         source: &Source,
     ) -> Result<Option<Outcome>, Error> {
         let ends = self.ends_of(source.row)?;
-        let Some(end) = ends.iter().find(|end| (end.entry, end.repeat) == key) else {
+        let Some(end) = ends.iter().find(|end| end.key() == key) else {
             return Ok(None);
         };
         let lines = self.attempts_of(source.row)?;
-        let deciding = lines.iter().find(|line| {
-            (line.entry, line.repeat) == key && Some(line.attempt.number) == end.answered_by
-        });
+        let deciding = lines
+            .iter()
+            .find(|line| line.key() == key && Some(line.attempt.number) == end.answered_by);
         Ok(match (end.status.is_final(), deciding) {
             (true, Some(line)) => Some(copy(due, end, line)),
             // What failed in a run before fails only if it was tried again.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, Transaction, params};
 
 use super::lines::{cost, put};
@@ -76,35 +75,14 @@ impl Database {
     }
 
     /// The same database on a new connection, after a write that found no room.
-    pub(in crate::store) fn reopened(self) -> Result<Self, StoreError> {
-        let Self {
-            connection,
-            path,
-            durability,
-            watch,
-            run,
-            entries,
-            repeat,
-            existed,
-        } = self;
-        // Else the last one to close copies the log into the database, for which there is no room.
-        let keeps_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-        let kept = connection.set_db_config(keeps_log, true);
-        kept.map_err(|source| StoreError::database("close", &path, source))?;
-        drop(connection);
-        let failed = |source| StoreError::database("open", &path, source);
-        let connection = Connection::open(&path).map_err(failed)?;
-        super::check_settings(&connection, &path, durability)?;
-        Ok(Self {
-            connection,
-            path,
-            durability,
-            watch,
-            run,
-            entries,
-            repeat,
-            existed,
-        })
+    pub(in crate::store) fn reopened(mut self) -> Result<Self, StoreError> {
+        let opened = Connection::open(&self.path);
+        let connection = opened.map_err(|source| self.failed("open", source))?;
+        super::check_settings(&connection, &self.path, self.durability)?;
+        // The old one is closed last, but not as the last: that one copies the log into the database, for which
+        // there is no room.
+        self.connection = connection;
+        Ok(self)
     }
 }
 
