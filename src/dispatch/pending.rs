@@ -184,3 +184,77 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::words::{Columns, Cost, Digest, Row, Usd};
+    use ErrorClass::{Ambiguous, Config, RowFatal, Server, Throttled};
+
+    /// Where a row is asked next on a route of two backends with two attempts each, if these attempts were
+    /// made before it was cut, each where on the route and with what end.
+    fn goes_on_at(made: &[(Option<usize>, Option<ErrorClass>)]) -> usize {
+        let attempt = |class| Attempt {
+            number: 1,
+            backend: "a".into(),
+            model: None,
+            kind: AttemptKind::First,
+            fingerprint: Digest::default(),
+            class,
+            error: None,
+            http_status: None,
+            request_id: None,
+            usage: None,
+            cost: Cost::Known(Usd::ZERO),
+            saved: None,
+            latency: Duration::ZERO,
+        };
+        let columns = Columns::new(Vec::new()).into();
+        let row = Row {
+            index: 0,
+            id: "rows.csv:1".to_owned(),
+            columns,
+            cells: Vec::new(),
+            key: Digest::of([""]),
+        };
+        let due = Due {
+            item: Item::of(row.into()),
+            attempts: made.iter().map(|(_, class)| attempt(*class)).collect(),
+            last_number: 0,
+            superseded: 0,
+            ended: 0,
+        };
+        let policy = RetryPolicy {
+            attempts: 2,
+            ..RetryPolicy::default()
+        };
+        let mut pending = Pending::new(due, Request::user(""), &[0, 1], policy);
+        let places: Vec<_> = made.iter().map(|(place, _)| *place).collect();
+        pending.go_on(0, &places);
+        pending.at
+    }
+
+    #[test]
+    fn a_row_that_was_cut_goes_on_with_what_it_has_not_used_up() {
+        let first = |class| (Some(0), Some(class));
+        assert_eq!(goes_on_at(&[]), 0);
+        assert_eq!(goes_on_at(&[first(Server)]), 0);
+        assert_eq!(goes_on_at(&[first(Server), first(Server)]), 1);
+        // What may have been billed is made again once.
+        assert_eq!(goes_on_at(&[first(Ambiguous), first(Ambiguous)]), 1);
+        // Being refused for pace uses up nothing, and whatever stopped a backend may have been mended.
+        assert_eq!(goes_on_at(&[first(Throttled); 5]), 0);
+        assert_eq!(goes_on_at(&[first(Config), first(RowFatal)]), 0);
+        // All was used up, or was spent on others than would be asked now.
+        let second = (Some(1), Some(Server));
+        assert_eq!(
+            goes_on_at(&[first(Server), first(Server), second, second]),
+            2
+        );
+        assert_eq!(goes_on_at(&[(None, Some(Server)), (None, Some(Server))]), 0);
+        // An answer is no failure.
+        assert_eq!(goes_on_at(&[(Some(0), None), (Some(0), None)]), 0);
+    }
+}

@@ -394,6 +394,27 @@ fn a_second_run_replaces_the_files_and_leaves_nothing_half_done() {
 }
 
 #[test]
+fn what_a_killed_runner_left_half_written_is_removed_and_nothing_else() {
+    let scratch = Scratch::new();
+    scratch.rows(3).job("backends: { a: { type: echo } }");
+    let half_written = [".results.csv.Ab3", ".results.jsonl.x", ".report.json.1"];
+    let not_ours = [".results", "results.csv.bak", ".notes.txt"];
+    for command in ["run", "export"] {
+        for name in half_written.iter().chain(&not_ours) {
+            scratch.write(&format!("out/{name}"), "half");
+        }
+        match command {
+            "run" => scratch.runner(&["job.yaml"]),
+            _ => scratch.runner(&["export", "out"]),
+        }
+        .exits(0);
+        let there = |name: &&&str| scratch.path().join("out").join(name).exists();
+        assert_eq!(half_written.iter().filter(there).count(), 0, "{command}");
+        assert_eq!(not_ours.iter().filter(there).count(), 3, "{command}");
+    }
+}
+
+#[test]
 fn twenty_thousand_rows_come_out_complete_and_in_order() {
     let scratch = Scratch::new();
     scratch

@@ -224,6 +224,37 @@ fn a_cell_that_is_not_asked_costs_nothing_and_one_that_is_does() {
 }
 
 #[test]
+fn a_cell_that_is_not_asked_costs_nothing_after_another_prompt_either() {
+    for id in ["", ", id: n"] {
+        let scratch = Scratch::new();
+        let server = Served::echo();
+        let job = |prompt: &str| {
+            let backend = server.backend("a", "");
+            scratch.write(
+                "job.yaml",
+                format!(
+                    "inputs: {{ path: rows.csv{id} }}\nprompt: \"{prompt}\"\n\
+                     output: {{ dir: out }}\nbackends: {{ {backend} }}\n"
+                ),
+            );
+        };
+        scratch.write("rows.csv", "n,text,label\n1,a,x\n2,b,x\n");
+        for (prompt, answers) in [
+            ("{{ text }}", ["a", "b"]),
+            ("Say {{ text }}", ["Say a", "Say b"]),
+        ] {
+            job(prompt);
+            assert_eq!(scratch.run(0).1.answers(), answers);
+        }
+        scratch.write("rows.csv", "n,text,label\n1,a,y\n2,b,z\n");
+        let (ran, published) = scratch.run(0);
+        ran.says("unchanged 2 | changed 0 | new 0 | removed 0 | unknown 0\n");
+        assert_eq!(published.answers(), ["Say a", "Say b"]);
+        assert_eq!(server.requests(), 4);
+    }
+}
+
+#[test]
 fn what_the_answer_does_not_depend_on_is_changed_for_nothing() {
     let scratch = Scratch::new();
     let server = Served::echo();

@@ -353,6 +353,24 @@ mod tests {
     use crate::words::Status;
 
     #[test]
+    fn what_is_durable_in_full_is_synced_at_every_commit() {
+        for (durability, level) in [(Durability::Full, 2), (Durability::Process, 1)] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut store = Database::open(dir.path(), "job", durability).unwrap();
+            for _ in 0..2 {
+                let of = |name| {
+                    store
+                        .connection
+                        .pragma_query_value(None, name, |v| v.get(0))
+                };
+                assert_eq!(of("synchronous"), Ok(level));
+                assert_eq!(of("fullfsync"), Ok(level - 1));
+                store = store.reopened().unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn the_database_and_the_program_mean_the_same_by_done() {
         let database = Connection::open_in_memory().unwrap();
         for status in Status::ALL {
