@@ -177,6 +177,28 @@ fn a_row_that_was_cut_between_its_attempts_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_backend_that_had_used_up_its_attempts_before_the_kill_is_not_asked_again() {
+    let scratch = Scratch::new();
+    let failing = Served::new(|_, _| served::fails(500, "server_error"));
+    let hanging = Served::new(|number, seen| match number {
+        0 => Act::Hang(Vec::new()),
+        _ => served::says(&served::prompt(seen)),
+    });
+    let (a, b) = (failing.backend("a", ""), hanging.backend("b", ""));
+    scratch.rows(1).job(&format!(
+        "backends: {{ {a}, {b} }}\nfallback: [a, b]\nretry: {{ attempts: 1 }}\n"
+    ));
+    let running = scratch.start(&["job.yaml"]);
+    until("a stored failure, and a request that hangs", || {
+        ended(&scratch) == 1 && hanging.requests() == 1
+    });
+    kill(running);
+    let (_, published) = scratch.run(0);
+    assert_eq!(published.attempts(0), ["a first server", "b fallback ok"]);
+    assert_eq!((failing.requests(), hanging.requests()), (1, 2));
+}
+
+#[test]
 fn rows_that_move_or_appear_twice_keep_their_answers() {
     let scratch = Scratch::new();
     let server =
