@@ -58,7 +58,7 @@ fn a_declared_backend_has_its_whole_address_no_price_and_no_caps_that_nobody_wro
     let plan = good(&declared("body: { q: 1 }"), &[]);
     let backend = &plan.backends[0];
     assert_eq!((backend.model(), backend.max_tokens()), (None, None));
-    assert_eq!(backend.price, None);
+    assert_eq!(backend.price(), None);
     let mine = http(&plan);
     assert_eq!(mine.url, "http://localhost:1/answer/?v=1");
     assert_eq!(
@@ -77,7 +77,7 @@ fn a_declared_backend_has_its_whole_address_no_price_and_no_caps_that_nobody_wro
         (backend.model(), backend.max_tokens()),
         (Some("m"), Some(9))
     );
-    assert!(backend.price.is_some());
+    assert!(backend.price().is_some());
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(http(&plan).headers, [pair("x-a", "1")]);
     assert_eq!(http(&plan).headers_env, [pair("x-key", "VARIABLE")]);

@@ -268,7 +268,7 @@ fn what_a_job_does_not_say_has_the_documented_default() {
         (echo.delay, echo.model.as_str()),
         (Duration::from_millis(10), "echo")
     );
-    assert_eq!(plan.backends[0].price, Some(Price::FREE));
+    assert_eq!(plan.backends[0].price(), Some(&Price::FREE));
 }
 
 #[test]
@@ -408,7 +408,15 @@ fn prices_are_exact_and_come_from_the_job_before_the_table() {
     let cost: Vec<Option<String>> = plan
         .backends
         .iter()
-        .map(|backend| Some(backend.price?.cost(&Usage::new(3, 1))?.to_string()))
+        .map(|backend| {
+            Some(
+                backend
+                    .price()?
+                    .bill(&Usage::new(3, 1))?
+                    .total()
+                    .to_string(),
+            )
+        })
         .collect();
     let shown: Vec<Option<&str>> = cost.iter().map(Option::as_deref).collect();
     assert_eq!(

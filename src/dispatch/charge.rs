@@ -1,51 +1,91 @@
-//! What an attempt cost.
+//! What an attempt used and cost.
+
+use std::time::Duration;
 
 use crate::job::Backend;
-use crate::words::{CallError, Completion, Cost, Price, Request, Usd};
+use crate::words::{CallError, Cost, Request, Usage, Usd};
 
-/// Tokens that a provider's message format may add to each message, generously.
-const OVERHEAD_PER_MESSAGE: u64 = 64;
-
-/// What a reply cost. Without reported usage nobody knows, unless the model is free.
-pub(super) fn reply(backend: &Backend, request: &Request, completion: &Completion) -> Cost {
-    match (backend.price, completion.usage) {
-        (None, _) => Cost::Unpriced,
-        (Some(Price::FREE), _) => Cost::Known(Usd::ZERO),
-        (Some(price), usage) => match usage.and_then(|usage| price.cost(&usage)) {
-            Some(amount) => Cost::Known(amount),
-            None => unknown(backend, request),
-        },
-    }
+/// What an attempt used and cost.
+#[derive(Debug)]
+pub(super) struct Charge {
+    pub(super) usage: Option<Usage>,
+    pub(super) cost: Cost,
 }
 
-/// What a failure cost: nothing where the provider did no work, the reported usage where it says so,
-/// else nobody knows.
-pub(super) fn failure(backend: &Backend, request: &Request, error: &CallError) -> Cost {
-    if backend.price == Some(Price::FREE) {
-        return Cost::Known(Usd::ZERO);
-    }
-    match (error.usage, backend.price) {
-        (Some(_), None) => Cost::Unpriced,
-        (Some(usage), Some(price)) => match price.cost(&usage) {
-            Some(amount) => Cost::Known(amount),
+/// What a reply cost. Without reported usage nobody knows, unless tokens are free.
+pub(super) fn reply(
+    backend: &Backend,
+    request: &Request,
+    usage: Option<Usage>,
+    time: Option<Duration>,
+) -> Charge {
+    let usage = seen(backend, request, usage, time);
+    let cost = match backend.price() {
+        None => Cost::Unpriced,
+        Some(price) => match price.bill(&usage.unwrap_or_default()) {
+            Some(bill) => Cost::Known(bill.total()),
             None => unknown(backend, request),
         },
-        (None, _) if error.class.possibly_billed() => unknown(backend, request),
-        (None, _) => Cost::Known(Usd::ZERO),
+    };
+    Charge { usage, cost }
+}
+
+/// What a failure cost: nothing but its time where the provider did no work, the reported usage where it says
+/// so, else nobody knows.
+pub(super) fn failure(
+    backend: &Backend,
+    request: &Request,
+    error: &CallError,
+    time: Option<Duration>,
+) -> Charge {
+    if let Some(usage) = &error.usage {
+        return reply(backend, request, Some(**usage), time);
     }
+    let usage = seen(backend, request, None, time);
+    let possibly_billed = error.class.possibly_billed();
+    let cost = match backend.price() {
+        Some(price) if !possibly_billed || price.is_free_of_requests() => {
+            let time = price.time(&usage.unwrap_or_default());
+            time.map_or_else(|| unknown(backend, request), Cost::Known)
+        }
+        None if !possibly_billed => Cost::Known(Usd::ZERO),
+        _ => unknown(backend, request),
+    };
+    Charge { usage, cost }
 }
 
 /// What a request costs at most of which nothing is known but that it was sent.
 pub(super) fn unknown(backend: &Backend, request: &Request) -> Cost {
-    if backend.price == Some(Price::FREE) {
-        return Cost::Known(Usd::ZERO);
+    match backend.price() {
+        Some(price) if price.is_free() => Cost::Known(Usd::ZERO),
+        _ => Cost::Unknown {
+            at_most: backend.most(request),
+        },
     }
-    let messages = request.messages.len() as u64;
-    let input = request.bytes() as u64 + messages * OVERHEAD_PER_MESSAGE;
-    Cost::Unknown {
-        at_most: backend
-            .price
-            .zip(backend.max_tokens())
-            .map(|(price, max_tokens)| price.most(input, max_tokens.into())),
+}
+
+/// The usage as it goes into the ledger: flagged where its counts contradict each other or what was asked for,
+/// and with the time where that is paid.
+fn seen(
+    backend: &Backend,
+    request: &Request,
+    usage: Option<Usage>,
+    time: Option<Duration>,
+) -> Option<Usage> {
+    let mut usage = usage.and_then(|usage| usage.checked(None));
+    if let Some(usage) = &mut usage
+        && backend
+            .price()
+            .is_some_and(|price| !price.is_free_of_tokens())
+    {
+        let bounds = backend.bounds(request);
+        let over = |used: Option<u64>, most: Option<u64>| used > most && most.is_some();
+        usage.inconsistent |= over(usage.input_tokens, Some(bounds.input_bytes))
+            || over(usage.output_tokens, bounds.max_tokens);
     }
+    if let Some(time) = time {
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        usage.get_or_insert_default().server_time_us = Some(time);
+    }
+    usage
 }

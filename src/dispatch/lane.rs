@@ -9,9 +9,10 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Ending, Probe, Turn};
-use super::charge;
+use super::charge::{self, Charge};
 use super::limiter::{Heard, Limiter, Patience, Permit, Refused};
 use super::load::LoadWatch;
+use super::meter::Meter;
 use super::pending::Pending;
 use super::retry_budget::RetryBudget;
 use super::stop::Stop;
@@ -38,6 +39,8 @@ pub(super) struct Lane {
     breaker: Breaker,
     retries: RetryBudget,
     load: LoadWatch,
+    /// Where the server is paid by the hour.
+    meter: Option<Meter>,
     stopped: Stopped,
     deferred: AtomicU64,
     invalid: AtomicU64,
@@ -77,6 +80,7 @@ impl Lane {
             breaker: Breaker::new(max_outage),
             retries: RetryBudget::new(),
             load: LoadWatch::of(&backend),
+            meter: is_paid_by_the_hour(&backend).then(Meter::default),
             stopped: Stopped::default(),
             deferred: AtomicU64::new(0),
             invalid: AtomicU64::new(0),
@@ -189,6 +193,7 @@ impl Lane {
             http_status: None,
             request_id: found.request_id,
             usage: None,
+            tariff: None,
             cost: Cost::Known(Usd::ZERO),
             saved: found.cost,
             latency: Duration::ZERO,
@@ -208,6 +213,7 @@ impl Lane {
             backend: Arc::clone(&self.backend.name),
             kind,
             fingerprint: self.identity.fingerprint(request),
+            tariff: self.backend.tariff.clone(),
             reserved: charge::unknown(&self.backend, request),
         }
     }
@@ -238,6 +244,7 @@ impl Lane {
         let started = Instant::now();
         self.retries.sent();
         permit.sent();
+        let metered = self.meter.as_ref().map(Meter::start);
         // A custom worker that panics must cost its row, not the run.
         let call = AssertUnwindSafe(self.worker.complete(request)).catch_unwind();
         let result = tokio::select! {
@@ -247,7 +254,8 @@ impl Lane {
             () = stop.aborted() => Err(given_up("the run was stopped")),
         };
         let result = result.map_err(|error| sane(error.into_call_error()));
-        let attempt = self.line(intent, request, &result, started.elapsed());
+        let time = metered.map(|metered| metered.share());
+        let attempt = self.line(intent, request, &result, started.elapsed(), time);
         let error = result.as_ref().err();
         let usage = attempt.usage.as_ref();
         let told = match &result {
@@ -295,7 +303,9 @@ impl Lane {
         latency: Duration,
     ) -> Attempt {
         let error = given_up("another attempt had answered").into_call_error();
-        self.line(intent, request, &Err(error), latency)
+        // Its share of the server's time went with it: it had at most all of it.
+        let time = self.meter.as_ref().map(|_| latency);
+        self.line(intent, request, &Err(error), latency, time)
     }
 
     /// The same admission, or a new one if a slow disk has let it go stale: requests that were held up
@@ -328,7 +338,7 @@ impl Lane {
     /// What comes of an attempt that was noted down, or could not be, and then was not made.
     fn not_sent(&self, intent: &Intent, request: &Request, why: &str) -> Sent {
         let error = given_up(why).into_call_error();
-        let mut attempt = self.line(intent, request, &Err(error.clone()), Duration::ZERO);
+        let mut attempt = self.line(intent, request, &Err(error.clone()), Duration::ZERO, None);
         attempt.cost = Cost::Known(Usd::ZERO);
         Sent {
             attempt,
@@ -357,8 +367,13 @@ impl Lane {
         request: &Request,
         result: &Result<Completion, CallError>,
         latency: Duration,
+        time: Option<Duration>,
     ) -> Attempt {
         let asked_for = self.backend.model().map(str::to_owned);
+        let Charge { usage, cost } = match result {
+            Ok(completion) => charge::reply(&self.backend, request, completion.usage, time),
+            Err(error) => charge::failure(&self.backend, request, error, time),
+        };
         match result {
             Ok(completion) => {
                 let class = Status::of(completion).class();
@@ -372,8 +387,9 @@ impl Lane {
                     error: class.map(|_| describe(completion)),
                     http_status: None,
                     request_id: completion.request_id.clone(),
-                    usage: completion.usage,
-                    cost: charge::reply(&self.backend, request, completion),
+                    usage,
+                    tariff: intent.tariff.clone(),
+                    cost,
                     saved: None,
                     latency,
                 }
@@ -388,8 +404,9 @@ impl Lane {
                 error: Some(error.message.clone()),
                 http_status: error.status,
                 request_id: error.request_id.clone(),
-                usage: error.usage,
-                cost: charge::failure(&self.backend, request, error),
+                usage,
+                tariff: intent.tariff.clone(),
+                cost,
                 saved: None,
                 latency,
             },
@@ -402,6 +419,12 @@ impl Admission<'_> {
     pub(super) fn is_lone_probe(&self) -> bool {
         self.probe.is_some() && !self.elsewhere
     }
+}
+
+fn is_paid_by_the_hour(backend: &Backend) -> bool {
+    backend
+        .price()
+        .is_some_and(|price| price.per_hour != Usd::ZERO)
 }
 
 fn describe(completion: &Completion) -> String {

@@ -9,7 +9,7 @@
 //! run is stopped. All time is tokio's, so a test can pause it.
 //!
 //! From the outside in: `pending` (an item on its way), `tries` and `backoff` (its attempts on one
-//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`), `hedge`.
+//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`.
 
 mod backoff;
 mod breaker;
@@ -18,6 +18,7 @@ mod hedge;
 mod lane;
 mod limiter;
 mod load;
+mod meter;
 mod pending;
 mod retry_budget;
 mod stop;

@@ -207,6 +207,7 @@ mod tests {
             http_status: None,
             request_id: None,
             usage: None,
+            tariff: None,
             cost: Cost::Known(Usd::ZERO),
             saved: None,
             latency: Duration::ZERO,

@@ -30,6 +30,11 @@ pub(super) fn register(
         entries: &plan.output.entries,
         is_matrix: plan.is_matrix,
         repeat: plan.repeat,
+        tariffs: plan
+            .backends
+            .iter()
+            .filter_map(|b| b.tariff.clone())
+            .collect(),
     };
     let identities: Vec<Identity> = plan.backends.iter().map(|b| b.identity()).collect();
     let mut register = store.register(&job)?;

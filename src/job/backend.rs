@@ -13,9 +13,9 @@ use super::read::Job;
 use super::resolve::Surroundings;
 use super::server::{self, Spec};
 use super::source::Span;
-use super::written::{BackendKeys, BackendType};
+use super::written::{BackendKeys, BackendType, PriceKeys};
 use super::{Problem, declared, limits, parameters, prices, suggest};
-use crate::words::{ErrorClass, Price, Provider, Rates};
+use crate::words::{ErrorClass, Price, Provider, Rate, Rates, Tariff, Usd};
 
 /// One backend while it is resolved.
 pub struct Context<'a> {
@@ -54,7 +54,7 @@ pub fn resolve(
             around,
         };
         let kind = kind(&context, problems);
-        let price = price(&context, kind.as_ref(), problems);
+        let tariff = tariff(&context, kind.as_ref(), problems);
         let backend = Backend {
             name: Arc::from(key.name.as_str()),
             timeout: kind
@@ -62,7 +62,7 @@ pub fn resolve(
                 .and_then(|kind| own_timeout(kind, &context, problems)),
             kind: kind?,
             limits,
-            price,
+            tariff: tariff.map(Arc::new),
             account: keys.account.as_ref().map(|at| Arc::from(at.value.as_str())),
         };
         limits::check_fit(keys, &backend, problems);
@@ -218,22 +218,13 @@ fn failures(keys: &BackendKeys, problems: &mut Vec<Problem>) -> Vec<EchoFailure>
     read
 }
 
-fn price(
+fn tariff(
     context: &Context<'_>,
     kind: Option<&BackendKind>,
     problems: &mut Vec<Problem>,
-) -> Option<Price> {
+) -> Option<Tariff> {
     if let Some(price) = &context.keys.price {
-        need(price, "price", &["input", "output"], problems);
-        let keys = &price.value;
-        let rates = Rates {
-            input: keys.input.as_ref()?.value,
-            output: keys.output.as_ref()?.value,
-            cache_read: keys.cache_read.as_ref().map(|rate| rate.value),
-            cache_write_5m: keys.cache_write_5m.as_ref().map(|rate| rate.value),
-            cache_write_1h: keys.cache_write_1h.as_ref().map(|rate| rate.value),
-        };
-        return Some(Price { rates, above: None });
+        return Some(Tariff::new(written(price, problems)?, "the job", None));
     }
     let today = context.around.today;
     match kind? {
@@ -245,8 +236,36 @@ fn price(
         }
         // Whose service it is and what it asks for, nobody knows here.
         BackendKind::Http(_) => None,
-        _ => Some(Price::FREE),
+        _ => Some(Tariff::local()),
     }
+}
+
+/// A price as the job writes it. What is paid by the request or by the hour may do without prices of tokens.
+fn written(price: &At<PriceKeys>, problems: &mut Vec<Problem>) -> Option<Price> {
+    let keys = &price.value;
+    let written = |name: &str| keys.written.key(name).is_some();
+    if !written("per_request") && !written("per_hour") {
+        need(price, "price", &["input", "output"], problems);
+    }
+    let rate = |rate: &Option<At<Rate>>, name: &str| match (rate, written(name)) {
+        (Some(rate), _) => Some(rate.value),
+        (None, true) => None,
+        (None, false) => Some(Rate::ZERO),
+    };
+    let fee = |fee: &Option<At<Usd>>| fee.as_ref().map_or(Usd::ZERO, |fee| fee.value);
+    let rates = Rates {
+        input: rate(&keys.input, "input")?,
+        output: rate(&keys.output, "output")?,
+        cache_read: keys.cache_read.as_ref().map(|rate| rate.value),
+        cache_write_5m: keys.cache_write_5m.as_ref().map(|rate| rate.value),
+        cache_write_1h: keys.cache_write_1h.as_ref().map(|rate| rate.value),
+    };
+    Some(Price {
+        rates,
+        above: None,
+        per_request: fee(&keys.per_request),
+        per_hour: fee(&keys.per_hour),
+    })
 }
 
 /// The duration, if it was written; zero is a problem.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::source::Span;
 use super::yaml::{Key, Node, Value};
 use super::{Problem, suggest};
-use crate::words::Rate;
+use crate::words::{Rate, Usd};
 
 /// A value of the job file and where it stands.
 #[derive(Debug, Clone)]
@@ -270,6 +270,17 @@ impl Decode for Rate {
         };
         let expected = "USD per million tokens with at most 9 decimal places, such as 0.15";
         rate.or_else(|| wrong(node, expected, problems))
+    }
+}
+
+impl Decode for Usd {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let amount = match &node.value {
+            Value::Number(text) => text.parse().ok().filter(|amount| *amount >= Usd::ZERO),
+            _ => None,
+        };
+        let expected = "US dollars with at most 15 decimal places, such as 5 or 0.002";
+        amount.or_else(|| wrong(node, expected, problems))
     }
 }
 

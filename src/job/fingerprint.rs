@@ -173,7 +173,7 @@ mod tests {
 
     use super::*;
     use crate::job::{AnthropicApi, Limits, OpenAiApi};
-    use crate::words::{Columns, Message, Price, Provider, Role, Row};
+    use crate::words::{Columns, Message, Provider, Role, Row, Tariff};
 
     fn backend(kind: BackendKind) -> Backend {
         Backend {
@@ -181,7 +181,7 @@ mod tests {
             kind,
             timeout: None,
             limits: Limits::default(),
-            price: None,
+            tariff: None,
             account: None,
         }
     }
@@ -240,7 +240,7 @@ mod tests {
             server.proxy = Some("http://localhost:1".to_owned());
         });
         other.name = Arc::from("b");
-        other.price = Some(Price::FREE);
+        other.tariff = Some(Tariff::local().into());
         other.limits.concurrency = Some(3);
         assert_eq!(of(&openai(|_| {})), of(&other));
     }

@@ -7,6 +7,7 @@
 
 mod backend;
 mod body;
+mod bounds;
 mod declared;
 mod decode;
 mod fingerprint;

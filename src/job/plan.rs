@@ -11,7 +11,7 @@ use super::Place;
 use super::declared::HttpBackend;
 use super::routing::{Entry, FallbackPolicy};
 use crate::template::Template;
-use crate::words::{Columns, ErrorClass, Price, Role, Sampling};
+use crate::words::{Columns, ErrorClass, Price, Role, Sampling, Tariff};
 
 /// A job that can run: every name resolved, every default filled in.
 #[derive(Debug, Clone)]
@@ -115,7 +115,7 @@ pub struct Backend {
     /// The ceilings on its use.
     pub limits: Limits,
     /// What it costs; `None` where no price is known.
-    pub price: Option<Price>,
+    pub tariff: Option<Arc<Tariff>>,
     /// Backends of one account share one limiter; `None` has its own.
     pub account: Option<Arc<str>>,
 }
@@ -132,6 +132,11 @@ impl Backend {
             BackendKind::Http(http) => http.model.as_deref(),
             BackendKind::Custom => None,
         }
+    }
+
+    /// What it charges; `None` where nobody knows.
+    pub fn price(&self) -> Option<&Price> {
+        self.tariff.as_ref().map(|tariff| &tariff.price)
     }
 
     /// Whether its provider counts the whole output cap against its token limits when a request comes in

@@ -2,10 +2,13 @@
 
 use jiff::civil::Date;
 
-use crate::words::{Price, Provider, Rate, Rates};
+use crate::words::{Above, Price, Provider, Rate, Rates, Tariff};
 
 /// The table; its first lines say where it comes from and how to read it.
 const TABLE: &str = include_str!("prices.csv");
+
+/// The day of which the table is.
+const AS_OF: &str = "2026-08-21";
 
 /// A line of the table.
 struct Line<'a> {
@@ -14,10 +17,11 @@ struct Line<'a> {
     valid_from: Option<Date>,
     above_tokens: Option<u64>,
     rates: Rates,
+    source: &'a str,
 }
 
 /// What this model costs on this day; `None` where the table does not know it.
-pub fn lookup(provider: Provider, model: &str, today: Date) -> Option<Price> {
+pub fn lookup(provider: Provider, model: &str, today: Date) -> Option<Tariff> {
     let provider = match provider {
         Provider::OpenAi => "openai",
         Provider::Anthropic => "anthropic",
@@ -39,10 +43,18 @@ pub fn lookup(provider: Provider, model: &str, today: Date) -> Option<Price> {
         .max_by_key(|line| line.valid_from)?;
     let above = holds.iter().find_map(|line| {
         let same = line.models == ordinary.models && line.valid_from == ordinary.valid_from;
-        Some((line.above_tokens.filter(|_| same)?, line.rates))
+        Some(Above {
+            tokens: line.above_tokens.filter(|_| same)?,
+            rates: line.rates,
+        })
     });
-    let rates = ordinary.rates;
-    Some(Price { rates, above })
+    let price = Price {
+        rates: ordinary.rates,
+        above,
+        ..Price::FREE
+    };
+    let as_of = Some(AS_OF.to_owned());
+    Some(Tariff::new(price, ordinary.source, as_of))
 }
 
 /// Every line below the comments and the header; `None` for one that cannot be read.
@@ -63,7 +75,7 @@ fn read(line: &str) -> Option<Line<'_>> {
         read,
         write_5m,
         write_1h,
-        _source,
+        source,
     ] = cells.as_slice().try_into().ok()?;
     let optional = |cell: &str| -> Option<Option<Rate>> {
         match cell {
@@ -89,6 +101,7 @@ fn read(line: &str) -> Option<Line<'_>> {
             cache_write_5m: optional(write_5m)?,
             cache_write_1h: optional(write_1h)?,
         },
+        source,
     })
 }
 
@@ -115,7 +128,7 @@ mod tests {
 
     #[track_caller]
     fn check(provider: Provider, model: &str, today: Date, input: &str, output: &str) {
-        let price = lookup(provider, model, today).expect(model);
+        let price = lookup(provider, model, today).expect(model).price;
         assert_eq!(price.rates.input, input.parse().unwrap(), "{model}");
         assert_eq!(price.rates.output, output.parse().unwrap(), "{model}");
     }
@@ -131,7 +144,9 @@ mod tests {
         check(openai, "text-davinci-003", today, "20", "20");
         check(anthropic, "claude-3-5-haiku-20241022", today, "0.8", "4");
         check(anthropic, "claude-3-opus-20240229", today, "15", "75");
-        let haiku = lookup(anthropic, "claude-3-5-haiku-20241022", today).unwrap();
+        let haiku = lookup(anthropic, "claude-3-5-haiku-20241022", today)
+            .unwrap()
+            .price;
         assert_eq!(haiku.rates.cache_read, Some("0.08".parse().unwrap()));
         assert_eq!(haiku.rates.cache_write_5m, Some("1".parse().unwrap()));
         assert_eq!(haiku.rates.cache_write_1h, Some("1.6".parse().unwrap()));
@@ -142,8 +157,12 @@ mod tests {
         let sonnet = "claude-sonnet-5";
         check(Provider::Anthropic, sonnet, date(2026, 8, 31), "2", "10");
         check(Provider::Anthropic, sonnet, date(2026, 9, 1), "3", "15");
-        let opus = |day| lookup(Provider::Anthropic, "claude-opus-4-6", day).unwrap();
-        assert_eq!(opus(date(2026, 3, 12)).above.unwrap().0, 200_000);
+        let opus = |day| {
+            lookup(Provider::Anthropic, "claude-opus-4-6", day)
+                .unwrap()
+                .price
+        };
+        assert_eq!(opus(date(2026, 3, 12)).above.unwrap().tokens, 200_000);
         assert_eq!(opus(date(2026, 3, 13)).above, None);
     }
 

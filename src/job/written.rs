@@ -9,7 +9,7 @@ use super::decode::{Decode, List, Named, Share, Texts, keys, one_of, percent, wr
 use super::order::{FallbackOn, Names};
 use super::plan::{Durability, MaxFailures, OnUnknown, OutputFormat};
 use super::yaml::{Node, Value};
-use crate::words::{Rate, Role};
+use crate::words::{Rate, Role, Usd};
 
 keys! {
     /// The whole file.
@@ -236,6 +236,10 @@ keys! {
         cache_write_5m: Rate,
         /// Input written to the cache for an hour; default: as input.
         cache_write_1h: Rate,
+        /// The fee of each request that is answered, in USD; default: none.
+        per_request: Usd,
+        /// An hour of the server in USD, shared by the requests in flight; default: none.
+        per_hour: Usd,
     }
 }
 

@@ -237,7 +237,7 @@ mod tests {
                 requests_per_minute,
                 ..Limits::default()
             },
-            price: None,
+            tariff: None,
             account: account.map(Into::into),
         }
     }

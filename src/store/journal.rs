@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::words::{Attempt, AttemptKind, Cost, Digest, Item, Outcome};
+use crate::words::{Attempt, AttemptKind, Cost, Digest, Item, Outcome, Tariff};
 
 /// An attempt that is about to be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Intent {
     pub kind: AttemptKind,
     /// What it asks: equal where the same would be asked again.
     pub fingerprint: Digest,
+    /// What it will be charged by; `None` where no price is known.
+    pub tariff: Option<Arc<Tariff>>,
     /// What it costs at most, should its end never be known.
     pub reserved: Cost,
 }
@@ -27,7 +29,7 @@ pub enum Record {
     /// An attempt that is made as soon as this is durable.
     Intent(Item, Intent, oneshot::Sender<()>),
     /// The end of an attempt.
-    Ended(Item, Intent, Attempt),
+    Ended(Item, Intent, Box<Attempt>),
     /// The end of an item.
     Outcome(Outcome, oneshot::Sender<()>),
 }
@@ -68,7 +70,7 @@ impl Journal {
 
     /// Notes down how an attempt ended. It is durable before whatever is noted down later.
     pub async fn ended(&self, item: &Item, intent: Intent, attempt: Attempt) {
-        let record = Record::Ended(item.clone(), intent, attempt);
+        let record = Record::Ended(item.clone(), intent, Box::new(attempt));
         // A closed journal shows when the item's outcome is to be stored.
         let _ = self.queue.send(record).await;
     }

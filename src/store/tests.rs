@@ -7,7 +7,7 @@ use super::{Asked, Reader, Registered, Store, StoreError, Stored, Wanted, Writer
 use crate::job::{Durability, OnUnknown};
 use crate::words::{
     Answer, Attempt, AttemptKind, Changes, Columns, Cost, Digest, ErrorClass, Item, Outcome, Row,
-    Status, Usage, Usd,
+    Status, Tariff, Usage, Usd,
 };
 
 /// A directory with a store of rows `0`, `1`, … with these texts.
@@ -16,6 +16,7 @@ struct Kept {
     columns: Arc<Columns>,
     entries: Vec<Arc<str>>,
     repeat: u32,
+    tariff: Arc<Tariff>,
 }
 
 impl Kept {
@@ -25,6 +26,7 @@ impl Kept {
             columns: Arc::new(Columns::new(vec!["text".to_owned()])),
             entries: vec![Arc::from("a"), Arc::from("b")],
             repeat: 2,
+            tariff: Tariff::local().into(),
         }
     }
 
@@ -59,6 +61,7 @@ impl Kept {
                 entries: &self.entries,
                 is_matrix: true,
                 repeat: self.repeat,
+                tariffs: vec![self.tariff.clone()],
             })
             .unwrap();
         for (index, text) in (0..).zip(texts) {
@@ -99,6 +102,7 @@ fn intent(number: u32) -> Intent {
         backend: "a".into(),
         kind: AttemptKind::First,
         fingerprint: Digest::of(["what is asked"]),
+        tariff: Some(Tariff::local().into()),
         reserved: Cost::Unknown {
             at_most: Some(Usd::from_units(7)),
         },
@@ -117,6 +121,7 @@ fn attempt(number: u32) -> Attempt {
         http_status: None,
         request_id: Some("req-1".to_owned()),
         usage: Some(Usage::new(3, 4)),
+        tariff: Some(Tariff::local().into()),
         cost: Cost::Known(Usd::from_units(5)),
         saved: None,
         latency: std::time::Duration::from_micros(7),

@@ -1,8 +1,6 @@
-//! What came back: text, why it ended, what it used.
+//! What came back: text, why it ended.
 
-use serde::{Deserialize, Serialize};
-
-use super::Allowances;
+use super::{Allowances, Usage};
 
 /// Why the model stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,81 +38,6 @@ impl FinishReason {
             "refusal" => FinishReason::Refusal,
             other => FinishReason::Other(other.to_owned()),
         }
-    }
-}
-
-/// Token counts in OpenTelemetry's names. A class the provider did not report is `None`, never 0.
-///
-/// `input_tokens` is *all* input, cached tokens included, and `output_tokens` all output, reasoning
-/// included, whatever the provider's own convention; the other counts are parts of those two.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Usage {
-    /// All input tokens, cached ones included.
-    pub input_tokens: Option<u64>,
-    /// All output tokens, reasoning included.
-    pub output_tokens: Option<u64>,
-    /// Of the input: read from the provider's prompt cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_read_input_tokens: Option<u64>,
-    /// Of the input: written to the prompt cache, short lifetime (Anthropic: 5 minutes).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_write_5m_input_tokens: Option<u64>,
-    /// Of the input: written to the prompt cache for an hour.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_write_1h_input_tokens: Option<u64>,
-    /// Of the output: thinking that is not part of the text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning_output_tokens: Option<u64>,
-    /// Of the input: audio.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub audio_input_tokens: Option<u64>,
-    /// Of the output: audio.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub audio_output_tokens: Option<u64>,
-    /// Of the input: images.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_input_tokens: Option<u64>,
-}
-
-impl Usage {
-    /// Usage with only the two totals known.
-    pub fn new(input_tokens: u64, output_tokens: u64) -> Self {
-        Self {
-            input_tokens: Some(input_tokens),
-            output_tokens: Some(output_tokens),
-            ..Self::default()
-        }
-    }
-
-    /// Adds another usage class by class; a class stays `None` only while neither side has it.
-    pub fn add(&mut self, other: &Usage) {
-        fn sum(into: &mut Option<u64>, value: Option<u64>) {
-            if let Some(value) = value {
-                *into = Some(into.unwrap_or(0).saturating_add(value));
-            }
-        }
-        sum(&mut self.input_tokens, other.input_tokens);
-        sum(&mut self.output_tokens, other.output_tokens);
-        sum(
-            &mut self.cache_read_input_tokens,
-            other.cache_read_input_tokens,
-        );
-        sum(
-            &mut self.cache_write_5m_input_tokens,
-            other.cache_write_5m_input_tokens,
-        );
-        sum(
-            &mut self.cache_write_1h_input_tokens,
-            other.cache_write_1h_input_tokens,
-        );
-        sum(
-            &mut self.reasoning_output_tokens,
-            other.reasoning_output_tokens,
-        );
-        sum(&mut self.audio_input_tokens, other.audio_input_tokens);
-        sum(&mut self.audio_output_tokens, other.audio_output_tokens);
-        sum(&mut self.image_input_tokens, other.image_input_tokens);
     }
 }
 

@@ -101,7 +101,7 @@ pub struct CallError {
     /// The provider's id of the request.
     pub request_id: Option<String>,
     /// What was used, where a reply that is no answer still says so.
-    pub usage: Option<Usage>,
+    pub usage: Option<Box<Usage>>,
     /// Whether the server says that the same request should be sent again, where it says so.
     pub should_retry: Option<bool>,
     /// What the server says of its limits, where it does.

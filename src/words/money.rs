@@ -6,7 +6,7 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 use std::str::FromStr;
 
-use super::Usage;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// An amount of US dollars in units of 10⁻¹⁵ USD. Prints as an exact decimal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,16 +82,29 @@ impl FromStr for Usd {
     }
 }
 
+impl Serialize for Usd {
+    /// As the exact decimal in a string: as a number it would become a float on the way.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Usd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read(deserializer)
+    }
+}
+
 impl Add for Usd {
     type Output = Usd;
     fn add(self, other: Usd) -> Usd {
-        Usd(self.0 + other.0)
+        Usd(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for Usd {
     fn add_assign(&mut self, other: Usd) {
-        self.0 += other.0;
+        *self = *self + other;
     }
 }
 
@@ -111,12 +124,31 @@ impl Rate {
 
     /// What this many tokens cost.
     pub fn times(self, tokens: u64) -> Usd {
-        Usd(i128::from(self.0) * i128::from(tokens))
+        Usd(i128::from(self.0).saturating_mul(i128::from(tokens)))
     }
 
     /// The price of a million tokens.
     pub fn per_million(self) -> Usd {
         self.times(1_000_000)
+    }
+}
+
+impl fmt::Display for Rate {
+    /// USD per million tokens as an exact decimal, as it is written: `0.15`, `2.00`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.per_million().fmt(f)
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read(deserializer)
     }
 }
 
@@ -138,102 +170,14 @@ impl FromStr for Rate {
     }
 }
 
-/// What each class of token costs. A class without a price of its own is charged at its parent's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rates {
-    /// Input that no cache served.
-    pub input: Rate,
-    /// Output, reasoning included.
-    pub output: Rate,
-    /// Input read from the provider's prompt cache.
-    pub cache_read: Option<Rate>,
-    /// Input written to the cache for the short lifetime.
-    pub cache_write_5m: Option<Rate>,
-    /// Input written to the cache for an hour.
-    pub cache_write_1h: Option<Rate>,
-}
-
-impl Rates {
-    /// What this usage costs; `None` where input or output is not known.
-    fn cost(&self, usage: &Usage) -> Option<Usd> {
-        let (input, output) = (usage.input_tokens?, usage.output_tokens?);
-        let read = usage.cache_read_input_tokens.unwrap_or(0);
-        let write_5m = usage.cache_write_5m_input_tokens.unwrap_or(0);
-        let write_1h = usage.cache_write_1h_input_tokens.unwrap_or(0);
-        let cached = read.saturating_add(write_5m).saturating_add(write_1h);
-        // Parts that exceed their whole are inconsistent: the dearer reading charges both in full.
-        let uncached = input.checked_sub(cached).unwrap_or(input);
-        Some(
-            self.input.times(uncached)
-                + self.cache_read.unwrap_or(self.input).times(read)
-                + self.cache_write_5m.unwrap_or(self.input).times(write_5m)
-                + self.cache_write_1h.unwrap_or(self.input).times(write_1h)
-                + self.output.times(output),
-        )
-    }
-
-    fn dearest_input(&self) -> Rate {
-        [self.cache_read, self.cache_write_5m, self.cache_write_1h]
-            .into_iter()
-            .flatten()
-            .fold(self.input, Rate::max)
-    }
-}
-
-/// What a model costs, and above which prompt size it costs more.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Price {
-    /// The rates of an ordinary request.
-    pub rates: Rates,
-    /// The rates of a whole request whose input exceeds this many tokens.
-    pub above: Option<(u64, Rates)>,
-}
-
-impl Price {
-    /// A local model: every token is free.
-    pub const FREE: Price = Price {
-        rates: Rates {
-            input: Rate::ZERO,
-            output: Rate::ZERO,
-            cache_read: None,
-            cache_write_5m: None,
-            cache_write_1h: None,
-        },
-        above: None,
-    };
-
-    fn rates_for(&self, input_tokens: u64) -> &Rates {
-        match &self.above {
-            Some((threshold, rates)) if input_tokens > *threshold => rates,
-            _ => &self.rates,
-        }
-    }
-
-    /// What this usage costs; `None` where input or output tokens are not known.
-    pub fn cost(&self, usage: &Usage) -> Option<Usd> {
-        self.rates_for(usage.input_tokens?).cost(usage)
-    }
-
-    /// The most that a request can cost: every input byte a token at the dearest input rate, and the
-    /// whole output cap.
-    pub fn most(&self, input_bytes: u64, max_tokens: u64) -> Usd {
-        let rates = self.rates_for(input_bytes);
-        rates.dearest_input().times(input_bytes) + rates.output.times(max_tokens)
-    }
-}
-
-/// What an attempt cost. Unknown is never zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cost {
-    /// Exactly this.
-    Known(Usd),
-    /// Nobody knows: possibly nothing, at most this (where a bound exists).
-    Unknown {
-        /// The upper bound; `None` where neither a price nor a cap is known.
-        at_most: Option<Usd>,
-    },
-    /// Tokens were used, but no price is known for the model.
-    Unpriced,
+/// Reads what was written as a string.
+fn read<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err = &'static str>,
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(de::Error::custom)
 }
 
 #[cfg(test)]
@@ -294,54 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn cached_tokens_are_charged_once_at_their_own_rate() {
-        let price = Price {
-            rates: Rates {
-                input: "3".parse().unwrap(),
-                output: "15".parse().unwrap(),
-                cache_read: Some("0.3".parse().unwrap()),
-                cache_write_5m: Some("3.75".parse().unwrap()),
-                cache_write_1h: Some("6".parse().unwrap()),
-            },
-            above: None,
-        };
-        let usage = Usage {
-            cache_read_input_tokens: Some(600),
-            cache_write_5m_input_tokens: Some(100),
-            ..Usage::new(1000, 10)
-        };
-        // 300 x 3 + 600 x 0.3 + 100 x 3.75 + 10 x 15 = 1605 millionths of a dollar.
-        assert_eq!(price.cost(&usage).unwrap().to_string(), "0.001605");
-        let unknown = Usage {
-            output_tokens: None,
-            ..usage
-        };
-        assert_eq!(price.cost(&unknown), None);
-    }
-
-    #[test]
-    fn a_request_above_the_threshold_is_charged_whole_at_the_upper_rates() {
-        let rates = |input: &str| Rates {
-            input: input.parse().unwrap(),
-            ..Rates::default()
-        };
-        let price = Price {
-            rates: rates("1"),
-            above: Some((200_000, rates("2"))),
-        };
-        assert_eq!(
-            price.cost(&Usage::new(200_000, 0)).unwrap().to_string(),
-            "0.20"
-        );
-        assert_eq!(
-            price.cost(&Usage::new(200_001, 0)).unwrap().to_string(),
-            "0.400002"
-        );
-    }
-
-    #[test]
     fn the_largest_bill_one_can_think_of_does_not_overflow() {
         let rate: Rate = "1000".parse().unwrap();
         assert_eq!(rate.times(1_000_000_000_000).to_string(), "1000000000.00");
+        // Nor does what a server makes up: it stops at the largest amount there is.
+        let dearest: Rate = "18446744073".parse().unwrap();
+        let most = dearest.times(u64::MAX);
+        assert_eq!(most, Usd::from_units(i128::MAX));
+        assert_eq!(most + most, most);
     }
 }

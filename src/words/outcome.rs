@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Completion, Cost, Digest, ErrorClass, FinishReason, Item, Usage, Usd};
+use super::{Completion, Cost, Digest, ErrorClass, FinishReason, Item, Tariff, Usage, Usd};
 
 /// How a row ended. Nothing is ever silently empty: each ending has its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -176,6 +176,8 @@ pub struct Attempt {
     pub request_id: Option<String>,
     /// What was used; `None` where nobody said.
     pub usage: Option<Usage>,
+    /// What it is charged by; `None` where no price is known, or nothing was sent.
+    pub tariff: Option<Arc<Tariff>>,
     /// What it cost.
     pub cost: Cost,
     /// What the request cost that did not have to be made again, where that is known.

@@ -245,5 +245,5 @@ fn usage(reply: &Value) -> Option<Usage> {
             .and_then(|details| details.thinking_tokens),
         ..Usage::default()
     };
-    Some(usage).filter(|usage| *usage != Usage::default())
+    usage.checked(None)
 }

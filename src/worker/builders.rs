@@ -13,7 +13,7 @@ pub(super) async fn infer(
     let flagged = |message: String| {
         let mut error = CallError::new(ErrorClass::Flagged, message);
         error.request_id = completion.request_id.clone();
-        error.usage = completion.usage;
+        error.usage = completion.usage.map(Box::new);
         error.allowances = completion.allowances.clone();
         error
     };

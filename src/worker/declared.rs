@@ -136,7 +136,7 @@ impl Reading for HttpPointers {
             output_tokens: count(&self.output_tokens),
             ..Usage::default()
         };
-        Some(usage).filter(|usage| *usage != Usage::default())
+        usage.checked(None)
     }
 
     fn fault(&self, body: &[u8]) -> Fault {

@@ -185,5 +185,5 @@ fn usage(reply: &Value) -> Option<Usage> {
         cache_read_input_tokens: timings.cache_n,
         ..Usage::default()
     };
-    Some(usage).filter(|usage| *usage != Usage::default())
+    usage.checked(None)
 }

@@ -221,7 +221,7 @@ impl Line<'_> {
         if let Some(fault) = reading.error(&json) {
             let status = implied_status(fault.code.as_deref(), fault.kind.as_deref());
             let mut error = self.failure(status, &reply, fault);
-            error.usage = reading.usage(&json);
+            error.usage = reading.usage(&json).map(Box::new);
             return Err(error);
         }
         match reading.answer(&json) {
@@ -232,7 +232,7 @@ impl Line<'_> {
             }
             Err(missing) => {
                 let mut error = self.invalid(&reply, &missing);
-                error.usage = reading.usage(&json);
+                error.usage = reading.usage(&json).map(Box::new);
                 Err(error)
             }
         }

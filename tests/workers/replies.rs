@@ -116,7 +116,7 @@ fn failed(error: &CallError) -> String {
         code = shown(error.code.as_deref()),
         wait = shown(error.retry_after),
         id = shown(error.request_id.as_deref()),
-        usage = used(error.usage.as_ref()),
+        usage = used(error.usage.as_deref()),
         message = error.message,
     ) + &limited(error.allowances.as_deref())
         + &error

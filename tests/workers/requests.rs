@@ -66,7 +66,7 @@ fn backend(kind: BackendKind) -> Backend {
         kind,
         timeout: None,
         limits: Limits::default(),
-        price: None,
+        tariff: None,
         account: None,
     }
 }

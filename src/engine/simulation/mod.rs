@@ -24,8 +24,8 @@ use crate::job::{
 use crate::store::{Journal, Record};
 use crate::template::Template;
 use crate::words::{
-    BackendSeen, Columns, Digest, Due, Event, Item, Outcome, Price, Provider, Role, Row, Sampling,
-    Status,
+    BackendSeen, Columns, Digest, Due, Event, Item, Outcome, Provider, Role, Row, Sampling, Status,
+    Tariff,
 };
 use crate::worker::ModelWorker;
 
@@ -265,7 +265,7 @@ fn backend(position: usize) -> Backend {
         kind: BackendKind::Custom,
         timeout: Some(Duration::from_secs(300)),
         limits: Limits::default(),
-        price: Some(Price::FREE),
+        tariff: Some(Tariff::local().into()),
         account: None,
     }
 }

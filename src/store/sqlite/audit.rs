@@ -151,7 +151,7 @@ impl Database {
             let mut records = query.query([])?;
             while let Some(record) = records.next()? {
                 ledger.lines += 1;
-                let line = match attempt(record, 0) {
+                let line = match attempt(record, 0, &self.tariffs) {
                     Ok(line) => line,
                     Err(error) => {
                         wrong(plain(&error));

@@ -1,12 +1,13 @@
 //! From words to the lines of the tables and back. A line carries a sum over its columns.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
-use rusqlite::{Error, Row as Record, Statement};
+use rusqlite::{Connection, Error, Row as Record, Statement, params};
 
-use crate::words::{Attempt, AttemptKind, Cost, Digest, ErrorClass, Usage, Usd};
+use crate::words::{Attempt, AttemptKind, Cost, Digest, ErrorClass, Tariff, Usage, Usd};
 
 /// Binds the columns that have no part in the sum, those that do, and the sum; runs the statement.
 pub(super) fn put(
@@ -97,10 +98,45 @@ impl Sum {
 
 /// The columns of `attempts` that [`attempt`] reads, from `row` on; the sum is the last one.
 pub(super) const ATTEMPT: &str = "a.row, a.entry, a.repeat, a.attempt, a.backend, a.kind, a.fingerprint, \
-     a.model, a.class, a.error, a.http_status, a.request_id, a.usage, a.cost, a.cost_usd, a.saved_usd, \
-     a.latency_us, a.run, a.sum";
+     a.model, a.class, a.error, a.http_status, a.request_id, a.usage, a.price, a.cost, a.cost_usd, \
+     a.saved_usd, a.latency_us, a.run, a.sum";
 /// How many they are.
-pub(super) const ATTEMPT_COLUMNS: usize = 19;
+pub(super) const ATTEMPT_COLUMNS: usize = 20;
+
+/// The prices that lines of the ledger name.
+pub(super) type Tariffs = HashMap<String, Arc<Tariff>>;
+
+/// Reads every price that the ledger names.
+pub(super) fn tariffs(connection: &Connection) -> Result<Tariffs, Error> {
+    let mut query = connection.prepare("SELECT price, source, as_of, terms FROM prices")?;
+    let mut records = query.query([])?;
+    let mut found = Tariffs::new();
+    while let Some(record) = records.next()? {
+        let (source, as_of): (String, _) = (record.get(1)?, record.get(2)?);
+        let tariff = Tariff::new(json(record, 3)?, source, as_of);
+        let id: String = record.get(0)?;
+        if tariff.id() != id {
+            let what = format!("price {id} of `prices` is damaged or was edited");
+            return Err(unreadable(0, &what));
+        }
+        found.insert(id, Arc::new(tariff));
+    }
+    Ok(found)
+}
+
+/// Notes down prices that lines of the ledger will name.
+pub(super) fn put_tariffs<'a>(
+    connection: &Connection,
+    tariffs: impl IntoIterator<Item = &'a Arc<Tariff>>,
+) -> Result<(), Error> {
+    let query = "INSERT OR IGNORE INTO prices VALUES (?1, ?2, ?3, ?4)";
+    let mut query = connection.prepare(query)?;
+    tariffs.into_iter().try_for_each(|tariff| {
+        let terms = serde_json::json!(tariff.price).to_string();
+        let values = params![tariff.id(), tariff.source, tariff.as_of, terms];
+        query.execute(values).map(drop)
+    })
+}
 
 /// A line of the ledger, and whether its end is known.
 pub(super) struct Line {
@@ -118,15 +154,17 @@ impl Line {
 }
 
 /// Reads [`ATTEMPT`] from this column on.
-pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
+pub(super) fn attempt(record: &Record<'_>, from: usize, tariffs: &Tariffs) -> Result<Line, Error> {
     check(record, "attempts", from, from + ATTEMPT_COLUMNS - 1)?;
     let at = |column: usize| from + column;
     let kind: String = record.get(at(5))?;
     let class: Option<String> = record.get(at(8))?;
     let usage: Option<String> = record.get(at(12))?;
-    let cost: String = record.get(at(13))?;
-    let amount = usd(record, at(14))?;
-    let latency: Option<u64> = record.get(at(16))?;
+    let tariff: Option<String> = record.get(at(13))?;
+    let tariff = tariff.map(|id| tariffs.get(&id).ok_or_else(|| unknown(at(13), &id)));
+    let cost: String = record.get(at(14))?;
+    let amount = usd(record, at(15))?;
+    let latency: Option<u64> = record.get(at(17))?;
     let class = class
         .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(at(8), &name)))
         .transpose()?;
@@ -145,13 +183,14 @@ pub(super) fn attempt(record: &Record<'_>, from: usize) -> Result<Line, Error> {
             http_status: record.get(at(10))?,
             request_id: record.get(at(11))?,
             usage: usage.map(|_| json::<Usage>(record, at(12))).transpose()?,
+            tariff: tariff.transpose()?.cloned(),
             cost: match (cost.as_str(), amount) {
                 ("known", Some(amount)) => Cost::Known(amount),
                 ("unknown", at_most) => Cost::Unknown { at_most },
                 ("unpriced", None) => Cost::Unpriced,
-                _ => return Err(unknown(at(13), &cost)),
+                _ => return Err(unknown(at(14), &cost)),
             },
-            saved: usd(record, at(15))?,
+            saved: usd(record, at(16))?,
             latency: Duration::from_micros(latency.unwrap_or_default()),
         },
     })

@@ -28,6 +28,8 @@ use super::watch::Watch;
 use crate::job::Durability;
 use crate::words::Columns;
 
+use lines::Tariffs;
+
 pub use audit::{Ledger, RULES, Rule, Table};
 pub(super) use cache::{CacheFile, Trouble};
 pub(super) use open::{is_damage, plain};
@@ -44,7 +46,7 @@ const PREVIOUS: &str = "run.db.previous";
 const WAL: &str = "-wal";
 const SHM: &str = "-shm";
 /// Raised whenever the tables change.
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
 /// Earlier ones lose commits where a checkpoint meets a writer (<https://sqlite.org/wal.html>, section 11).
 const LEAST_SQLITE: i32 = 3_051_003;
 /// How long a reader may keep the writer waiting, or the other way round.
@@ -77,12 +79,15 @@ const TABLES: &str = "
         answered_by INTEGER, sum INTEGER NOT NULL,
         PRIMARY KEY (row, entry, repeat, answered_by)
     ) STRICT;
+    CREATE TABLE prices (
+        price TEXT PRIMARY KEY, source TEXT NOT NULL, as_of TEXT, terms TEXT NOT NULL
+    ) STRICT;
     CREATE TABLE attempts (
         sent_at INTEGER NOT NULL,
         row INTEGER NOT NULL, entry INTEGER NOT NULL, repeat INTEGER NOT NULL,
         attempt INTEGER NOT NULL, backend TEXT NOT NULL, kind TEXT NOT NULL,
         fingerprint BLOB NOT NULL, model TEXT, class TEXT, error TEXT, http_status INTEGER,
-        request_id TEXT, usage TEXT, cost TEXT NOT NULL, cost_usd TEXT, saved_usd TEXT,
+        request_id TEXT, usage TEXT, price TEXT, cost TEXT NOT NULL, cost_usd TEXT, saved_usd TEXT,
         latency_us INTEGER,
         run INTEGER NOT NULL, sum INTEGER NOT NULL,
         PRIMARY KEY (row, entry, repeat, attempt)
@@ -106,6 +111,8 @@ pub(super) struct Database {
     repeat: u32,
     /// Whether it was there before.
     existed: bool,
+    /// The prices that lines of the ledger name.
+    tariffs: Tariffs,
 }
 
 impl Database {
@@ -157,6 +164,7 @@ impl Database {
             entries: Vec::new(),
             repeat: 1,
             existed,
+            tariffs: Tariffs::new(),
         };
         database.load_shape()?;
         Ok(database)
@@ -164,15 +172,17 @@ impl Database {
 
     /// Reads what the last registration said of entries and repeats.
     fn load_shape(&mut self) -> Result<(), StoreError> {
-        let read = || -> Result<(Vec<u32>, u32), Error> {
+        let read = || -> Result<(Vec<u32>, u32, Tariffs), Error> {
             let query = "SELECT entry FROM entries WHERE position IS NOT NULL ORDER BY position";
             let mut entries = self.connection.prepare(query)?;
             let entries = entries.query_map([], |record| record.get(0))?;
             let repeat = meta(&self.connection, "repeat")?;
             let repeat = repeat.and_then(|text| text.parse().ok()).unwrap_or(1);
-            Ok((entries.collect::<Result<_, _>>()?, repeat))
+            let entries = entries.collect::<Result<_, _>>()?;
+            Ok((entries, repeat, lines::tariffs(&self.connection)?))
         };
-        (self.entries, self.repeat) = read().map_err(|source| self.failed("read", source))?;
+        (self.entries, self.repeat, self.tariffs) =
+            read().map_err(|source| self.failed("read", source))?;
         Ok(())
     }
 

@@ -148,7 +148,7 @@ impl Database {
             "SELECT {ATTEMPT} FROM attempts a WHERE a.row = ?1 ORDER BY a.entry, a.repeat, a.attempt"
         );
         let mut query = self.connection.prepare_cached(&query)?;
-        let lines = query.query_map([row], |record| attempt(record, 0))?;
+        let lines = query.query_map([row], |record| attempt(record, 0, &self.tariffs))?;
         lines.collect()
     }
 
@@ -182,7 +182,7 @@ impl Database {
         let mut lines = Merged::new(
             lines.query([]).map_err(failed)?,
             ATTEMPT_COLUMNS,
-            |record| attempt(record, 0),
+            |record| attempt(record, 0, &self.tariffs),
         );
         while let Some(record) = rows.next().map_err(failed)? {
             let (_, row) = row(record, columns).map_err(failed)?;
@@ -213,7 +213,7 @@ impl Database {
             let mut query = self.connection.prepare(&query)?;
             let mut records = query.query([self.repeat])?;
             while let Some(record) = records.next()? {
-                let Line { attempt, ended, .. } = attempt(record, 0)?;
+                let Line { attempt, ended, .. } = attempt(record, 0, &self.tariffs)?;
                 each(Outside { attempt, ended });
             }
             Ok(())
@@ -223,17 +223,17 @@ impl Database {
 }
 
 /// Records of a second table that come in the order of the rows, taken row by row.
-struct Merged<'a, T> {
+struct Merged<'a, T, R> {
     records: Rows<'a>,
     /// The column that holds the row's position.
     position: usize,
-    read: fn(&Record<'_>) -> Result<T, Error>,
+    read: R,
     next: Option<(u64, T)>,
     taken: VecDeque<T>,
 }
 
-impl<'a, T> Merged<'a, T> {
-    fn new(records: Rows<'a>, position: usize, read: fn(&Record<'_>) -> Result<T, Error>) -> Self {
+impl<'a, T, R: Fn(&Record<'_>) -> Result<T, Error>> Merged<'a, T, R> {
+    fn new(records: Rows<'a>, position: usize, read: R) -> Self {
         Self {
             records,
             position,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Error, OptionalExtension, Row as Record, Transaction, params};
 
-use super::lines::{digest, put};
+use super::lines::{Tariffs, digest, put, put_tariffs, tariffs as read_tariffs};
 use super::read::{ROW, row};
 use super::{Database, FINAL, StoreError, meta, runs, set_meta};
-use crate::words::{Changes, Columns, Digest, Row};
+use crate::words::{Changes, Columns, Digest, Row, Tariff};
 
 /// How many stored rows are looked at together.
 const WINDOW: u64 = 1024;
@@ -18,7 +18,7 @@ const KNOWN: &str = "row, key, content, request, id, position";
 const UNPLACED: &str = "(position IS NULL OR position < 0)";
 
 /// What is compared with the store.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Registered<'a> {
     /// What all requests depend on but for the rows.
     pub asked: Digest,
@@ -30,6 +30,8 @@ pub struct Registered<'a> {
     pub is_matrix: bool,
     /// How often each row is asked of each entry.
     pub repeat: u32,
+    /// What attempts will be charged by.
+    pub tariffs: Vec<Arc<Tariff>>,
 }
 
 /// What a row makes the job ask.
@@ -66,6 +68,7 @@ struct Shape<'a> {
     entries: &'a mut Vec<u32>,
     repeat: &'a mut u32,
     run: &'a mut i64,
+    tariffs: &'a mut Tariffs,
     path: &'a std::path::Path,
 }
 
@@ -111,6 +114,7 @@ impl Database {
                 entries: &mut self.entries,
                 repeat: &mut self.repeat,
                 run: &mut self.run,
+                tariffs: &mut self.tariffs,
                 path,
             },
         })
@@ -144,13 +148,16 @@ impl Register<'_> {
             entries,
             repeat,
             run,
+            tariffs,
             path,
         } = self.database;
         let failed = |source| StoreError::database("write to", path, source);
         let begun =
             runs::begin(&self.transaction, settings, self.changes.rows()).map_err(failed)?;
+        let named = read_tariffs(&self.transaction).map_err(failed)?;
         self.transaction.commit().map_err(failed)?;
         (*entries, *repeat, *run) = (self.entries, self.repeat, begun);
+        *tariffs = named;
         Ok(())
     }
 
@@ -361,6 +368,7 @@ fn begin(connection: &Connection, job: &Registered<'_>) -> Result<(bool, bool), 
     let repeat = job.repeat.to_string();
     let same = meta(connection, "asked")?.as_deref() == Some(&asked)
         && meta(connection, "repeat")?.as_deref() == Some(&repeat);
+    put_tariffs(connection, &job.tariffs)?;
     let columns = serde_json::json!(job.columns.names()).to_string();
     let same_columns = meta(connection, "columns")?.as_deref() == Some(&columns);
     for (key, value) in [

@@ -217,6 +217,7 @@ fn spared(number: u32, line: &Line) -> Attempt {
         number,
         kind: AttemptKind::Duplicate,
         usage: None,
+        tariff: None,
         cost: Cost::Known(Usd::ZERO),
         saved: line.attempt.worth(),
         latency: Duration::ZERO,

@@ -14,9 +14,10 @@ const ROW_AT: &str = "SELECT row FROM rows WHERE position = ?1";
 const INTO_ATTEMPTS: &str = "
     INSERT INTO attempts (
         sent_at, row, entry, repeat, attempt, backend, kind, fingerprint, model, class, error,
-        http_status, request_id, usage, cost, cost_usd, saved_usd, latency_us, run, sum
+        http_status, request_id, usage, price, cost, cost_usd, saved_usd, latency_us, run, sum
     ) VALUES (
-        ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20
+        ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+        ?21
     )
     ON CONFLICT (row, entry, repeat, attempt) DO UPDATE SET
         model = excluded.model, class = excluded.class, error = excluded.error,
@@ -141,6 +142,7 @@ impl Lines<'_> {
                 end.and_then(|end| end.http_status),
                 end.and_then(|end| end.request_id.as_ref()),
                 usage.map(|usage| serde_json::json!(usage).to_string()),
+                intent.tariff.as_ref().map(|tariff| tariff.id()),
                 cost,
                 cost_usd,
                 end.and_then(|end| end.saved).map(|saved| saved.to_string()),
@@ -159,6 +161,7 @@ impl Lines<'_> {
                 backend: Arc::clone(&spared.backend),
                 kind: spared.kind,
                 fingerprint: spared.fingerprint,
+                tariff: spared.tariff.clone(),
                 reserved: spared.cost,
             };
             self.attempt(transaction, &outcome.item, &intent, Some(spared))?;

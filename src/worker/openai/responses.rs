@@ -57,6 +57,8 @@ struct WireUsage {
     input_tokens: Option<u64>,
     #[serde(default, deserialize_with = "count")]
     output_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    total_tokens: Option<u64>,
     #[serde(default, deserialize_with = "maybe")]
     input_tokens_details: Option<InputDetails>,
     #[serde(default, deserialize_with = "maybe")]
@@ -146,5 +148,5 @@ fn usage(reply: &Value) -> Option<Usage> {
             .and_then(|details| details.reasoning_tokens),
         ..Usage::default()
     };
-    Some(usage).filter(|usage| *usage != Usage::default())
+    usage.checked(wire.total_tokens)
 }

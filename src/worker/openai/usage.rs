@@ -12,6 +12,8 @@ struct WireUsage {
     prompt_tokens: Option<u64>,
     #[serde(default, deserialize_with = "count")]
     completion_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    total_tokens: Option<u64>,
     #[serde(default, deserialize_with = "maybe")]
     prompt_tokens_details: Option<PromptDetails>,
     #[serde(default, deserialize_with = "maybe")]
@@ -43,16 +45,16 @@ pub(super) fn usage(reply: &Value) -> Option<Usage> {
     let wire: WireUsage = read(&reply["usage"])?;
     let input = wire.prompt_tokens_details.unwrap_or_default();
     let output = wire.completion_tokens_details.unwrap_or_default();
-    Some(Usage {
+    let usage = Usage {
         input_tokens: wire.prompt_tokens,
         output_tokens: wire.completion_tokens,
         cache_read_input_tokens: input.cached_tokens,
         cache_write_5m_input_tokens: input.cache_write_tokens,
-        cache_write_1h_input_tokens: None,
         reasoning_output_tokens: output.reasoning_tokens,
         audio_input_tokens: input.audio_tokens,
         audio_output_tokens: output.audio_tokens,
         image_input_tokens: input.image_tokens,
-    })
-    .filter(|usage| *usage != Usage::default())
+        ..Usage::default()
+    };
+    usage.checked(wire.total_tokens)
 }
