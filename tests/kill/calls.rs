@@ -35,7 +35,7 @@ fn every_write_sync_and_rename_can_be_the_last_one() {
 }
 
 #[test]
-#[ignore = "takes an hour: cargo test --release --test kill -- --ignored"]
+#[ignore = "takes half an hour: cargo test --release --test kill -- --ignored"]
 fn every_write_sync_and_rename_of_200_rows_can_be_the_last_one() {
     let test = "every_write_sync_and_rename_of_200_rows_can_be_the_last_one";
     let Some(strace) = strace::find(test) else {

@@ -15,6 +15,8 @@ mod served;
 mod main_job;
 // results.csv, results.jsonl and report.json: order, bytes, columns, money.
 mod outputs;
+// What an attempt is charged: fees, hours, counts that contradict each other.
+mod charges;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
 mod resume;
 mod retry;

@@ -1,0 +1,120 @@
+//! What an attempt is charged: by the request, by the hour, by counts that contradict each other.
+
+use serde_json::{Value, json};
+
+use crate::published::units;
+use crate::scratch::Scratch;
+use crate::served::{Served, completion, ok};
+
+/// The exact sum of what the attempts of all results cost.
+fn sum(lines: &[Value]) -> i128 {
+    let attempts = lines.iter().flat_map(|line| line["attempts"].as_array());
+    let costs = attempts
+        .flatten()
+        .map(|attempt| units(attempt["cost_usd"].as_str().unwrap()));
+    costs.sum()
+}
+
+#[test]
+fn a_fee_is_paid_for_each_answered_request_and_for_no_other() {
+    let scratch = Scratch::new();
+    scratch.rows(40).job(
+        "backends: { a: { type: echo, delay: 0ms, failures: { row_fatal: 40% }, price: { per_request: 0.001 } } }\n\
+         max_failures: 40",
+    );
+    let (_, published) = scratch.run(0);
+    let answered = published.count("answered");
+    assert!((10..40).contains(&answered), "{answered}");
+    let total = units(published.report["cost"]["total_usd"].as_str().unwrap());
+    assert_eq!(total, answered as i128 * units("0.001"));
+    assert_eq!(sum(&published.lines), total);
+}
+
+#[test]
+fn an_hour_of_a_server_is_shared_by_the_requests_in_flight() {
+    let scratch = Scratch::new();
+    // Ten at once for a fifth of a second, twice.
+    scratch.rows(20).job(
+        "backends: { a: { type: echo, delay: 200ms, price: { per_hour: 3600 } } }\nconcurrency: 10",
+    );
+    let (_, published) = scratch.run(0);
+    let total = units(published.report["cost"]["total_usd"].as_str().unwrap());
+    assert_eq!(sum(&published.lines), total);
+    // A dollar a second: it is the time that counts, and not the requests.
+    let (least, most) = (units("0.4"), units("2.0"));
+    assert!((least..most).contains(&total), "{total}");
+    let time = published.report["tokens"]["server_time_us"]
+        .as_u64()
+        .unwrap();
+    assert!(units("0.000001") * i128::from(time) <= total, "{time}");
+}
+
+#[test]
+fn counts_that_contradict_the_providers_total_are_flagged_and_charged_the_dearer_way() {
+    let scratch = Scratch::new();
+    let server = Served::new(|_, _| {
+        let message = json!({ "role": "assistant", "content": "x" });
+        let mut body = completion(message, "stop");
+        body["usage"]["total_tokens"] = json!(18);
+        ok(&body)
+    });
+    scratch
+        .rows(1)
+        .job(&format!("backends: {{ {} }}", server.backend("a", "")));
+    let (_, published) = scratch.run(0);
+    let attempt = &published.lines[0]["attempts"][0];
+    assert_eq!(attempt["usage"]["unclassified_tokens"], 3);
+    assert_eq!(attempt["usage"]["inconsistent"], true);
+    // 10 at 1, 5 at 2, and 3 of which nobody knows what they are, at 2.
+    assert_eq!(attempt["cost_usd"], "0.000026");
+}
+
+#[test]
+fn more_tokens_than_were_asked_for_are_charged_and_flagged() {
+    let scratch = Scratch::new();
+    let server = Served::new(|_, _| {
+        let message = json!({ "role": "assistant", "content": "x" });
+        let mut body = completion(message, "stop");
+        body["usage"] = json!({ "prompt_tokens": 10, "completion_tokens": 17 });
+        ok(&body)
+    });
+    let job = format!("backends: {{ {} }}", server.backend("a", ""));
+    scratch.rows(1).job(&job);
+    let (_, published) = scratch.run(0);
+    let attempt = &published.lines[0]["attempts"][0];
+    assert_eq!(attempt["usage"]["inconsistent"], true);
+    assert_eq!(attempt["cost_usd"], "0.000044");
+}
+
+#[test]
+fn a_price_that_changes_between_two_runs_changes_nothing_that_was_paid() {
+    let scratch = Scratch::new();
+    let job = |price: u32| {
+        scratch.job(&format!(
+            "backends: {{ a: {{ type: echo, price: {{ per_request: {price} }} }} }}"
+        ));
+    };
+    job(1);
+    scratch.rows(2).run(0);
+    job(3);
+    scratch.rows(3).run(0);
+    let (_, published) = scratch.run(0);
+    assert_eq!(published.report["cost"]["total_usd"], "5.00");
+    let store = rusqlite::Connection::open(scratch.path().join("out/run.db")).unwrap();
+    let query = "SELECT terms ->> 'per_request', source, count(*), group_concat(DISTINCT cost_usd)
+         FROM attempts JOIN prices USING (price) GROUP BY price ORDER BY 1";
+    let mut query = store.prepare(query).unwrap();
+    let lines = query.query_map([], |line| {
+        Ok((line.get(0)?, line.get(1)?, line.get(2)?, line.get(3)?))
+    });
+    let lines: Vec<(String, String, u32, String)> = lines.unwrap().map(Result::unwrap).collect();
+    let line = |usd: &str, attempts| {
+        (
+            usd.to_owned(),
+            "the job".to_owned(),
+            attempts,
+            usd.to_owned(),
+        )
+    };
+    assert_eq!(lines, [line("1.00", 2), line("3.00", 1)]);
+}
