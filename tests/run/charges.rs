@@ -11,7 +11,7 @@ fn sum(lines: &[Value]) -> i128 {
     let attempts = lines.iter().flat_map(|line| line["attempts"].as_array());
     let costs = attempts
         .flatten()
-        .map(|attempt| units(attempt["cost_usd"].as_str().unwrap()));
+        .map(|attempt| units(attempt["cost_usd"].as_str().expect("a known cost")));
     costs.sum()
 }
 
