@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio_prompt_orchestrator::job::{ENTRY_COLUMN, REPEAT_COLUMN, RESULT_COLUMNS};
 use tokio_prompt_orchestrator::words::{AttemptKind, ErrorClass, Provider, Sampling, Status};
@@ -55,6 +56,36 @@ fn every_word_of_the_results_is_in_the_reference() {
     let readme = read(README);
     for class in ErrorClass::ALL.map(ErrorClass::as_str) {
         assert!(readme.contains(&format!("| `{class}` |")), "{class}");
+    }
+}
+
+#[test]
+fn every_field_of_the_report_is_in_the_reference() {
+    let place = place();
+    assert!(
+        runner(place.path(), &["jobs/eval.yaml"]).status.success(),
+        "the job runs"
+    );
+    let report = fs::read_to_string(place.path().join("runs/eval/report.json"));
+    let report: Value = serde_json::from_str(&report.expect("a report")).expect("it is JSON");
+    let reference = read(REFERENCE);
+    let (_, fields) = reference
+        .split_once("\n## report.json\n")
+        .expect("its part");
+    for (field, value) in report.as_object().expect("an object") {
+        let line = fields
+            .lines()
+            .find(|line| line.starts_with('|') && line.contains(&format!("`{field}`")))
+            .unwrap_or_else(|| panic!("{REFERENCE} lacks {field}"));
+        // By backend or by token class: these are described elsewhere.
+        if !["limits", "tokens", "files"].contains(&field.as_str()) {
+            for inner in value.as_object().into_iter().flat_map(|inner| inner.keys()) {
+                assert!(
+                    line.contains(&format!("`{inner}`")),
+                    "{field}.{inner}: {line}"
+                );
+            }
+        }
     }
 }
 

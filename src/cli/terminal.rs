@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use tokio_prompt_orchestrator::job::Problems;
+use tokio_prompt_orchestrator::words::with_causes;
 
 /// Prints a line to stdout; a closed stdout is not an error.
 pub fn out(line: &str) {
@@ -22,15 +23,9 @@ pub fn stderr_is_colorful() -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// An error with all its sources, on one line.
+/// An error and its causes, on one line.
 pub fn error(error: &dyn std::error::Error) {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    err(&format!("error: {}", escape(&text)));
+    err(&format!("error: {}", escape(&with_causes(error))));
 }
 
 /// Every problem, then how many.

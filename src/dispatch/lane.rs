@@ -182,21 +182,12 @@ impl Lane {
         let found = cache.find(fingerprint).await?;
         let mut completion = Completion::text(found.text);
         completion.finish_reason = found.finish_reason;
+        let (number, backend) = (pending.next_number(), Arc::clone(&self.backend.name));
         let attempt = Attempt {
-            number: pending.next_number(),
-            backend: Arc::clone(&self.backend.name),
             model: found.model,
-            kind: AttemptKind::Cache,
-            fingerprint,
-            class: None,
-            error: None,
-            http_status: None,
             request_id: found.request_id,
-            usage: None,
-            tariff: None,
-            cost: Cost::Known(Usd::ZERO),
             saved: found.cost,
-            latency: Duration::ZERO,
+            ..Attempt::new(number, backend, AttemptKind::Cache, fingerprint)
         };
         Some((attempt, completion))
     }
@@ -369,46 +360,36 @@ impl Lane {
         latency: Duration,
         time: Option<Duration>,
     ) -> Attempt {
-        let asked_for = self.backend.model().map(str::to_owned);
         let Charge { usage, cost } = match result {
             Ok(completion) => charge::reply(&self.backend, request, completion.usage, time),
             Err(error) => charge::failure(&self.backend, request, error, time),
+        };
+        let backend = Arc::clone(&intent.backend);
+        let attempt = Attempt {
+            model: self.backend.model().map(str::to_owned),
+            usage,
+            tariff: intent.tariff.clone(),
+            cost,
+            latency,
+            ..Attempt::new(intent.number, backend, intent.kind, intent.fingerprint)
         };
         match result {
             Ok(completion) => {
                 let class = Status::of(completion).class();
                 Attempt {
-                    number: intent.number,
-                    backend: Arc::clone(&intent.backend),
-                    model: completion.model.clone().or(asked_for),
-                    kind: intent.kind,
-                    fingerprint: intent.fingerprint,
+                    model: completion.model.clone().or(attempt.model),
                     class,
                     error: class.map(|_| describe(completion)),
-                    http_status: None,
                     request_id: completion.request_id.clone(),
-                    usage,
-                    tariff: intent.tariff.clone(),
-                    cost,
-                    saved: None,
-                    latency,
+                    ..attempt
                 }
             }
             Err(error) => Attempt {
-                number: intent.number,
-                backend: Arc::clone(&intent.backend),
-                model: asked_for,
-                kind: intent.kind,
-                fingerprint: intent.fingerprint,
                 class: Some(error.class),
                 error: Some(error.message.clone()),
                 http_status: error.status,
                 request_id: error.request_id.clone(),
-                usage,
-                tariff: intent.tariff.clone(),
-                cost,
-                saved: None,
-                latency,
+                ..attempt
             },
         }
     }

@@ -187,30 +187,16 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::words::{Columns, Cost, Digest, Row, Usd};
+    use crate::words::{Columns, Digest, Row};
     use ErrorClass::{Ambiguous, Config, RowFatal, Server, Throttled};
 
     /// Where a row is asked next on a route of two backends with two attempts each, if these attempts were
     /// made before it was cut, each where on the route and with what end.
     fn goes_on_at(made: &[(Option<usize>, Option<ErrorClass>)]) -> usize {
         let attempt = |class| Attempt {
-            number: 1,
-            backend: "a".into(),
-            model: None,
-            kind: AttemptKind::First,
-            fingerprint: Digest::default(),
             class,
-            error: None,
-            http_status: None,
-            request_id: None,
-            usage: None,
-            tariff: None,
-            cost: Cost::Known(Usd::ZERO),
-            saved: None,
-            latency: Duration::ZERO,
+            ..Attempt::new(1, "a".into(), AttemptKind::First, Digest::default())
         };
         let columns = Columns::new(Vec::new()).into();
         let row = Row {

@@ -7,7 +7,7 @@ use super::summary::RunError;
 use crate::job::OutputFormat;
 use crate::output::{Comparison, Frame, Report, file_name};
 use crate::store::{Ledger, RULES, Reader, StoreError, Table};
-use crate::words::Usd;
+use crate::words::{Usd, with_causes};
 
 /// How many disagreements are told, of all checks together.
 const TOLD: usize = 20;
@@ -61,7 +61,7 @@ impl Verified {
         let (holds, found) = match checked {
             Ok((holds, found)) => (holds, Some(found)),
             Err(error) => {
-                tell(with_sources(&error));
+                tell(with_causes(&error));
                 (of.to_owned(), None)
             }
         };
@@ -179,17 +179,6 @@ fn compare(ledger: &Ledger, report: &Report, by_row: Usd, wrong: &mut dyn FnMut(
             same(&format!("{what} {name}"), *reported, Usd::ZERO);
         }
     }
-}
-
-/// An error and why, on one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -398,20 +398,8 @@ mod tests {
 
     fn attempt(backend: &str, kind: AttemptKind, milliseconds: u64) -> Attempt {
         Attempt {
-            number: 1,
-            backend: backend.into(),
-            model: None,
-            kind,
-            fingerprint: Digest::default(),
-            class: None,
-            error: None,
-            http_status: None,
-            request_id: None,
-            usage: None,
-            tariff: None,
-            cost: Cost::Known(Usd::ZERO),
-            saved: None,
             latency: Duration::from_millis(milliseconds),
+            ..Attempt::new(1, backend.into(), kind, Digest::default())
         }
     }
 

@@ -110,21 +110,15 @@ fn intent(number: u32) -> Intent {
 }
 
 fn attempt(number: u32) -> Attempt {
+    let fingerprint = Digest::of(["what is asked"]);
     Attempt {
-        number,
-        backend: "a".into(),
         model: Some("m".to_owned()),
-        kind: AttemptKind::First,
-        fingerprint: Digest::of(["what is asked"]),
-        class: None,
-        error: None,
-        http_status: None,
         request_id: Some("req-1".to_owned()),
         usage: Some(Usage::new(3, 4)),
         tariff: Some(Tariff::local().into()),
         cost: Cost::Known(Usd::from_units(5)),
-        saved: None,
         latency: std::time::Duration::from_micros(7),
+        ..Attempt::new(number, "a".into(), AttemptKind::First, fingerprint)
     }
 }
 

@@ -27,7 +27,7 @@ pub use changes::Changes;
 pub use completion::{Completion, FinishReason};
 pub use cost::{Cost, Tariff};
 pub use digest::Digest;
-pub use error::{CallError, ErrorClass, MAX_RETRY_AFTER, OrchestratorError};
+pub use error::{CallError, ErrorClass, MAX_RETRY_AFTER, OrchestratorError, with_causes};
 pub use event::Event;
 pub use item::{Due, Item};
 pub use limits_seen::{BackendSeen, LimitSource, LimitsSeen};

@@ -187,6 +187,26 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// A clean attempt of which nothing else is known, and which cost nothing.
+    pub fn new(number: u32, backend: Arc<str>, kind: AttemptKind, fingerprint: Digest) -> Self {
+        Self {
+            number,
+            backend,
+            model: None,
+            kind,
+            fingerprint,
+            class: None,
+            error: None,
+            http_status: None,
+            request_id: None,
+            usage: None,
+            tariff: None,
+            cost: Cost::Known(Usd::ZERO),
+            saved: None,
+            latency: Duration::ZERO,
+        }
+    }
+
     /// Whether it brought what the model had to say, whole or not.
     pub fn is_reply(&self) -> bool {
         matches!(self.class, None | Some(ErrorClass::Flagged))

@@ -219,11 +219,8 @@ impl Price {
 
     /// Whether no token costs anything: then it makes no difference how many there are.
     pub fn is_free_of_tokens(&self) -> bool {
-        let free = |rates: &Rates| {
-            rates.dearest_input() == Rate::ZERO
-                && rates.input == Rate::ZERO
-                && rates.output == Rate::ZERO
-        };
+        let free =
+            |rates: &Rates| rates.dearest_input() == Rate::ZERO && rates.output == Rate::ZERO;
         free(&self.rates) && self.above.is_none_or(|above| free(&above.rates))
     }
 

@@ -173,6 +173,24 @@ fn an_edit_of_the_store_is_found() {
 }
 
 #[test]
+fn an_edit_of_a_price_is_found() {
+    let sound = Sound::new();
+    for (edit, says) in [
+        (
+            "UPDATE prices SET terms = replace(terms, '\"input\":\"1.00\"', '\"input\":\"0.50\"')",
+            "of `prices` is damaged or was edited",
+        ),
+        ("DELETE FROM prices", "is not in `prices`"),
+    ] {
+        let copy = sound.copy();
+        sql(&copy, edit);
+        let ran = sound.scratch.runner(&["verify", "copy"]).exits(6);
+        let told = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(told.contains(says), "{edit}\n{told}");
+    }
+}
+
+#[test]
 fn an_edit_of_a_published_file_is_found() {
     let sound = Sound::new();
     let edits: [(Edit<'_>, &str); 8] = [

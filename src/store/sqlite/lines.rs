@@ -161,7 +161,10 @@ pub(super) fn attempt(record: &Record<'_>, from: usize, tariffs: &Tariffs) -> Re
     let class: Option<String> = record.get(at(8))?;
     let usage: Option<String> = record.get(at(12))?;
     let tariff: Option<String> = record.get(at(13))?;
-    let tariff = tariff.map(|id| tariffs.get(&id).ok_or_else(|| unknown(at(13), &id)));
+    let tariff = tariff.map(|id| {
+        let missing = || unreadable(at(13), &format!("price {id} is not in `prices`"));
+        tariffs.get(&id).ok_or_else(missing)
+    });
     let cost: String = record.get(at(14))?;
     let amount = usd(record, at(15))?;
     let latency: Option<u64> = record.get(at(17))?;
