@@ -20,8 +20,8 @@ const MAX_BATCH: usize = 1024;
 /// The most records that wait for the writer. Whoever waits for one to be durable sends no other, so that
 /// what waits is bounded by the run's concurrency too.
 const QUEUE: usize = 1024;
-/// What is kept free for the answers that are on their way when the disk is full.
-const RESERVE: usize = 1 << 20;
+/// What is kept free for the answers that are on their way when the disk is full; less where there is less.
+const RESERVES: [usize; 3] = [1 << 20, 1 << 18, 1 << 16];
 const RESERVE_NAME: &str = "run.reserve";
 
 /// The store while a run writes to it.
@@ -198,17 +198,22 @@ impl Reserve {
     /// Takes the room beside the database. Where there is none there is nothing to be kept.
     fn take(database: &Path) -> Self {
         let path = database.with_file_name(RESERVE_NAME);
-        let written = || -> std::io::Result<()> {
+        let written = |bytes: usize| -> std::io::Result<()> {
             ignore_missing(std::fs::remove_file(&path))?;
             let mut options = File::options();
             options.write(true).create_new(true);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            options.open(&path)?.write_all(&vec![0; RESERVE])
+            options.open(&path)?.write_all(&vec![0; bytes])
         };
-        if let Err(error) = written() {
-            tracing::warn!(%error, "no room is kept free for answers on their way");
-            let _ = std::fs::remove_file(&path);
+        for bytes in RESERVES {
+            match written(bytes) {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::warn!(%error, bytes, "no such room is kept free for answers on their way");
+                    let _ = std::fs::remove_file(&path);
+                }
+            }
         }
         Self { path }
     }

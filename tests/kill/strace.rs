@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::seed;
+use crate::scratch::skipped;
 
 /// Every call that changes what is on the disk. A question mark: not every system has it.
 const CALLS: [&str; 17] = [
@@ -41,18 +41,14 @@ pub fn find(test: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).map(|folder| folder.join("strace"));
     let Some(strace) = places.find(|place| place.is_file()) else {
-        seed::tell(&format!(
-            "SKIPPED {test}: strace is not installed (install strace to run it)"
-        ));
+        skipped(test, "strace is not installed (install strace to run it)");
         return None;
     };
     let mut command = Command::new(&strace);
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "true"]);
     let may = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !may.is_ok_and(|status| status.success()) {
-        seed::tell(&format!(
-            "SKIPPED {test}: strace may not trace on this machine"
-        ));
+        skipped(test, "strace may not trace on this machine");
         return None;
     }
     Some(strace)

@@ -40,6 +40,8 @@ mod tell;
 mod limits;
 // Signals, a second runner, a reader that leaves.
 mod stop;
+// What becomes of answers for which there is no room.
+mod full_disk;
 // What is refused before anything is sent, and how that looks; which rows an input gives.
 mod inputs;
 // Each exit code that no other file shows.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::loopback::Act;
 use crate::published::units;
-use crate::scratch::{Ran, Scratch, until};
+use crate::scratch::{Ran, Scratch, skipped, until};
 use crate::served::{self, Served};
 
 fn json(scratch: &Scratch) -> Value {
@@ -199,7 +199,6 @@ fn set_mode(path: &Path, mode: u32) {
 
 #[cfg(unix)]
 #[test]
-#[allow(clippy::print_stderr, reason = "a test that is not made says so")]
 fn a_directory_that_cannot_be_written_to_is_told_of() {
     let scratch = Scratch::new();
     scratch.rows(3).job("backends: { a: { type: echo } }");
@@ -211,9 +210,8 @@ fn a_directory_that_cannot_be_written_to_is_told_of() {
     let exported = without_privileges(&scratch, &["export", "out"]);
     set_mode(&out, 0o700);
     let (Some(told), Some(verified), Some(exported)) = (told, verified, exported) else {
-        eprintln!(
-            "skipped: a_directory_that_cannot_be_written_to_is_told_of (root without setpriv)"
-        );
+        let test = "a_directory_that_cannot_be_written_to_is_told_of";
+        skipped(test, "root without setpriv (install util-linux to run it)");
         return;
     };
     told.exits(0).says("3 of 3 rows done, 0 left");

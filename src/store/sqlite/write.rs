@@ -80,6 +80,9 @@ impl Database {
         let opened = Connection::open(&self.path);
         let connection = opened.map_err(|source| self.failed("open", source))?;
         super::check_settings(&connection, &self.path, self.durability)?;
+        // What room there is belongs to the log: copying it into the database can wait.
+        let set = connection.pragma_update(None, "wal_autocheckpoint", 0);
+        set.map_err(|source| self.failed("open", source))?;
         // The old one is closed last, but not as the last: that one copies the log into the database, for which
         // there is no room.
         self.connection = connection;
