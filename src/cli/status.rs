@@ -53,6 +53,12 @@ fn total(backends: &[(&str, BackendTally)]) -> BackendTally {
     total
 }
 
+/// Attempts without an end.
+struct Open {
+    in_flight: u64,
+    unknown: u64,
+}
+
 impl Open {
     /// How many attempts have no end: those in flight, and those of which nobody will know.
     fn of(status: &JobStatus, line: &BackendTally) -> Self {
@@ -69,19 +75,13 @@ impl Open {
     }
 }
 
-/// Attempts without an end.
-struct Open {
-    in_flight: u64,
-    unknown: u64,
-}
-
 fn json(status: &JobStatus) -> Value {
     let backends = backends(status);
     let total = total(&backends);
-    let rows = |status_: &Status| status.tally.by_status.get(status_).copied().unwrap_or(0);
+    let rows = |ended: &Status| status.tally.by_status.get(ended).copied().unwrap_or(0);
     let by_status: Map<String, Value> = Status::ALL
         .iter()
-        .map(|status| (status.as_str().to_owned(), json!(rows(status))))
+        .map(|ended| (ended.as_str().to_owned(), json!(rows(ended))))
         .collect();
     let by_backend: Map<String, Value> = backends
         .iter()

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::plan::{Backend, BackendKind, EchoScript};
-use crate::template::Extras;
 use crate::words::{Bounds, Request, Usd};
 
 /// Tokens that a provider's message format may add to each message, generously.
@@ -48,24 +47,16 @@ impl EchoScript {
     fn bounds(&self, bounds: Bounds, request: &Request) -> Bounds {
         let (input_bytes, output) = match self.usage {
             Some(usage) => (usage.input_tokens, usage.output_tokens),
-            None => (bounds.input_bytes, self.answer_bytes(request)),
+            None => {
+                // One that cannot be rendered is none.
+                let answer = self.answer(request).unwrap_or_default();
+                (bounds.input_bytes, answer.len() as u64)
+            }
         };
         Bounds {
             input_bytes,
             max_tokens: Some(output),
             timeout: bounds.timeout.or(Some(self.delay * 2)),
         }
-    }
-
-    fn answer_bytes(&self, request: &Request) -> u64 {
-        let prompt = request.last_turn();
-        let answer = match (&self.reply, &request.row) {
-            (Some(reply), Some(row)) => reply
-                .render_with(row, &Extras::default().with("prompt", prompt))
-                // Then there is no answer.
-                .unwrap_or_default(),
-            _ => prompt,
-        };
-        answer.len() as u64
     }
 }

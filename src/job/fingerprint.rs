@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::declared::HttpBackend;
 use super::plan::{Backend, BackendKind, EchoScript, Plan, Server};
-use crate::template::Extras;
 use crate::words::{Digest, Request, Sampling};
 
 /// Raised when the same job would ask something else.
@@ -108,12 +107,7 @@ impl Identity {
             (PerRow::Nothing, _) | (PerRow::Row, None) => Ok(String::new()),
             (PerRow::Row, Some(row)) => Ok(row.content().to_string()),
             (PerRow::Body(http), _) => http.body(request).map(|body| body.to_string()),
-            (PerRow::Reply(script), row) => match (&script.reply, row) {
-                (Some(reply), Some(row)) => {
-                    reply.render_with(row, &Extras::default().with("prompt", request.last_turn()))
-                }
-                _ => Ok(String::new()),
-            },
+            (PerRow::Reply(script), _) => script.answer(request),
         };
         rendered.unwrap_or_else(|error| error.message)
     }

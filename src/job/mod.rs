@@ -10,6 +10,7 @@ mod body;
 mod bounds;
 mod declared;
 mod decode;
+mod echo;
 mod fingerprint;
 mod limits;
 mod order;

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 
 use super::ModelWorker;
 use crate::job::{EchoFailure, EchoScript, EchoUsage};
-use crate::template::Extras;
 use crate::words::{
     CallError, Completion, ErrorClass, FinishReason, OrchestratorError, Request, Usage,
 };
@@ -67,17 +66,10 @@ impl EchoWorker {
     }
 
     fn answer(&self, request: &Request) -> Result<String, OrchestratorError> {
-        let prompt = request.last_turn();
-        match (&self.script.reply, &request.row) {
-            (Some(reply), Some(row)) => reply
-                .render_with(row, &Extras::default().with("prompt", prompt))
-                .map_err(|error| {
-                    let message =
-                        format!("the reply of the echo backend cannot be rendered: {error}");
-                    CallError::new(ErrorClass::RowFatal, message).into()
-                }),
-            _ => Ok(prompt),
-        }
+        self.script.answer(request).map_err(|error| {
+            let message = format!("the reply of the echo backend cannot be rendered: {error}");
+            CallError::new(ErrorClass::RowFatal, message).into()
+        })
     }
 
     fn usage(&self, request: &Request, answer: &str) -> Usage {
