@@ -3,7 +3,8 @@
 //! The way of a job, one file a step: `read` (file → `source` → `yaml`, nodes with places → `set`,
 //! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
 //! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url` and
-//! `prices` for its parts. A problem never ends the search for others, shows its place, and never shows a secret.
+//! `prices` for its parts. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
+//! at most, `echo` what an echo answers. A problem never ends the search for others, shows its place, and never shows a secret.
 
 mod backend;
 mod body;

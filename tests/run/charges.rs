@@ -71,19 +71,31 @@ fn counts_that_contradict_the_providers_total_are_flagged_and_charged_the_dearer
 
 #[test]
 fn more_tokens_than_were_asked_for_are_charged_and_flagged() {
-    let scratch = Scratch::new();
-    let server = Served::new(|_, _| {
-        let message = json!({ "role": "assistant", "content": "x" });
-        let mut body = completion(message, "stop");
-        body["usage"] = json!({ "prompt_tokens": 10, "completion_tokens": 17 });
-        ok(&body)
-    });
-    let job = format!("backends: {{ {} }}", server.backend("a", ""));
-    scratch.rows(1).job(&job);
-    let (_, published) = scratch.run(0);
-    let attempt = &published.lines[0]["attempts"][0];
-    assert_eq!(attempt["usage"]["inconsistent"], true);
-    assert_eq!(attempt["cost_usd"], "0.000044");
+    // A prompt of five bytes, and 16 tokens at most.
+    for (input, output, cost, flagged) in [
+        (10, 16, "0.000042", None),
+        (10, 17, "0.000044", Some(true)),
+        (1000, 5, "0.00101", Some(true)),
+    ] {
+        let scratch = Scratch::new();
+        let server = Served::new(move |_, _| {
+            let message = json!({ "role": "assistant", "content": "x" });
+            let mut body = completion(message, "stop");
+            body["usage"] = json!({ "prompt_tokens": input, "completion_tokens": output });
+            ok(&body)
+        });
+        scratch
+            .rows(1)
+            .job(&format!("backends: {{ {} }}", server.backend("a", "")));
+        let (_, published) = scratch.run(0);
+        let attempt = &published.lines[0]["attempts"][0];
+        assert_eq!(
+            attempt["usage"]["inconsistent"].as_bool(),
+            flagged,
+            "{input} {output}"
+        );
+        assert_eq!(attempt["cost_usd"], cost);
+    }
 }
 
 #[test]
