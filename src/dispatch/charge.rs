@@ -38,15 +38,18 @@ pub(super) fn failure(
     error: &CallError,
     time: Option<Duration>,
 ) -> Charge {
-    if let Some(usage) = &error.usage {
+    if let Some(usage) = error.usage.as_ref().filter(|usage| usage.names_tokens()) {
         return reply(backend, request, Some(**usage), time);
     }
     let usage = seen(backend, request, None, time);
     let possibly_billed = error.class.possibly_billed();
     let cost = match backend.price() {
         Some(price) if !possibly_billed || price.is_free_of_requests() => {
-            let time = price.time(&usage.unwrap_or_default());
-            time.map_or_else(|| unknown(backend, request), Cost::Known)
+            let bill = price.bill_of_time(&usage.unwrap_or_default());
+            bill.map_or_else(
+                || unknown(backend, request),
+                |bill| Cost::Known(bill.total()),
+            )
         }
         None if !possibly_billed => Cost::Known(Usd::ZERO),
         _ => unknown(backend, request),

@@ -5,6 +5,7 @@
 //! once; whatever it costs is exact integer money ([`Usd`]); whatever happens is an [`Event`].
 
 mod allowance;
+mod benefit;
 mod changes;
 mod completion;
 mod cost;
@@ -23,6 +24,7 @@ mod sampling;
 mod usage;
 
 pub use allowance::{Allowance, Allowances, Load};
+pub use benefit::Benefit;
 pub use changes::Changes;
 pub use completion::{Completion, FinishReason};
 pub use cost::{Cost, Tariff};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Completion, Cost, Digest, ErrorClass, FinishReason, Item, Tariff, Usage, Usd};
+use super::{
+    Bill, Completion, Cost, Digest, ErrorClass, FinishReason, Item, Price, Tariff, Usage, Usd,
+};
 
 /// How a row ended. Nothing is ever silently empty: each ending has its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -210,6 +212,16 @@ impl Attempt {
     /// Whether it brought what the model had to say, whole or not.
     pub fn is_reply(&self) -> bool {
         matches!(self.class, None | Some(ErrorClass::Flagged))
+    }
+
+    /// What its usage comes to by this price: of a reply, or of what reports tokens, all of it; of another
+    /// failure nothing but its time. `None` where the usage is not known that makes a difference.
+    pub fn bill(&self, price: &Price) -> Option<Bill> {
+        let usage = self.usage.unwrap_or_default();
+        match self.is_reply() || usage.names_tokens() {
+            true => price.bill(&usage),
+            false => price.bill_of_time(&usage),
+        }
     }
 
     /// What whoever takes its answer over need not pay.

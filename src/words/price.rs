@@ -249,8 +249,15 @@ impl Price {
         Some(bill)
     }
 
-    /// What the time costs that a request without an answer took.
-    pub fn time(&self, usage: &Usage) -> Option<Usd> {
+    /// What a request without an answer costs of which nothing but the time is charged.
+    pub fn bill_of_time(&self, usage: &Usage) -> Option<Bill> {
+        let mut bill = Bill::default();
+        bill.set(TokenClass::ServerTime, self.time(usage)?);
+        Some(bill)
+    }
+
+    /// What the time costs that a request took.
+    fn time(&self, usage: &Usage) -> Option<Usd> {
         match self.per_hour {
             Usd::ZERO => Some(Usd::ZERO),
             _ => Some(self.hours(usage.server_time_us?)),
@@ -413,7 +420,8 @@ mod tests {
             per_hour: "0.000001".parse().unwrap(),
             ..Price::FREE
         };
-        assert_eq!(price.time(&thirds).unwrap().units(), 1, "rounded up");
+        let bill = price.bill_of_time(&thirds).unwrap();
+        assert_eq!(bill.total().units(), 1, "rounded up");
     }
 
     #[test]

@@ -88,6 +88,16 @@ impl Usage {
         Some(self)
     }
 
+    /// Whether it says anything of tokens.
+    pub fn names_tokens(&self) -> bool {
+        let others = Usage {
+            server_time_us: None,
+            inconsistent: false,
+            ..*self
+        };
+        others != Usage::default()
+    }
+
     /// Each class by itself; `None` where input or output tokens are not known.
     pub(super) fn classes(&self) -> Option<Classes> {
         self.read().map(|(classes, _)| classes)
