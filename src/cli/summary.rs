@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, TableStyle};
 use tokio_prompt_orchestrator::job::MaxFailures;
-use tokio_prompt_orchestrator::output::{BackendLine, Hint, Report, notes, savings};
+use tokio_prompt_orchestrator::output::{BackendLine, Hint, Report, notes, savings, spendings};
 use tokio_prompt_orchestrator::words::Status;
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
@@ -72,6 +72,9 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
     let entries = entries(report);
     if !entries.is_empty() {
         table(["entry", "answered", "rows", "p50 ms", "USD"], entries);
+    }
+    for line in spendings(report) {
+        out(&line);
     }
     for note in notes(&total) {
         out(&note);

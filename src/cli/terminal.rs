@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use tokio_prompt_orchestrator::job::Problems;
-use tokio_prompt_orchestrator::words::with_causes;
+use tokio_prompt_orchestrator::words::{steers, with_causes};
 
 /// Prints a line to stdout; a closed stdout is not an error.
 pub fn out(line: &str) {
@@ -44,9 +44,7 @@ pub fn problems(problems: &Problems) {
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        let commands = character.is_control()
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        match commands {
+        match steers(character) {
             true => escaped.extend(character.escape_unicode()),
             false => escaped.push(character),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::job::Backend;
-use crate::words::{CallError, Cost, Request, Usage, Usd};
+use crate::words::{CallError, Cost, ErrorClass, Request, Usage, Usd};
 
 /// What an attempt used and cost.
 #[derive(Debug)]
@@ -38,8 +38,10 @@ pub(super) fn failure(
     error: &CallError,
     time: Option<Duration>,
 ) -> Charge {
-    if let Some(usage) = error.usage.as_ref().filter(|usage| usage.names_tokens()) {
-        return reply(backend, request, Some(**usage), time);
+    let reported = error.usage.as_deref().copied();
+    // A worker may also tell of a reply that is cut, refused or filtered by an error.
+    if error.class == ErrorClass::Flagged || reported.is_some_and(|usage| usage.names_tokens()) {
+        return reply(backend, request, reported, time);
     }
     let usage = seen(backend, request, None, time);
     let possibly_billed = error.class.possibly_billed();

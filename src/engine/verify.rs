@@ -1,5 +1,6 @@
 //! Whether what a directory holds agrees: the store with itself, and the published files with the store.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::publish::{Settings, compile};
@@ -7,7 +8,7 @@ use super::summary::RunError;
 use crate::job::OutputFormat;
 use crate::output::{Comparison, Frame, Report, file_name};
 use crate::store::{Ledger, RULES, Reader, StoreError, Table};
-use crate::words::{Usd, with_causes};
+use crate::words::{TokenClass, Usd, with_causes};
 
 /// How many disagreements are told, of all checks together.
 const TOLD: usize = 20;
@@ -75,6 +76,29 @@ impl Verified {
     }
 }
 
+/// What one look at the store finds for a later check; as much of it as is told.
+#[derive(Default)]
+struct Found {
+    count: u64,
+    texts: Vec<String>,
+}
+
+impl Found {
+    fn add(&mut self, text: String) {
+        self.count += 1;
+        if self.texts.len() < TOLD {
+            self.texts.push(text);
+        }
+    }
+
+    fn tell(self, wrong: &mut dyn FnMut(String)) {
+        let untold = self.count - self.texts.len() as u64;
+        self.texts.into_iter().for_each(&mut *wrong);
+        // After as many as are told of all checks together only the number counts.
+        (0..untold).for_each(|_| wrong(String::new()));
+    }
+}
+
 /// Checks everything that is in a directory which no runner holds. Nothing in it is changed.
 pub fn verify(dir: &Path) -> Result<Verified, RunError> {
     let reader = Reader::open_alone(dir)?;
@@ -94,17 +118,23 @@ pub fn verify(dir: &Path) -> Result<Verified, RunError> {
         reader.integrity(wrong)?;
         Ok(("the database is sound".to_owned(), ()))
     });
+    let mut mispriced = Found::default();
     let ledger = verified.check("every line is as it was written", |wrong| {
         let rows = reader.check_lines(Table::Rows, wrong)?;
         let outcomes = reader.check_lines(Table::Outcomes, wrong)?;
         let superseded = reader.check_lines(Table::Superseded, wrong)?;
-        let ledger = reader.ledger(wrong)?;
+        let ledger = reader.ledger(wrong, &mut |text| mispriced.add(text))?;
         let attempts = ledger.lines;
         let holds = format!(
             "every line is as it was written: {rows} rows, {outcomes} outcomes, {superseded} superseded, \
              {attempts} attempts"
         );
         Ok((holds, ledger))
+    });
+    let costs = "every cost is what its usage comes to at its price";
+    verified.check(costs, |wrong| {
+        mispriced.tell(wrong);
+        Ok((costs.to_owned(), ()))
     });
     for rule in &RULES {
         verified.check(rule.holds, |wrong| {
@@ -121,8 +151,13 @@ pub fn verify(dir: &Path) -> Result<Verified, RunError> {
         if let Some(ledger) = &ledger {
             compare(ledger, &compiled.report, by_row, wrong);
         }
+        compiled
+            .report
+            .disagreements()
+            .into_iter()
+            .for_each(&mut *wrong);
         let paid = compiled.report.total().spent.paid;
-        let holds = format!("{totals}, by row, backend, model and kind: ${paid}");
+        let holds = format!("{totals}, by row, backend, model, kind, token class and use: ${paid}");
         Ok((holds, compiled))
     });
     for file in compiled.into_iter().flat_map(|compiled| compiled.files) {
@@ -165,18 +200,29 @@ fn compare(ledger: &Ledger, report: &Report, by_row: Usd, wrong: &mut dyn FnMut(
     let kinds = kinds.map(|(kind, (_, spent))| (kind.as_str().to_owned(), spent.paid));
     let of_kinds = ledger.by_kind.iter();
     let of_kinds = of_kinds.map(|(kind, paid)| (kind.as_str().to_owned(), *paid));
-    for (what, mut reported, paid) in [
+    let classes = report.spending.classes();
+    let classes = classes.map(|(class, paid)| (class.as_str().to_owned(), paid));
+    let of_classes = TokenClass::ALL.into_iter();
+    let of_classes = of_classes.map(|class| (class.as_str().to_owned(), ledger.by_class.of(class)));
+    let uses = report.spending.uses();
+    let uses = uses.map(|(benefit, (_, spent))| (benefit.as_str().to_owned(), spent.paid));
+    let of_uses = ledger.by_use.iter();
+    let of_uses = of_uses.map(|(benefit, paid)| (benefit.as_str().to_owned(), *paid));
+    type Sums = BTreeMap<String, Usd>;
+    let all: [(&str, Sums, Sums); 5] = [
         ("backend", backends.collect(), ledger.by_backend.clone()),
         ("model", models.collect(), ledger.by_model.clone()),
         ("kind", kinds.collect(), of_kinds.collect()),
-    ] {
-        let reported: &mut std::collections::BTreeMap<String, Usd> = &mut reported;
+        ("token class", classes.collect(), of_classes.collect()),
+        ("use", uses.collect(), of_uses.collect()),
+    ];
+    for (what, mut reported, paid) in all {
         for (name, paid) in paid {
             let reported = reported.remove(&name).unwrap_or(Usd::ZERO);
             same(&format!("{what} {name}"), reported, paid);
         }
         for (name, reported) in reported {
-            same(&format!("{what} {name}"), *reported, Usd::ZERO);
+            same(&format!("{what} {name}"), reported, Usd::ZERO);
         }
     }
 }
@@ -185,7 +231,7 @@ fn compare(ledger: &Ledger, report: &Report, by_row: Usd, wrong: &mut dyn FnMut(
 mod tests {
     use super::*;
     use crate::output::Spent;
-    use crate::words::AttemptKind;
+    use crate::words::{AttemptKind, Benefit, Price, Usage};
 
     #[test]
     fn a_report_that_says_something_else_than_the_ledger_is_noticed() {
@@ -198,6 +244,7 @@ mod tests {
             by_backend: [("a".to_owned(), paid)].into(),
             by_model: [("m".to_owned(), paid)].into(),
             by_kind: [(AttemptKind::First, paid)].into(),
+            ..Ledger::default()
         };
         let report = || {
             let mut report = Report::new("job", ["a".to_owned(), "b".to_owned()]);
@@ -206,11 +253,12 @@ mod tests {
             report.by_kind.insert(AttemptKind::First, (1, spent));
             report
         };
-        let told = |report: Report, by_row| {
+        let told_by = |ledger: &Ledger, report: &Report, by_row| {
             let mut told = Vec::new();
-            compare(&ledger, &report, by_row, &mut |text| told.push(text));
+            compare(ledger, report, by_row, &mut |text| told.push(text));
             told.len()
         };
+        let told = |report: Report, by_row| told_by(&ledger, &report, by_row);
         assert_eq!(told(report(), paid), 0);
         assert_eq!(told(report(), Usd::ZERO), 1);
         let mut other = report();
@@ -229,5 +277,18 @@ mod tests {
         let mut other = report();
         other.removed = (1, spent);
         assert_eq!(told(other, Usd::ZERO), 0);
+        let mut other = report();
+        other.spending.by_class = Price {
+            per_request: paid,
+            ..Price::FREE
+        }
+        .bill(&Usage::default())
+        .expect("a fee needs no tokens");
+        assert_eq!(told(other, paid), 1);
+        let other = Ledger {
+            by_use: [(Benefit::Failed, paid)].into(),
+            ..ledger.clone()
+        };
+        assert_eq!(told_by(&other, &report(), paid), 1);
     }
 }

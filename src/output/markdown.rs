@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::remarks::Hint;
 use super::report::{BackendLine, Report, Spent};
-use crate::words::{AttemptKind, Status, Usd};
+use super::sentences::{bought, notes, savings, spendings};
+use crate::words::{Status, Usd, steers};
 
 /// The file's name.
 pub(super) const NAME: &str = "report.md";
@@ -43,34 +44,78 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         report.fell_back
     )?;
     entries(out, report)?;
-    writeln!(out, "## Cost by backend\n")?;
+    cost(out, report, &total)?;
+    failures(out, report)?;
+    for note in notes(&total) {
+        writeln!(out, "\n> {note}")?;
+    }
+    limits(out, report)?;
+    if let (Some(p50), Some(p90), Some(p99)) = (
+        report.latency_ms(50),
+        report.latency_ms(90),
+        report.latency_ms(99),
+    ) {
+        writeln!(out, "\n## Latency\n\n| p50 | p90 | p99 |\n|---:|---:|---:|")?;
+        writeln!(out, "| {p50} ms | {p90} ms | {p99} ms |")?;
+    }
+    Ok(())
+}
+
+/// Where the money went, and what it was good for.
+fn cost(out: &mut String, report: &Report, total: &BackendLine) -> std::fmt::Result {
+    writeln!(out, "## Cost\n")?;
+    for line in spendings(report) {
+        writeln!(out, "- {line}")?;
+    }
     writeln!(
         out,
-        "| backend | answered | attempts | failed | input tokens | output tokens | USD |"
+        "\n| backend | answered | attempts | failed | input tokens | output tokens | USD |"
     )?;
     writeln!(out, "|---|---:|---:|---:|---:|---:|---:|")?;
     for (name, line) in &report.by_backend {
         backend(out, &escape(name), line)?;
     }
-    backend(out, "**total**", &total)?;
-    writeln!(out, "\n## Cost by model\n\n| model | USD |\n|---|---:|")?;
+    backend(out, "**total**", total)?;
+    writeln!(out, "\n| model | USD |\n|---|---:|")?;
     for (model, spent) in &report.by_model {
         writeln!(out, "| {} | {} |", escape(model), amount(*spent))?;
     }
-    writeln!(
-        out,
-        "\n## Attempts\n\n| kind | attempts | USD |\n|---|---:|---:|"
-    )?;
-    for (kind, (attempts, spent)) in &report.by_kind {
-        writeln!(
-            out,
-            "| {} | {attempts} | {} |",
-            kind.as_str(),
-            amount(*spent)
-        )?;
+    let kinds = report.by_kind.iter();
+    let kinds = kinds.map(|(kind, (attempts, spent))| (kind.as_str(), *attempts, *spent));
+    counted(out, "kind of attempt", kinds)?;
+    let uses = report.spending.uses();
+    let uses = uses.map(|(benefit, (attempts, spent))| (benefit.as_str(), attempts, spent));
+    counted(out, "what it was good for", uses)?;
+    if total.spent.paid != Usd::ZERO {
+        writeln!(out, "\n| paid for | USD |\n|---|---:|")?;
+        for (name, paid) in bought(report) {
+            writeln!(out, "| {name} | {paid} |")?;
+        }
     }
+    Ok(())
+}
+
+/// A table of attempts, counted and summed up; without lines that count none.
+fn counted<'a>(
+    out: &mut String,
+    what: &str,
+    lines: impl Iterator<Item = (&'a str, u64, Spent)>,
+) -> std::fmt::Result {
+    writeln!(out, "\n| {what} | attempts | USD |\n|---|---:|---:|")?;
+    for (name, attempts, spent) in lines.filter(|(_, attempts, _)| *attempts > 0) {
+        writeln!(out, "| {name} | {attempts} | {} |", amount(spent))?;
+    }
+    Ok(())
+}
+
+/// What went wrong, and the first row of each kind.
+fn failures(out: &mut String, report: &Report) -> std::fmt::Result {
+    if report.by_class.is_empty() && report.examples.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## What went wrong")?;
     if !report.by_class.is_empty() {
-        writeln!(out, "\n| what went wrong | attempts |\n|---|---:|")?;
+        writeln!(out, "\n| class | attempts |\n|---|---:|")?;
         for (class, attempts) in &report.by_class {
             writeln!(out, "| {} | {attempts} |", class.as_str())?;
         }
@@ -83,18 +128,6 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         for (class, (row, error)) in &report.examples {
             writeln!(out, "| {class} | {} | {} |", escape(row), escape(error))?;
         }
-    }
-    for note in notes(&total) {
-        writeln!(out, "\n> {note}")?;
-    }
-    limits(out, report)?;
-    if let (Some(p50), Some(p90), Some(p99)) = (
-        report.latency_ms(50),
-        report.latency_ms(90),
-        report.latency_ms(99),
-    ) {
-        writeln!(out, "\n## Latency\n\n| p50 | p90 | p99 |\n|---:|---:|---:|")?;
-        writeln!(out, "| {p50} ms | {p90} ms | {p99} ms |")?;
     }
     Ok(())
 }
@@ -169,66 +202,6 @@ fn amount(spent: Spent) -> String {
         .map_or("unknown".to_owned(), |amount| amount.to_string())
 }
 
-/// What did not have to be asked and paid.
-pub fn savings(report: &Report) -> Vec<String> {
-    let saved = |kind: AttemptKind| {
-        let saved = report.saved.get(&kind).copied().unwrap_or_default();
-        match (saved.amount, saved.unknown) {
-            (amount, 0) => format!("saved ${amount}"),
-            (Usd::ZERO, _) => "saved an unknown amount".to_owned(),
-            (amount, _) => format!("saved at least ${amount}"),
-        }
-    };
-    let answers = match report.from_cache {
-        1 => "1 answer".to_owned(),
-        count => format!("{count} answers"),
-    };
-    let duplicates = match report.duplicates {
-        1 => "1 duplicate".to_owned(),
-        count => format!("{count} duplicates"),
-    };
-    let cached = (report.from_cache > 0)
-        .then(|| format!("{answers} from the cache {}", saved(AttemptKind::Cache)));
-    let shared = (report.duplicates > 0).then(|| {
-        format!(
-            "{duplicates} of other rows {}",
-            saved(AttemptKind::Duplicate)
-        )
-    });
-    cached.into_iter().chain(shared).collect()
-}
-
-/// What the totals do not say: costs that nobody knows.
-pub fn notes(total: &BackendLine) -> Vec<String> {
-    let mut notes = Vec::new();
-    if total.possibly_billed.units() > 0 {
-        notes.push(format!(
-            "Up to ${} more may have been billed for attempts whose outcome is unknown.",
-            total.possibly_billed
-        ));
-    }
-    if total.unbounded > 0 {
-        notes.push(format!(
-            "{} may have been billed for an unknown amount.",
-            attempts(total.unbounded)
-        ));
-    }
-    if total.spent.unpriced > 0 {
-        notes.push(format!(
-            "No price is known for {}: set `price` of the backend. Their cost is not in the total.",
-            attempts(total.spent.unpriced)
-        ));
-    }
-    notes
-}
-
-fn attempts(count: u64) -> String {
-    match count {
-        1 => "1 attempt".to_owned(),
-        count => format!("{count} attempts"),
-    }
-}
-
 /// Names come from the job file and from servers: they must not become markup.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -238,7 +211,7 @@ fn escape(text: &str) -> String {
                 escaped.push('\\');
                 escaped.push(character);
             }
-            character if character.is_control() => escaped.push(' '),
+            character if steers(character) => escaped.push(' '),
             character => escaped.push(character),
         }
     }

@@ -8,6 +8,7 @@
 mod compare;
 mod csv;
 mod frame;
+mod html;
 mod jsonl;
 mod latency;
 mod markdown;
@@ -16,16 +17,19 @@ mod publish;
 mod remarks;
 mod report;
 mod report_json;
+mod sentences;
+mod spending;
 
 use std::path::{Path, PathBuf};
 
 pub use compare::Comparison;
 pub use frame::Frame;
-pub use markdown::{notes, savings};
 pub use publication::{Publication, Sink, file_name};
 pub use publish::Pending;
 pub use remarks::{Hint, Remarks, Stated};
 pub use report::{BackendLine, EntryLine, Report, Saved, Spent};
+pub use sentences::{notes, savings, spendings};
+pub use spending::{Fallback, Projection, Spending};
 
 /// Why results or reports cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -38,15 +42,22 @@ pub struct OutputError {
     pub source: std::io::Error,
 }
 
+/// Everything that a run may publish.
+const NAMES: [&str; 5] = [
+    csv::NAME,
+    jsonl::NAME,
+    report_json::NAME,
+    markdown::NAME,
+    html::NAME,
+];
+
 /// The first file in a directory that a run would write over.
 pub fn published(dir: &Path) -> Option<PathBuf> {
-    let names = [csv::NAME, jsonl::NAME, report_json::NAME, markdown::NAME];
-    let mut paths = names.into_iter().map(|name| dir.join(name));
+    let mut paths = NAMES.into_iter().map(|name| dir.join(name));
     paths.find(|path| path.is_file())
 }
 
 /// Removes what runners that were killed have left half-written in a directory. Its lock must be held.
 pub fn remove_leftovers(dir: &Path) {
-    let names = [csv::NAME, jsonl::NAME, report_json::NAME, markdown::NAME];
-    publish::remove_leftovers(dir, &names);
+    publish::remove_leftovers(dir, &NAMES);
 }

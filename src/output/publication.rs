@@ -8,7 +8,7 @@ use super::csv::Csv;
 use super::frame::Frame;
 use super::jsonl::Jsonl;
 use super::report::Report;
-use super::{OutputError, csv, jsonl, markdown, report_json};
+use super::{OutputError, csv, html, jsonl, markdown, report_json};
 use crate::job::{OutputFormat, OutputPlan};
 use crate::words::{Columns, Outcome};
 
@@ -106,6 +106,7 @@ impl<'a, S: Sink> Publication<'a, S> {
                 report_json::render(report, exit_code, &written),
             ),
             (markdown::NAME, markdown::render(report)),
+            (html::NAME, html::render(report)),
         ];
         for (name, text) in reports {
             let mut sink = S::begin(self.dir, name)?;

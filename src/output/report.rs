@@ -1,6 +1,7 @@
 //! What a run came to: a fold over its outcomes, in constant memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Sum;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -8,6 +9,7 @@ use indexmap::IndexMap;
 use super::frame::Frame;
 use super::latency::Latency;
 use super::remarks::{Remarks, Stated, remarks};
+use super::spending::Spending;
 use crate::job::Backend;
 use crate::words::{
     Attempt, AttemptKind, BackendSeen, Cost, ErrorClass, Outcome, Status, Usage, Usd,
@@ -28,6 +30,8 @@ pub struct Report {
     pub by_model: BTreeMap<String, Spent>,
     /// What is known to have been paid, by the kind of attempt, and how many there were.
     pub by_kind: BTreeMap<AttemptKind, (u64, Spent)>,
+    /// What was bought with it, and what it was good for.
+    pub spending: Spending,
     /// What was not paid because no request was made, by the kind of attempt.
     pub saved: BTreeMap<AttemptKind, Saved>,
     /// Result lines whose answer is from the cache.
@@ -69,12 +73,21 @@ impl Spent {
         (self.unpriced == 0 || self.paid != Usd::ZERO).then_some(self.paid)
     }
 
-    fn add(&mut self, cost: Cost) {
+    pub(super) fn add(&mut self, cost: Cost) {
         match cost {
             Cost::Known(amount) => self.paid += amount,
             Cost::Unpriced => self.unpriced += 1,
             Cost::Unknown { .. } => {}
         }
+    }
+}
+
+impl Sum for Spent {
+    fn sum<I: Iterator<Item = Spent>>(all: I) -> Spent {
+        all.fold(Spent::default(), |sum, spent| Spent {
+            paid: sum.paid + spent.paid,
+            unpriced: sum.unpriced + spent.unpriced,
+        })
     }
 }
 
@@ -170,6 +183,7 @@ impl Report {
                 .collect(),
             by_model: BTreeMap::new(),
             by_kind: BTreeMap::new(),
+            spending: Spending::default(),
             saved: BTreeMap::new(),
             from_cache: 0,
             duplicates: 0,
@@ -232,6 +246,7 @@ impl Report {
         self.inputs += u64::from(item.entry == 0 && item.repeat == 0);
         self.by_entry.entry(item.entry).or_default().add(outcome);
         self.latency.add(outcome);
+        self.spending.add(outcome);
         *self.by_status.entry(outcome.status).or_default() += 1;
         for attempt in &outcome.attempts {
             self.add_attempt(attempt);
@@ -276,6 +291,7 @@ impl Report {
                 let (attempts, spent) = &mut self.removed;
                 *attempts += 1;
                 spent.add(attempt.cost);
+                self.spending.add_removed(attempt);
                 self.add_attempt(attempt);
             }
             false => self.add_interrupted(attempt),
@@ -336,6 +352,11 @@ impl Report {
         })
     }
 
+    /// What each entry of the matrix came to that was asked; also where there is only one.
+    pub(super) fn entry_lines(&self) -> impl Iterator<Item = &EntryLine> {
+        self.by_entry.values()
+    }
+
     /// How many rows ended so.
     pub fn rows_with(&self, status: Status) -> u64 {
         self.by_status.get(&status).copied().unwrap_or(0)
@@ -380,7 +401,7 @@ impl Report {
 }
 
 /// Whether the attempt that decided was made on a later backend of the route than the first.
-fn is_fallback(deciding: &Attempt, attempts: &[Attempt]) -> bool {
+pub(super) fn is_fallback(deciding: &Attempt, attempts: &[Attempt]) -> bool {
     let elsewhere = attempts
         .first()
         .is_some_and(|a| a.backend != deciding.backend);

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::publication::Written;
 use super::report::{BackendLine, EntryLine, Report, Spent};
+use super::spending::Fallback;
 use crate::words::{BackendSeen, LimitSource, Status, Usd};
 
 /// The file's name.
@@ -18,23 +19,6 @@ const SCHEMA: &str = "runner.report/1";
 pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> String {
     let total = report.total();
     let by_status = statuses(|status| report.rows_with(status));
-    let by_kind = report
-        .by_kind
-        .iter()
-        .map(|(kind, (_, spent))| (kind.as_str().to_owned(), *spent));
-    let saved_by_kind: Map<String, Value> = report
-        .saved
-        .iter()
-        .map(|(kind, saved)| (kind.as_str().to_owned(), json!(saved.amount.to_string())))
-        .collect();
-    let by_backend = report
-        .by_backend
-        .iter()
-        .map(|(name, line)| (name.clone(), line.spent));
-    let by_model = report
-        .by_model
-        .iter()
-        .map(|(name, spent)| (name.clone(), *spent));
     let mut value = json!({
         "schema": SCHEMA,
         "job": report.job,
@@ -46,18 +30,7 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
             "from_cache": report.from_cache,
             "duplicates": report.duplicates,
         },
-        "cost": {
-            "total_usd": amount(total.spent),
-            "possibly_billed_usd": total.possibly_billed.to_string(),
-            "by_backend": amounts(by_backend),
-            "by_model": amounts(by_model),
-            "by_kind": amounts(by_kind),
-            "saved_usd": report.saved.values().map(|saved| saved.amount).sum::<Usd>().to_string(),
-            "saved_by_kind": saved_by_kind,
-            "removed_rows_usd": amount(report.removed.1),
-            "unpriced_attempts": total.spent.unpriced,
-            "unbounded_attempts": total.unbounded,
-        },
+        "cost": cost(report, &total),
         "tokens": tokens(report, &total),
         "latency_ms": {
             "p50": report.latency_ms(50),
@@ -79,6 +52,59 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
         value["entries"] = Value::Object(entries);
     }
     format!("{value:#}\n")
+}
+
+fn cost(report: &Report, total: &BackendLine) -> Value {
+    let spending = &report.spending;
+    let lines = report.by_backend.iter();
+    let by_backend = lines.map(|(name, line)| (name.clone(), line.spent));
+    let models = report.by_model.iter();
+    let by_model = models.map(|(name, spent)| (name.clone(), *spent));
+    let kinds = report.by_kind.iter();
+    let by_kind = kinds.map(|(kind, (_, spent))| (kind.as_str().to_owned(), *spent));
+    let by_class = spending.classes();
+    let by_class: Map<String, Value> = by_class
+        .map(|(class, paid)| (class.as_str().to_owned(), json!(paid)))
+        .collect();
+    let by_use = spending.uses();
+    let by_use = by_use.map(|(benefit, (_, spent))| (benefit.as_str().to_owned(), spent));
+    let saved_by_kind: Map<String, Value> = report
+        .saved
+        .iter()
+        .map(|(kind, saved)| (kind.as_str().to_owned(), json!(saved.amount)))
+        .collect();
+    json!({
+        "total_usd": amount(total.spent),
+        "possibly_billed_usd": total.possibly_billed,
+        "by_backend": amounts(by_backend),
+        "by_model": amounts(by_model),
+        "by_kind": amounts(by_kind),
+        "by_token_class": by_class,
+        "unexplained_usd": spending.unexplained,
+        "by_use": amounts(by_use),
+        "wasted_usd": spending.wasted(),
+        "per_answered_row_usd": report.per_answered_row(),
+        "per_asked_row_usd": report.per_asked_row(),
+        "rows_left": spending.rows_left,
+        "projected_rest_usd": spending.projection().map(|projection| projection.amount),
+        "saved_usd": report.saved.values().map(|saved| saved.amount).sum::<Usd>(),
+        "saved_by_kind": saved_by_kind,
+        "prompt_cache_saved_usd": spending.prompt_cache_saved,
+        "fallback": fallback(spending.fallback),
+        "removed_rows_usd": amount(report.removed.1),
+        "unpriced_attempts": total.spent.unpriced,
+        "unbounded_attempts": total.unbounded,
+    })
+}
+
+fn fallback(fallback: Fallback) -> Value {
+    let known = fallback.rows > fallback.unknown;
+    json!({
+        "rows": fallback.rows,
+        "unknown_rows": fallback.unknown,
+        "paid_usd": known.then_some(fallback.paid),
+        "at_first_price_usd": known.then_some(fallback.at_first_price),
+    })
 }
 
 /// What the results files hold, so that anybody can see whether they belong to this report.
@@ -114,7 +140,7 @@ fn amounts(amounts: impl Iterator<Item = (String, Spent)>) -> Map<String, Value>
 
 /// What is known to have been paid, as an exact decimal; `unpriced_attempts` says what it lacks.
 fn amount(spent: Spent) -> Value {
-    json!(spent.paid.to_string())
+    json!(spent.paid)
 }
 
 fn tokens(report: &Report, total: &BackendLine) -> Value {
@@ -133,6 +159,11 @@ fn attempts(report: &Report, total: &BackendLine) -> Value {
         .by_kind
         .iter()
         .map(|(kind, (attempts, _))| (kind.as_str().to_owned(), json!(attempts)))
+        .collect();
+    let by_use: Map<String, Value> = report
+        .spending
+        .uses()
+        .map(|(benefit, (attempts, _))| (benefit.as_str().to_owned(), json!(attempts)))
         .collect();
     let by_class: Map<String, Value> = report
         .by_class
@@ -156,6 +187,7 @@ fn attempts(report: &Report, total: &BackendLine) -> Value {
         "interrupted": report.interrupted,
         "removed_rows": report.removed.0,
         "by_kind": by_kind,
+        "by_use": by_use,
         "by_class": by_class,
         "by_backend": by_backend,
     })

@@ -379,9 +379,14 @@ impl Reader {
         self.database.check_lines(table, wrong)
     }
 
-    /// Adds up every line of the ledger; tells of those that are not as they were written.
-    pub fn ledger(&self, wrong: &mut dyn FnMut(String)) -> Result<Ledger, StoreError> {
-        self.database.ledger(wrong)
+    /// Adds up every line of the ledger. Tells of those that are not as they were written, and of those whose cost
+    /// is not what their usage comes to at their price.
+    pub fn ledger(
+        &self,
+        wrong: &mut dyn FnMut(String),
+        mispriced: &mut dyn FnMut(String),
+    ) -> Result<Ledger, StoreError> {
+        self.database.ledger(wrong, mispriced)
     }
 
     /// Tells of every line that breaks one of the [`RULES`].

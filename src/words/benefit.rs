@@ -55,19 +55,11 @@ impl Benefit {
     pub fn is_wasted(self) -> bool {
         self != Benefit::Useful
     }
-}
 
-impl Outcome {
-    /// Every attempt, with what its money was good for.
-    pub fn benefits(&self) -> impl Iterator<Item = (&Attempt, Benefit)> {
-        let last = self.attempts.len().saturating_sub(1);
-        let decided_by = self.answered_by.unwrap_or(last);
-        let attempts = self.attempts.iter().enumerate();
-        attempts.map(move |(at, attempt)| (attempt, self.benefit(attempt, at == decided_by)))
-    }
-
-    fn benefit(&self, attempt: &Attempt, decided: bool) -> Benefit {
-        match (self.status, attempt.class) {
+    /// That of an attempt which ended in this class, for a row with this status. `decided`: the status follows
+    /// from this attempt; `answered`: the row has something to show, from whichever attempt.
+    pub fn of(status: Status, class: Option<ErrorClass>, decided: bool, answered: bool) -> Self {
+        match (status, class) {
             (Status::Answered, _) if decided => Benefit::Useful,
             (Status::Truncated, _) if decided => Benefit::Truncated,
             (Status::Refused, _) if decided => Benefit::Refused,
@@ -77,8 +69,22 @@ impl Outcome {
             // An answer to a request that is made no more, or one that was not wanted.
             (_, None | Some(ErrorClass::Flagged)) => Benefit::Superseded,
             // Given up because the other one of a pair had answered.
-            (_, Some(ErrorClass::Cancelled)) if self.answer.is_some() => Benefit::Superseded,
+            (_, Some(ErrorClass::Cancelled)) if answered => Benefit::Superseded,
             _ => Benefit::Failed,
         }
+    }
+}
+
+impl Outcome {
+    /// Every attempt, with what its money was good for.
+    pub fn benefits(&self) -> impl Iterator<Item = (&Attempt, Benefit)> {
+        let last = self.attempts.len().saturating_sub(1);
+        let decided_by = self.answered_by.unwrap_or(last);
+        let attempts = self.attempts.iter().enumerate();
+        attempts.map(move |(at, attempt)| {
+            let decided = at == decided_by;
+            let benefit = Benefit::of(self.status, attempt.class, decided, self.answer.is_some());
+            (attempt, benefit)
+        })
     }
 }

@@ -21,6 +21,7 @@ mod provider;
 mod request;
 mod row;
 mod sampling;
+mod shown;
 mod usage;
 
 pub use allowance::{Allowance, Allowances, Load};
@@ -40,4 +41,5 @@ pub use provider::Provider;
 pub use request::{Message, Request, Role};
 pub use row::{Columns, Row};
 pub use sampling::{Sampling, refuses_sampling};
+pub use shown::steers;
 pub use usage::Usage;

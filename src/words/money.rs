@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::iter::Sum;
-use std::ops::{Add, AddAssign};
+use std::ops::{Add, AddAssign, Sub};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -26,6 +26,28 @@ impl Usd {
     /// How many units of 10⁻¹⁵ USD it is.
     pub const fn units(self) -> i128 {
         self.0
+    }
+
+    /// So many times the amount, shared by so many: rounded half to even to a unit. `None` where there is nobody to
+    /// share it.
+    pub fn shared(self, times: u64, by: u64) -> Option<Usd> {
+        let by = i128::from(by);
+        let units = self.0.saturating_mul(i128::from(times));
+        let (whole, rest) = (units.checked_div_euclid(by)?, units.checked_rem_euclid(by)?);
+        let up = rest * 2 > by || (rest * 2 == by && whole % 2 != 0);
+        Some(Usd(whole + i128::from(up)))
+    }
+
+    /// Rounded to the first three digits that say something, but to a cent at least: `12.35`, `0.00168`. For
+    /// people; never for sums.
+    pub fn about(self) -> String {
+        let exact = Usd(self.0.saturating_abs()).rounded(UNIT_DIGITS);
+        let (dollars, fraction) = exact.split_once('.').unwrap_or((&exact, ""));
+        let zeros = fraction.len() - fraction.trim_start_matches('0').len();
+        match dollars {
+            "0" if zeros < UNIT_DIGITS => self.rounded(zeros + 3),
+            _ => self.rounded(2),
+        }
     }
 
     /// Rounded half to even at this many decimal places (at most 15), for people; never for sums.
@@ -99,6 +121,13 @@ impl Add for Usd {
     type Output = Usd;
     fn add(self, other: Usd) -> Usd {
         Usd(self.0.saturating_add(other.0))
+    }
+}
+
+impl Sub for Usd {
+    type Output = Usd;
+    fn sub(self, other: Usd) -> Usd {
+        Usd(self.0.saturating_sub(other.0))
     }
 }
 
@@ -216,6 +245,36 @@ mod tests {
         assert_eq!(half_cent(125), "0.12");
         assert_eq!(half_cent(135), "0.14");
         assert_eq!(half_cent(126), "0.13");
+    }
+
+    #[test]
+    fn a_share_is_rounded_half_to_even_and_nobody_has_none() {
+        let shared = |units, times, by| Usd::from_units(units).shared(times, by).map(Usd::units);
+        assert_eq!(shared(10, 1, 4), Some(2));
+        assert_eq!(shared(14, 1, 4), Some(4));
+        assert_eq!(shared(11, 1, 4), Some(3));
+        assert_eq!(shared(-10, 1, 4), Some(-2));
+        assert_eq!(shared(10, 3, 10), Some(3));
+        assert_eq!(shared(10, 0, 10), Some(0));
+        assert_eq!(shared(10, 1, 0), None);
+        assert_eq!(shared(i128::MAX, 2, 1), Some(i128::MAX));
+    }
+
+    #[test]
+    fn about_keeps_three_digits_or_a_cent() {
+        let about = |text: &str| text.parse().map(Usd::about);
+        for (exact, shown) in [
+            ("0.00", "0.00"),
+            ("12.3456", "12.35"),
+            ("1234.5", "1234.50"),
+            ("0.5", "0.500"),
+            ("0.0016765", "0.00168"),
+            ("0.00000558666", "0.00000559"),
+            ("-0.0016765", "-0.00168"),
+            ("0.000000000000001", "0.000000000000001"),
+        ] {
+            assert_eq!(about(exact).as_deref(), Ok(shown), "{exact}");
+        }
     }
 
     #[test]

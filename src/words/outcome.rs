@@ -214,11 +214,12 @@ impl Attempt {
         matches!(self.class, None | Some(ErrorClass::Flagged))
     }
 
-    /// What its usage comes to by this price: of a reply, or of what reports tokens, all of it; of another
-    /// failure nothing but its time. `None` where the usage is not known that makes a difference.
+    /// What its usage comes to by this price: of a reply, valid or not, and of what reports tokens, all of it; of
+    /// another failure nothing but its time. `None` where the usage is not known that makes a difference.
     pub fn bill(&self, price: &Price) -> Option<Bill> {
         let usage = self.usage.unwrap_or_default();
-        match self.is_reply() || usage.names_tokens() {
+        let replied = self.is_reply() || self.class == Some(ErrorClass::Invalid);
+        match replied || usage.names_tokens() {
             true => price.bill(&usage),
             false => price.bill_of_time(&usage),
         }

@@ -156,6 +156,20 @@ impl Rates {
         bill
     }
 
+    /// How much dearer this input would have been without the provider's cache: less than nothing where more was
+    /// written to it than read.
+    fn saved(&self, used: &Classes) -> Usd {
+        let parts = [
+            (self.cache_read, used.cache_read),
+            (self.cache_write_5m, used.cache_write_5m),
+            (self.cache_write_1h, used.cache_write_1h),
+        ];
+        let saved = parts.map(|(own, tokens)| {
+            self.input.times(tokens) - own.unwrap_or(self.input).times(tokens)
+        });
+        saved.into_iter().sum()
+    }
+
     fn dearest_input(&self) -> Rate {
         [self.cache_read, self.cache_write_5m, self.cache_write_1h]
             .into_iter()
@@ -247,6 +261,14 @@ impl Price {
         bill.set(TokenClass::Request, self.per_request);
         bill.set(TokenClass::ServerTime, self.time(usage)?);
         Some(bill)
+    }
+
+    /// What the provider's prompt cache saved in a request with this usage: what its bill would be at the plain
+    /// rate for input, less its bill. Below zero where writing to the cache cost more than reading saved. `None`
+    /// where the tokens are not known.
+    pub fn saved_by_prompt_cache(&self, usage: &Usage) -> Option<Usd> {
+        let classes = usage.classes()?;
+        Some(self.rates_for(usage.input_tokens?).saved(&classes))
     }
 
     /// What a request without an answer costs of which nothing but the time is charged.
@@ -354,6 +376,28 @@ mod tests {
             ..usage
         };
         assert_eq!(cached().bill(&unknown), None);
+    }
+
+    #[test]
+    fn the_prompt_cache_saves_what_is_read_and_costs_what_is_written() {
+        let saved = |read, written| {
+            let usage = Usage {
+                cache_read_input_tokens: Some(read),
+                cache_write_1h_input_tokens: Some(written),
+                ..Usage::new(1000, 10)
+            };
+            let price = cached();
+            let saved = price.saved_by_prompt_cache(&usage).unwrap();
+            let plain = price.bill(&Usage::new(1000, 10)).unwrap().total();
+            assert_eq!(price.bill(&usage).unwrap().total() + saved, plain);
+            saved.to_string()
+        };
+        assert_eq!(saved(0, 0), "0.00");
+        // A million times 3 - 0.3 dollars for each that was read, 6 - 3 for each that was written.
+        assert_eq!(saved(600, 0), "0.00162");
+        assert_eq!(saved(0, 100), "-0.0003");
+        assert_eq!(saved(600, 100), "0.00132");
+        assert_eq!(cached().saved_by_prompt_cache(&Usage::default()), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Foreign text made fit for a message: short, on one line, without secrets.
 
+use crate::words::steers;
+
 /// The most characters of foreign text in a message.
 const MOST: usize = 300;
 
@@ -17,7 +19,7 @@ pub(super) fn clip_to(text: &str, most: usize) -> String {
             '\n' => "\\n".to_owned(),
             '\r' => "\\r".to_owned(),
             '\t' => " ".to_owned(),
-            _ if unprintable(character) => format!("\\u{{{:x}}}", u32::from(character)),
+            _ if steers(character) => format!("\\u{{{:x}}}", u32::from(character)),
             _ => character.to_string(),
         };
         match room.checked_sub(shown.chars().count()) {
@@ -39,13 +41,6 @@ pub(super) fn origin(url: &str) -> String {
         _ => format!("{scheme}://{host}"),
     };
     clip(&shown)
-}
-
-/// Control characters, and those that move or hide what stands around them.
-fn unprintable(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Every text of one to four characters out of these.

@@ -66,7 +66,13 @@ fn outputs_are_synced_before_they_get_their_names_and_their_directory_after() {
     };
     let calls = Start::Nothing.calls(&strace, &server, &Reference::of(&server, shape));
     let sites: Vec<&str> = calls.iter().map(|call| call.site.as_str()).collect();
-    for name in ["results.csv", "results.jsonl", "report.json", "report.md"] {
+    for name in [
+        "results.csv",
+        "results.jsonl",
+        "report.json",
+        "report.md",
+        "report.html",
+    ] {
         let named = |site: &&str| site.starts_with("rename") && site.ends_with(&format!(" {name}"));
         let renamed = sites.iter().position(named);
         let renamed =

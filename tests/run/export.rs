@@ -7,7 +7,13 @@ use crate::published::{read_csv, read_report};
 use crate::scratch::{Scratch, until};
 use crate::served::{self, Served};
 
-const FILES: [&str; 4] = ["results.csv", "results.jsonl", "report.json", "report.md"];
+const FILES: [&str; 5] = [
+    "results.csv",
+    "results.jsonl",
+    "report.json",
+    "report.md",
+    "report.html",
+];
 
 /// What is in the files of a run.
 fn files(dir: &Path) -> Vec<Option<String>> {

@@ -560,7 +560,13 @@ fn an_input_that_is_a_link_to_an_output_is_not_written_over_either() {
 #[cfg(unix)]
 #[test]
 fn an_output_that_is_a_link_to_an_input_is_replaced_and_the_input_is_kept() {
-    for name in ["results.csv", "results.jsonl", "report.json", "report.md"] {
+    for name in [
+        "results.csv",
+        "results.jsonl",
+        "report.json",
+        "report.md",
+        "report.html",
+    ] {
         for symbolic in [false, true] {
             let scratch = Scratch::new();
             scratch.rows(2).write("out/notes.txt", "").job(ECHO);

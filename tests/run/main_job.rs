@@ -51,6 +51,7 @@ fn the_shipped_job_answers_every_row_with_more_than_one_backend() {
         "wrote out/results.jsonl",
         "wrote out/report.json",
         "wrote out/report.md",
+        "wrote out/report.html",
     ] {
         assert!(ran.stdout.contains(said), "{said}");
     }
@@ -61,6 +62,7 @@ fn the_shipped_job_answers_every_row_with_more_than_one_backend() {
         "results.jsonl",
         "report.json",
         "report.md",
+        "report.html",
         "run.db",
     ] {
         assert!(scratch.path().join("out").join(file).is_file(), "{file}");

@@ -368,6 +368,7 @@ fn results_are_readable_by_their_owner_alone() {
         "results.jsonl",
         "report.json",
         "report.md",
+        "report.html",
         "run.db",
     ] {
         assert_eq!(mode(&format!("out/{file}")), 0o600, "{file}");
@@ -390,7 +391,13 @@ fn a_second_run_replaces_the_files_and_leaves_nothing_half_done() {
     names.sort();
     assert_eq!(
         names,
-        ["report.json", "report.md", "results.csv", "results.jsonl"]
+        [
+            "report.html",
+            "report.json",
+            "report.md",
+            "results.csv",
+            "results.jsonl"
+        ]
     );
 }
 

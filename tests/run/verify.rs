@@ -64,9 +64,11 @@ fn a_run_that_nobody_has_touched_agrees() {
         .says("every line is as it was written: 13 rows, 52 outcomes, 0 superseded, ")
         .says("ok      every outcome has the attempt that decided it")
         .says("ok      the attempts of every row are numbered without gaps")
-        .says("by row, backend, model and kind: $0.00")
+        .says("by row, backend, model, kind, token class and use: $0.00")
         .says("ok      results.csv is what the store says")
-        .says("ok      report.md is what the store says\neverything agrees\n");
+        .says("ok      every cost is what its usage comes to at its price")
+        .says("ok      report.md is what the store says")
+        .says("ok      report.html is what the store says\neverything agrees\n");
     // A copy elsewhere is as good.
     sound.copy();
     sound.scratch.runner(&["verify", "copy"]).exits(0);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Error;
+use rusqlite::{Error, Row as Record};
 
-use super::lines::{ATTEMPT, attempt, check};
+use super::lines::{ATTEMPT, ATTEMPT_COLUMNS, Line, attempt, check, unknown};
 use super::open::plain;
 use super::read::{OUTCOME, OUTCOME_SUM, ROW, ROW_SUM};
 use super::{Database, StoreError};
-use crate::words::{AttemptKind, Cost, Usd};
+use crate::words::{AttemptKind, Benefit, Bill, Cost, Status, Usd};
 
 /// A table whose lines carry a sum, besides the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub struct Ledger {
     pub by_model: BTreeMap<String, Usd>,
     /// What was paid, by kind of attempt.
     pub by_kind: BTreeMap<AttemptKind, Usd>,
+    /// What the usage of the lines comes to at their prices, by class of token.
+    pub by_class: Bill,
+    /// What was paid, by what it was good for.
+    pub by_use: BTreeMap<Benefit, Usd>,
 }
 
 /// How lines hang together.
@@ -139,39 +143,28 @@ impl Database {
         read().map_err(|source| self.failed("read", source))
     }
 
-    /// Adds up every line of the ledger; tells of those that are not as they were written.
+    /// Adds up every line of the ledger. Tells of those that are not as they were written, and of those whose cost
+    /// is not what their usage comes to at their price.
     pub(in crate::store) fn ledger(
         &self,
         wrong: &mut dyn FnMut(String),
+        mispriced: &mut dyn FnMut(String),
     ) -> Result<Ledger, StoreError> {
         let mut ledger = Ledger::default();
         let mut read = || -> Result<(), Error> {
-            let query = format!("SELECT {ATTEMPT} FROM attempts a");
+            let query = format!(
+                "SELECT {ATTEMPT}, r.position IS NULL OR e.position IS NULL OR a.repeat > ?1,
+                    o.status, o.answered_by IS a.attempt, o.answer IS NOT NULL
+                 FROM attempts a LEFT JOIN rows r ON r.row = a.row LEFT JOIN entries e ON e.entry = a.entry
+                 LEFT JOIN outcomes o ON o.row = a.row AND o.entry = a.entry AND o.repeat = a.repeat"
+            );
             let mut query = self.connection.prepare(&query)?;
-            let mut records = query.query([])?;
+            let mut records = query.query([self.repeat])?;
             while let Some(record) = records.next()? {
                 ledger.lines += 1;
-                let line = match attempt(record, 0, &self.tariffs) {
-                    Ok(line) => line,
-                    Err(error) => {
-                        wrong(plain(&error));
-                        continue;
-                    }
-                };
-                let (attempt, add) = (line.attempt, |sum: &mut Usd, paid: Usd| *sum += paid);
-                match attempt.cost {
-                    Cost::Known(paid) if line.ended => {
-                        add(&mut ledger.paid, paid);
-                        let model = attempt.model.unwrap_or_else(|| "(not named)".to_owned());
-                        let backend = attempt.backend.to_string();
-                        add(ledger.by_backend.entry(backend).or_default(), paid);
-                        add(ledger.by_model.entry(model).or_default(), paid);
-                        add(ledger.by_kind.entry(attempt.kind).or_default(), paid);
-                    }
-                    Cost::Unknown {
-                        at_most: Some(amount),
-                    } => ledger.possible += amount,
-                    _ => {}
+                match attempt(record, 0, &self.tariffs) {
+                    Ok(line) => ledger.add(&line, benefit(record, &line)?, mispriced),
+                    Err(error) => wrong(plain(&error)),
                 }
             }
             Ok(())
@@ -200,4 +193,58 @@ impl Database {
         };
         read().map_err(|source| self.failed("read", source))
     }
+}
+
+impl Ledger {
+    fn add(&mut self, line: &Line, benefit: Benefit, mispriced: &mut dyn FnMut(String)) {
+        let attempt = &line.attempt;
+        let paid = match attempt.cost {
+            Cost::Known(paid) if line.ended => paid,
+            Cost::Unknown {
+                at_most: Some(amount),
+            } => {
+                self.possible += amount;
+                return;
+            }
+            Cost::Unpriced if attempt.tariff.is_some() => {
+                let name = line.name();
+                mispriced(format!("{name} is unpriced, but it names a price"));
+                return;
+            }
+            _ => return,
+        };
+        let price = attempt.tariff.as_ref().map(|tariff| &tariff.price);
+        let bill = price.and_then(|price| attempt.bill(price));
+        let bill = bill.unwrap_or_default();
+        if bill.total() != paid {
+            let (name, comes_to) = (line.name(), bill.total());
+            mispriced(format!(
+                "{name} cost ${paid}, but its usage comes to ${comes_to}"
+            ));
+        }
+        self.paid += paid;
+        self.by_class += bill;
+        let model = attempt.model.as_deref().unwrap_or("(not named)");
+        let backend = attempt.backend.to_string();
+        *self.by_backend.entry(backend).or_default() += paid;
+        *self.by_model.entry(model.to_owned()).or_default() += paid;
+        *self.by_kind.entry(attempt.kind).or_default() += paid;
+        *self.by_use.entry(benefit).or_default() += paid;
+    }
+}
+
+/// What the money for a line was good for, by what the tables say of its row.
+fn benefit(record: &Record<'_>, line: &Line) -> Result<Benefit, Error> {
+    let at = |column: usize| ATTEMPT_COLUMNS + column;
+    if record.get(at(0))? {
+        return Ok(Benefit::Removed);
+    }
+    let status: Option<String> = record.get(at(1))?;
+    let status = match status {
+        Some(name) => Status::from_name(&name).ok_or_else(|| unknown(at(1), &name))?,
+        // A row without an outcome has no answer.
+        None => Status::NotRun,
+    };
+    let (decided, answered) = (record.get(at(2))?, record.get(at(3))?);
+    Ok(Benefit::of(status, line.attempt.class, decided, answered))
 }

@@ -140,6 +140,7 @@ pub(super) fn put_tariffs<'a>(
 
 /// A line of the ledger, and whether its end is known.
 pub(super) struct Line {
+    pub(super) row: i64,
     pub(super) entry: u32,
     pub(super) repeat: u32,
     pub(super) attempt: Attempt,
@@ -150,6 +151,17 @@ impl Line {
     /// Which entry and repeat it is of.
     pub(super) fn key(&self) -> (u32, u32) {
         (self.entry, self.repeat)
+    }
+
+    /// What it is called, as in [`name`].
+    pub(super) fn name(&self) -> String {
+        let Self {
+            row, entry, repeat, ..
+        } = self;
+        let number = self.attempt.number;
+        format!(
+            "the line of attempts with row {row}, entry {entry}, repeat {repeat}, attempt {number}"
+        )
     }
 }
 
@@ -172,6 +184,7 @@ pub(super) fn attempt(record: &Record<'_>, from: usize, tariffs: &Tariffs) -> Re
         .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(at(8), &name)))
         .transpose()?;
     Ok(Line {
+        row: record.get(at(0))?,
         entry: record.get(at(1))?,
         repeat: record.get(at(2))?,
         ended: latency.is_some(),
