@@ -94,3 +94,6 @@ fn seen(
     }
     usage
 }
+
+#[cfg(test)]
+mod tests;
