@@ -217,6 +217,7 @@ impl Published {
                 assert!(reported == *sum || !counts_all, "{name} {key}");
             }
         }
+        self.audit_uses(total);
         // Attempts that a kill has cut are in the report, and in no line of a row that was asked again.
         let interrupted = report["attempts"]["interrupted"].as_u64().expect("a count");
         let reported = units(text(&cost["possibly_billed_usd"]));
@@ -246,6 +247,35 @@ impl Published {
             reported == failed || (!counts_all && reported > failed),
             "failed"
         );
+    }
+}
+
+impl Published {
+    /// What was paid for, and what it was good for, come to the total; and what follows from that.
+    #[track_caller]
+    fn audit_uses(&self, total: i128) {
+        let cost = &self.report["cost"];
+        let sum = |name: &str| -> i128 {
+            let parts = object(&cost[name]).values();
+            parts.map(|paid| units(text(paid))).sum()
+        };
+        assert_eq!(cost["unexplained_usd"], "0.00");
+        assert_eq!(sum("by_token_class"), total, "by_token_class");
+        assert_eq!(sum("by_use"), total, "by_use");
+        let useful = units(text(&cost["by_use"]["useful"]));
+        assert_eq!(units(text(&cost["wasted_usd"])), total - useful);
+        let uses = object(&self.report["attempts"]["by_use"]).values();
+        let uses: u64 = uses.filter_map(Value::as_u64).sum();
+        assert_eq!(self.report["attempts"]["total"], uses);
+        let left = ["failed", "skipped_budget", "not_run"];
+        let left: usize = left.iter().map(|status| self.count(status)).sum();
+        assert_eq!(cost["rows_left"], left);
+        if let Some(each) = cost["per_answered_row_usd"].as_str() {
+            // Rounded to the nearest unit.
+            let answered = self.count("answered") as i128;
+            let off = units(each) * answered - total;
+            assert!(off.abs() * 2 <= answered, "{each} of {answered}");
+        }
     }
 }
 

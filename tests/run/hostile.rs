@@ -116,3 +116,68 @@ fn a_cell_and_an_answer_of_a_megabyte_pass_through() {
     let (_, published) = scratch.run(0);
     assert!(published.answers() == [&*long] && published.column("text") == [&*long]);
 }
+
+#[test]
+fn what_servers_and_rows_say_is_text_in_the_reports_and_nothing_else() {
+    let hostile = "</style><script>alert(1)</script><img src=x onerror=alert(1)> \"'> & \
+                   [x](javascript:alert(1)) `|` \u{1b}[2J\r\n# owned \u{202e}txt\u{9b}31m";
+    let scratch = Scratch::new();
+    let server = Served::new(move |_, seen| match served::prompt(seen).as_str() {
+        "one" => {
+            let message = json!({ "role": "assistant", "content": "x" });
+            let mut body = served::completion(message, "stop");
+            body["model"] = json!(hostile);
+            served::ok(&body)
+        }
+        _ => {
+            let body = json!({ "error": { "message": hostile, "code": hostile } });
+            reply(400, &[], body.to_string().as_bytes(), 0)
+        }
+    });
+    let cell = hostile.replace('"', "\"\"");
+    scratch
+        .write("rows.csv", format!("key,text\nfirst,one\n\"{cell}\",two\n"))
+        .write(
+            "job.yaml",
+            format!(
+                "name: {}\ninputs: {{ path: rows.csv, id: key }}\nprompt: \"{{{{ text }}}}\"\n\
+                 output: {{ dir: out }}\nbackends: {{ {} }}\nmax_failures: 1\n",
+                // YAML takes no such character.
+                json!(hostile.replace('\u{9b}', "")),
+                server.backend("a", "")
+            ),
+        );
+    scratch.run(0);
+    let read = |name: &str| fs::read_to_string(scratch.path().join("out").join(name)).unwrap();
+    let (page, markdown) = (read("report.html"), read("report.md"));
+    for text in [&page, &markdown] {
+        let steers = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+        assert!(!text.contains(steers), "{text:?}");
+        assert!(text.contains("alert(1)"), "it is shown");
+    }
+    let tags = page.split('<').skip(1).map(|rest| {
+        let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '!' && c != '/');
+        name.into_iter()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches('/')
+    });
+    let known = [
+        "!DOCTYPE", "html", "head", "meta", "title", "style", "body", "header", "section", "h1",
+        "h2", "h3", "dl", "div", "dt", "dd", "p", "ul", "li", "table", "thead", "tbody", "tr",
+        "th", "td", "svg", "rect", "span",
+    ];
+    for tag in tags {
+        assert!(known.contains(&tag), "{tag}");
+    }
+    assert_eq!(page.matches("</style>").count(), 1);
+    let bytes = markdown.as_bytes();
+    for (at, _) in markdown.match_indices(['<', '[', '`', '#']) {
+        let heading = markdown[..at].ends_with('\n') || markdown[..at].ends_with('#') || at == 0;
+        assert!(heading || bytes[at - 1] == b'\\', "{}", &markdown[at..]);
+    }
+    assert!(
+        !markdown.lines().any(|line| line.starts_with("# owned")),
+        "{markdown}"
+    );
+}

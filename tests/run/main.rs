@@ -17,6 +17,8 @@ mod main_job;
 mod outputs;
 // What an attempt is charged: fees, hours, counts that contradict each other.
 mod charges;
+// The cost report: what it adds up to, whatever goes wrong, and what it says to people.
+mod money;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
 mod resume;
 mod retry;

@@ -2,6 +2,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::types::ValueRef;
+use tokio_prompt_orchestrator::words::Digest;
+
 use crate::loopback::Act;
 use crate::scratch::{Scratch, until};
 use crate::served::{self, Served};
@@ -48,6 +51,40 @@ impl Sound {
 fn sql(dir: &Path, text: &str) {
     let connection = rusqlite::Connection::open(dir.join("run.db")).expect("a database");
     connection.execute_batch(text).expect("the edit is sound");
+}
+
+/// Edits a line of the ledger as somebody would who knows how its sum is made.
+fn sql_with_the_sum(dir: &Path, change: &str) {
+    const LINE: &str = "row = 3 AND entry = 0 AND repeat = 1 AND attempt = 1";
+    sql(dir, &format!("UPDATE attempts SET {change} WHERE {LINE}"));
+    let connection = rusqlite::Connection::open(dir.join("run.db")).expect("a database");
+    let columns = "row, entry, repeat, attempt, backend, kind, fingerprint, model, class, error, \
+                   http_status, request_id, usage, price, cost, cost_usd, saved_usd, latency_us, run";
+    let query = format!("SELECT {columns} FROM attempts WHERE {LINE}");
+    let mut sum = Vec::new();
+    let read = connection.query_row(&query, [], |line| {
+        for column in 0..columns.split(", ").count() {
+            let (tag, bytes) = match line.get_ref(column)? {
+                ValueRef::Null => (0, Vec::new()),
+                ValueRef::Integer(number) => (1, number.to_le_bytes().to_vec()),
+                ValueRef::Real(number) => (2, number.to_le_bytes().to_vec()),
+                ValueRef::Text(text) => (3, text.to_vec()),
+                ValueRef::Blob(bytes) => (4, bytes.to_vec()),
+            };
+            sum.push(tag);
+            sum.extend((bytes.len() as u64).to_le_bytes());
+            sum.extend(bytes);
+        }
+        Ok(())
+    });
+    read.expect("the line is there");
+    let digest = Digest::of([sum]);
+    let start = digest.as_bytes()[..8].try_into().expect("it is longer");
+    let sum = i64::from_le_bytes(start);
+    sql(
+        dir,
+        &format!("UPDATE attempts SET sum = {sum} WHERE {LINE}"),
+    );
 }
 
 fn replace(dir: &Path, file: &str, old: &str, new: &str) {
@@ -171,6 +208,51 @@ fn an_edit_of_the_store_is_found() {
         let ran = sound.scratch.runner(&["verify", "copy"]).exits(6);
         assert!(ran.stdout.contains(says), "{edit}\n{}", ran.stdout);
         assert!(!ran.stdout.contains("everything agrees"), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_cost_that_is_not_what_its_usage_comes_to_is_found_even_where_all_sums_are_mended() {
+    let sound = Sound::new();
+    let line = "the line of attempts with row 3, entry 0, repeat 1, attempt 1";
+    for (change, says) in [
+        ("cost_usd = '0.00002'", None),
+        (
+            "cost_usd = '0.5'",
+            Some("cost $0.50, but its usage comes to $0.00002"),
+        ),
+        (
+            "usage = '{\"input_tokens\":9,\"output_tokens\":5}'",
+            Some("cost $0.00002, but its usage comes to $0.000019"),
+        ),
+        (
+            "price = NULL",
+            Some("cost $0.00002, but its usage comes to $0.00"),
+        ),
+        (
+            "usage = NULL",
+            Some("cost $0.00002, but its usage comes to $0.00"),
+        ),
+        (
+            "cost = 'unpriced', cost_usd = NULL",
+            Some("is unpriced, but it names a price"),
+        ),
+    ] {
+        let copy = sound.copy();
+        sql_with_the_sum(&copy, change);
+        // The files say so too.
+        sound.scratch.runner(&["export", "copy"]).exits(0);
+        let Some(says) = says else {
+            sound.scratch.runner(&["verify", "copy"]).exits(0);
+            continue;
+        };
+        let ran = sound.scratch.runner(&["verify", "copy"]).exits(6);
+        ran.says(&format!(
+            "not so  every cost is what its usage comes to at its price\n          {line} {says}\n"
+        ))
+        .says("ok      every line is as it was written")
+        .says("ok      the totals are the sums of the attempts")
+        .says("1 thing does not agree\n");
     }
 }
 

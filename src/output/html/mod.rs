@@ -15,8 +15,6 @@ pub(super) const NAME: &str = "report.html";
 
 /// So many lines of a table are shown: a page stays one that can be read, and sent.
 const SHOWN: usize = 50;
-/// The longest name in a table, in characters.
-const LONGEST_NAME: usize = 80;
 
 /// The whole file.
 pub(super) fn render(report: &Report) -> String {
@@ -193,7 +191,7 @@ fn spent(
 ) -> String {
     let rest = lines.split_off(lines.len().min(SHOWN));
     let line = |(name, cells, spent): (String, Vec<Cell>, Spent)| {
-        let mut row = vec![Cell::Name(clipped(&name))];
+        let mut row = vec![Cell::Name(name)];
         row.extend(cells);
         row.push(Cell::Number(amount(spent)));
         row.push(Cell::Share(spent.paid.units(), total.paid.units()));
@@ -226,7 +224,7 @@ fn failures(report: &Report) -> String {
     let examples = report.examples.iter().map(|(class, (row, error))| {
         vec![
             Cell::Name((*class).to_owned()),
-            Cell::Text(clipped(row)),
+            Cell::Text(row.clone()),
             Cell::Text(error.clone()),
         ]
     });
@@ -249,7 +247,7 @@ fn limits(report: &Report) -> String {
         let texts = [&remarks.happened, &remarks.limits, &remarks.details];
         let texts: Vec<&str> = texts.into_iter().flatten().map(|text| &**text).collect();
         vec![
-            Cell::Name(clipped(&remarks.backend)),
+            Cell::Name(remarks.backend.clone()),
             Cell::Text(texts.join("; ")),
         ]
     };
@@ -271,15 +269,79 @@ fn limits(report: &Report) -> String {
     .concat()
 }
 
-fn clipped(name: &str) -> String {
-    match name.char_indices().nth(LONGEST_NAME) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
-    }
-}
-
 fn amount(spent: Spent) -> String {
     spent
         .amount()
         .map_or("unknown".to_owned(), |amount| amount.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::words::{
+        Attempt, AttemptKind, BackendSeen, Columns, Cost, Digest, ErrorClass, Item, Outcome, Row,
+    };
+
+    /// A report in which every name and every error is as long and as rude as this.
+    fn rude(text: &str, names: u32) -> Report {
+        let columns: Arc<Columns> = Columns::new(Vec::new()).into();
+        let entries = (0..names).map(|number| Arc::from(format!("{number}{text}")));
+        let mut report = Report::new(text, []).with_entries(entries);
+        let mut all_seen = Vec::new();
+        for number in 0..names {
+            let name = format!("{number}{text}");
+            let class = ErrorClass::ALL[number as usize % ErrorClass::ALL.len()];
+            let row = Row {
+                index: number.into(),
+                id: name.clone(),
+                columns: Arc::clone(&columns),
+                cells: Vec::new(),
+                key: Digest::default(),
+            };
+            let attempt = Attempt {
+                model: Some(name.clone()),
+                class: Some(class),
+                error: Some(name.clone()),
+                cost: Cost::Known(Usd::from_units(1)),
+                ..Attempt::new(1, (&*name).into(), AttemptKind::First, Digest::default())
+            };
+            let mut outcome = Outcome {
+                status: Status::Failed,
+                attempts: vec![attempt],
+                ..Outcome::not_run(Item::of(row.into()))
+            };
+            outcome.item.entry = number;
+            report.add(&outcome);
+            all_seen.push(BackendSeen {
+                backend: name.clone(),
+                stopped: Some(name),
+                ..BackendSeen::default()
+            });
+        }
+        report.with_seen(all_seen, &[])
+    }
+
+    #[test]
+    fn no_run_makes_a_page_that_is_too_large_to_send() {
+        for text in ["\"", "é", "😀", "\u{202e}"] {
+            let page = render(&rude(&text.repeat(5_000), 400));
+            assert!(page.len() < 200_000, "{text}: {}", page.len());
+        }
+    }
+
+    #[test]
+    fn lines_that_are_not_shown_are_counted_and_summed_up() {
+        let page = render(&rude("", 53));
+        let line = "<th scope=\"row\">and 3 more</th>";
+        assert_eq!(
+            page.matches(line).count(),
+            3,
+            "backends, models and entries"
+        );
+        assert!(page.contains("<td class=\"number\">0.000000000000003</td>"));
+        assert!(page.contains("and 3 more backends"));
+        assert!(!render(&rude("", 50)).contains("more"));
+    }
 }

@@ -6,8 +6,10 @@ use crate::words::steers;
 
 /// The style of the page, in it: nothing is fetched from anywhere.
 const STYLE: &str = include_str!("report.css");
-/// The longest text in a cell, in characters. What is cut is in `report.json`, or in the results.
-const LONGEST: usize = 300;
+/// The longest text that is shown, in bytes as they are written. The whole is in the results.
+const LONGEST: usize = 600;
+/// The longest name.
+const LONGEST_NAME: usize = 160;
 
 /// A cell of a table.
 pub(super) enum Cell {
@@ -39,7 +41,9 @@ impl Cell {
     fn render(&self) -> String {
         let class = self.class();
         match self {
-            Cell::Name(text) => format!("<th scope=\"row\">{}</th>", escape(text)),
+            Cell::Name(text) => {
+                format!("<th scope=\"row\">{}</th>", escape_to(text, LONGEST_NAME))
+            }
             Cell::Number(text) | Cell::Text(text) => format!("<td{class}>{}</td>", escape(text)),
             Cell::Share(part, whole) => format!("<td{class}>{}</td>", bar(*part, *whole)),
         }
@@ -132,21 +136,27 @@ fn bar(part: i128, whole: i128) -> String {
 
 /// Text from a job file, a row or a server, as text: it becomes no markup, steers nothing, and has an end.
 pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len().min(LONGEST));
-    for (at, character) in text.chars().enumerate() {
-        match character {
-            _ if at == LONGEST => {
-                escaped.push('…');
-                break;
-            }
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            character if steers(character) => escaped.push('\u{fffd}'),
-            character => escaped.push(character),
+    escape_to(text, LONGEST)
+}
+
+fn escape_to(text: &str, most: usize) -> String {
+    let (mut escaped, mut room) = (String::new(), most);
+    for character in text.chars() {
+        let mut own = [0; 4];
+        let shown = match character {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '"' => "&quot;",
+            '\'' => "&#39;",
+            character if steers(character) => "\u{fffd}",
+            character => character.encode_utf8(&mut own),
+        };
+        match room.checked_sub(shown.len()) {
+            Some(left) => room = left,
+            None => return escaped + "…",
         }
+        escaped.push_str(shown);
     }
     escaped
 }
