@@ -18,11 +18,19 @@ struct Billing {
     server: Served,
     name: &'static str,
     rates: (u64, u64),
-    bills: Arc<Mutex<HashMap<String, i128>>>,
+    bills: Arc<Mutex<HashMap<String, Bill>>>,
+}
+
+/// What it bills for a request.
+#[derive(Clone, Copy)]
+struct Bill {
+    units: i128,
+    /// Whether its reply says so, and is whole.
+    told: bool,
 }
 
 impl Billing {
-    /// 12 of 100 requests meet with a fault, each of nine as often. Which, is drawn for the prompt and how often
+    /// 12 of 100 requests meet with a fault, each of ten as often. Which, is drawn for the prompt and how often
     /// it came.
     fn new(name: &'static str, rates: (u64, u64), seed: u64) -> Self {
         let bills = Arc::new(Mutex::new(HashMap::new()));
@@ -39,13 +47,16 @@ impl Billing {
             prompt.bytes().for_each(|byte| {
                 random = fastrand::Rng::with_seed(random.u64(..) ^ u64::from(byte));
             });
-            let fault = (random.u32(0..100) < 12).then(|| random.u32(0..9));
+            let fault = (random.u32(0..100) < 12).then(|| random.u32(0..10));
             let id = format!("{name}-{number}");
             // No more than there are bytes, and than was allowed.
             let (input, output) = (random.u64(1..=prompt.len() as u64), random.u64(0..=16));
             let worked = !matches!(fault, Some(0..3));
-            let bill = i128::from(UNITS * (input * rates.0 + output * rates.1));
-            let bill = if worked { bill } else { 0 };
+            let units = i128::from(UNITS * (input * rates.0 + output * rates.1));
+            let bill = Bill {
+                units: if worked { units } else { 0 },
+                told: matches!(fault, None | Some(5 | 8 | 9)),
+            };
             written.lock().expect(SOUND).insert(id.clone(), bill);
             act(fault, &id, &prompt, (input, output))
         });
@@ -67,7 +78,12 @@ impl Billing {
 
     /// What it would write on its invoice.
     fn invoice(&self) -> i128 {
-        self.bills.lock().expect(SOUND).values().sum()
+        self.bills
+            .lock()
+            .expect(SOUND)
+            .values()
+            .map(|bill| bill.units)
+            .sum()
     }
 }
 
@@ -95,7 +111,12 @@ fn act(fault: Option<u32>, id: &str, prompt: &str, (input, output): (u64, u64)) 
             silent["usage"].take();
             answers(&silent, 0)
         }
-        Some(_) => answers(&body(prompt, "length"), 0),
+        Some(8) => answers(&body(prompt, "length"), 0),
+        Some(_) => {
+            let mut nothing = body("", "stop");
+            nothing["choices"] = json!([]);
+            answers(&nothing, 0)
+        }
     }
 }
 
@@ -120,7 +141,7 @@ fn reconcile(scratch: &Scratch, published: &Published, servers: &[&Billing]) {
         .map(|billing| billing.server.requests())
         .sum();
     assert_eq!(lines.len(), requests);
-    let bills: HashMap<String, i128> = servers
+    let bills: HashMap<String, Bill> = servers
         .iter()
         .flat_map(|billing| billing.bills.lock().expect(SOUND).clone())
         .collect();
@@ -133,7 +154,11 @@ fn reconcile(scratch: &Scratch, published: &Published, servers: &[&Billing]) {
             continue;
         };
         matched += 1;
-        assert!(amount == billed || (!known && amount > billed), "{id:?}");
+        assert!(known || !billed.told, "{id:?}");
+        assert!(
+            amount == billed.units || (!known && amount > billed.units),
+            "{id:?}"
+        );
     }
     assert!(
         matched * 10 > lines.len() * 9,
