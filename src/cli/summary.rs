@@ -37,7 +37,7 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
             report.fell_back
         ));
     }
-    for line in savings(report) {
+    for line in report.budget_in_words().into_iter().chain(savings(report)) {
         out(&format!("  {line}"));
     }
     for (class, (row, error)) in &report.examples {
