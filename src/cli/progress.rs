@@ -238,9 +238,10 @@ impl Progress {
                 "warning: an entry of the cache is damaged; it is thrown away and its row asked \
                  (further ones are not told)",
             ),
-            Event::DrainStarted { .. } => {
-                self.say("stopping: waiting for requests in flight; once more to give them up")
-            }
+            Event::DrainStarted { is_asked_for, .. } => self.say(match is_asked_for {
+                true => "stopping: waiting for requests in flight; once more to give them up",
+                false => "stopping: waiting for requests in flight",
+            }),
             _ => {}
         }
     }

@@ -116,7 +116,10 @@ impl Run {
         let interrupt = stop.interrupt();
         let asked = Asked {
             ended: match ended? {
-                Ended::Stopped if interrupt.is_none() && waste.is_reached() => Ended::Wasteful,
+                // Also if that was seen only when nothing was left to ask.
+                Ended::Stopped | Ended::Complete if interrupt.is_none() && waste.is_reached() => {
+                    Ended::Wasteful
+                }
                 ended => ended,
             },
             budget_reached: budget.is_some_and(|budget| budget.is_reached()),

@@ -21,6 +21,17 @@ impl BudgetLine {
         (self.plan.usd - self.spent).max(Usd::ZERO)
     }
 
+    /// For programs: an object with exact decimals.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "usd": self.plan.usd,
+            "mode": self.plan.mode,
+            "spent_usd": self.spent,
+            "left_usd": self.left(),
+            "passed_by_usd": self.passed_by(),
+        })
+    }
+
     /// By how much the cap was passed: only ever by an estimated budget, or if a provider charged for more than it
     /// was asked for.
     pub fn passed_by(&self) -> Usd {
@@ -49,16 +60,4 @@ impl Report {
         };
         Some(format!("${spent} of the budget of ${cap} spent, {rest}"))
     }
-}
-
-/// For `report.json`.
-pub(super) fn json(report: &Report) -> Option<Value> {
-    let budget = report.budget()?;
-    Some(json!({
-        "usd": budget.plan.usd,
-        "mode": budget.plan.mode,
-        "spent_usd": budget.spent,
-        "left_usd": budget.left(),
-        "passed_by_usd": budget.passed_by(),
-    }))
 }

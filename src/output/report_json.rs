@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::budget;
 use super::publication::Written;
 use super::report::{BackendLine, EntryLine, Report, Spent};
 use crate::words::{BackendSeen, LimitSource, Status, Usd};
@@ -59,7 +58,7 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
             "unpriced_attempts": total.spent.unpriced,
             "unbounded_attempts": total.unbounded,
         },
-        "budget": budget::json(report),
+        "budget": report.budget().map(|budget| budget.to_json()),
         "tokens": tokens(report, &total),
         "latency_ms": {
             "p50": report.latency_ms(50),

@@ -154,5 +154,7 @@ pub enum Event {
     DrainStarted {
         /// How many rows are in flight.
         in_flight: u64,
+        /// Whether somebody asked for it.
+        is_asked_for: bool,
     },
 }

@@ -67,6 +67,8 @@ fn a_budget_is_never_passed_and_a_higher_one_goes_on() {
             40 - answered
         ));
 
+    let status = scratch.runner(&["status", "out"]).exits(0);
+    status.says(" of the budget of $0.0005 is spent, or may have been billed");
     let higher = scratch
         .runner(&["job.yaml", "--set", "budget=0.0006"])
         .exits(4);
