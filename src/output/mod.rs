@@ -5,6 +5,7 @@
 //! place, synced, renamed). Outcomes pass through one at a time: memory does not grow with them. The same store
 //! and the same [`Frame`] make the same bytes, whenever they are written.
 
+mod budget;
 mod compare;
 mod csv;
 mod frame;
@@ -22,6 +23,7 @@ mod spending;
 
 use std::path::{Path, PathBuf};
 
+pub use budget::BudgetLine;
 pub use compare::Comparison;
 pub use frame::Frame;
 pub use publication::{Publication, Sink, file_name};

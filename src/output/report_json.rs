@@ -31,6 +31,7 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
             "duplicates": report.duplicates,
         },
         "cost": cost(report, &total),
+        "budget": report.budget().map(|budget| budget.to_json()),
         "tokens": tokens(report, &total),
         "latency_ms": {
             "p50": report.latency_ms(50),

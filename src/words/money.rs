@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Usd(i128);
 
 const UNIT_DIGITS: usize = 15;
+const MILLION: i128 = 1_000_000;
 
 impl Usd {
     /// Nothing.
@@ -28,11 +29,32 @@ impl Usd {
         self.0
     }
 
+    /// So many of it.
+    pub fn times(self, count: u64) -> Self {
+        Self(self.0.saturating_mul(i128::from(count)))
+    }
+
+    /// So many millionths of it, rounded up to a unit.
+    pub fn millionths(self, share: u64) -> Self {
+        let units = self.0.saturating_mul(i128::from(share));
+        Self(units.div_euclid(MILLION) + i128::from(units.rem_euclid(MILLION) > 0))
+    }
+
+    /// How many millionths of another amount it is, rounded up; `None` of nothing.
+    pub fn millionths_of(self, whole: Usd) -> Option<u64> {
+        if whole.0 <= 0 {
+            return None;
+        }
+        let units = self.0.max(0).saturating_mul(MILLION);
+        let share = units / whole.0 + i128::from(units % whole.0 > 0);
+        Some(u64::try_from(share).unwrap_or(u64::MAX))
+    }
+
     /// So many times the amount, shared by so many: rounded half to even to a unit. `None` where there is nobody to
     /// share it.
     pub fn shared(self, times: u64, by: u64) -> Option<Usd> {
         let by = i128::from(by);
-        let units = self.0.saturating_mul(i128::from(times));
+        let units = self.times(times).0;
         let (whole, rest) = (units.checked_div_euclid(by)?, units.checked_rem_euclid(by)?);
         let up = rest * 2 > by || (rest * 2 == by && whole % 2 != 0);
         Some(Usd(whole + i128::from(up)))
@@ -294,6 +316,19 @@ mod tests {
         for bad in ["", "-", ".5", "1e3", "0.0000000000000001", "1 "] {
             assert!(bad.parse::<Usd>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn shares_are_rounded_up_and_no_amount_is_too_large() {
+        let units = Usd::from_units;
+        assert_eq!(units(10).millionths(250_000), units(3));
+        assert_eq!(units(10).millionths(500_000), units(5));
+        assert_eq!(units(1).millionths_of(units(3)), Some(333_334));
+        assert_eq!(units(3).millionths_of(units(3)), Some(1_000_000));
+        assert_eq!(units(3).millionths_of(Usd::ZERO), None);
+        let most = units(i128::MAX);
+        assert!(most.millionths(2_000_000) > units(i128::MAX / 2_000_000));
+        assert!(most.millionths_of(units(1)).is_some());
     }
 
     #[test]

@@ -69,7 +69,8 @@ fn rows(report: &Report) -> String {
             ]
         })
         .collect();
-    let mut said = savings(report);
+    let budget = report.budget_in_words().into_iter();
+    let mut said: Vec<_> = budget.chain(savings(report)).collect();
     if report.fell_back > 0 {
         said.push(format!(
             "{} of the answers came from a fallback",
