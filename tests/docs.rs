@@ -8,7 +8,9 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_prompt_orchestrator::job::{ENTRY_COLUMN, REPEAT_COLUMN, RESULT_COLUMNS};
-use tokio_prompt_orchestrator::words::{AttemptKind, ErrorClass, Provider, Sampling, Status};
+use tokio_prompt_orchestrator::words::{
+    AttemptKind, Benefit, ErrorClass, Provider, Sampling, Status, TokenClass,
+};
 
 const README: &str = "README.md";
 const COSTS: &str = "docs/costs.md";
@@ -49,7 +51,9 @@ fn every_word_of_the_results_is_in_the_reference() {
         .chain([ENTRY_COLUMN, REPEAT_COLUMN])
         .chain(Status::ALL.map(Status::as_str))
         .chain(AttemptKind::ALL.map(AttemptKind::as_str))
-        .chain(ErrorClass::ALL.map(ErrorClass::as_str));
+        .chain(ErrorClass::ALL.map(ErrorClass::as_str))
+        .chain(TokenClass::ALL.map(TokenClass::as_str))
+        .chain(Benefit::ALL.map(Benefit::as_str));
     let missing: Vec<_> = words
         .filter(|word| !reference.contains(&format!("`{word}`")))
         .collect();
