@@ -9,7 +9,8 @@
 //! run is stopped. All time is tokio's, so a test can pause it.
 //!
 //! From the outside in: `pending` (an item on its way), `tries` and `backoff` (its attempts on one
-//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`.
+//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`. Beside it
+//! `rehearsal`: what would become of an item whose backends follow a script.
 
 mod backoff;
 mod breaker;
@@ -20,6 +21,7 @@ mod limiter;
 mod load;
 mod meter;
 mod pending;
+mod rehearsal;
 mod retry_budget;
 mod stop;
 mod stopped;
@@ -32,7 +34,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub use limiter::default_burst;
 pub use pending::Pending;
+pub use rehearsal::rehearse;
 pub use stop::{Interrupt, Stop};
 
 use breaker::Turn;
