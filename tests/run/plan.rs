@@ -265,15 +265,18 @@ fn what_a_plan_says_is_due_is_what_the_run_asks_and_the_plan_writes_nothing() {
             ),
         );
     };
-    let rows = |texts: &[u32]| {
-        let lines: String = texts.iter().map(|text| format!("row {text},x\n")).collect();
+    let rows = |texts: &[u32], more: &str| {
+        let line = |text: &u32| format!("row {},{more}\n", text % 100);
+        let lines: String = texts.iter().map(line).collect();
         scratch.write("rows.csv", format!("text,more\n{lines}"));
     };
     let all: Vec<u32> = (0..30).collect();
     let backwards: Vec<u32> = (0..30).rev().collect();
     let more: Vec<u32> = (0..40).collect();
     let other: Vec<u32> = (10..25).chain(40..45).collect();
-    let steps: [(&str, &[u32], &str, &str); 9] = [
+    // The texts of the last ten are those of the first.
+    let doubled: Vec<u32> = (0..30).chain(100..110).collect();
+    let steps: [(&str, &[u32], &str, &str); 12] = [
         ("nothing is there", &all, "{{ text }}", ""),
         ("nothing is new", &all, "{{ text }}", ""),
         ("another order", &backwards, "{{ text }}", ""),
@@ -281,11 +284,14 @@ fn what_a_plan_says_is_due_is_what_the_run_asks_and_the_plan_writes_nothing() {
         ("some others", &other, "{{ text }}", ""),
         ("another prompt", &more, "Say {{ text }}", ""),
         ("the prompt of before", &more, "{{ text }}", ""),
+        ("another column that is not asked", &backwards, "{{ text }}", ""),
+        ("the same texts again", &doubled, "{{ text }}", ""),
+        ("other columns and fewer texts", &other, "{{ text }}", ""),
         ("a matrix", &more, "{{ text }}", "matrix: [a, b]"),
         ("twice", &all, "{{ text }}", "matrix: [b, a]\nrepeat: 2"),
     ];
     for (step, texts, prompt, more) in steps {
-        rows(texts);
+        rows(texts, if step.contains("column") { step } else { "x" });
         job(prompt, more);
         let before = files(&scratch.path().join("out"));
         let planned = plan(&scratch, &["job.yaml"]);

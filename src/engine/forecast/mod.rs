@@ -1,6 +1,6 @@
 //! A forecast: what a run would ask, take and cost, without a prompt being sent and without a byte being written.
 //!
-//! One pass over the rows counts what is due and draws a sample for each backend (`survey`); what earlier runs teach
+//! `docs/costs.md` says for people how the numbers come about. One pass over the rows counts what is due and draws a sample for each backend (`survey`); what earlier runs teach
 //! comes from the store (`history`). Each request of the sample is then counted (`gauge`, with `tokenizer`; `remote`
 //! where the job's own servers are to count) and weighed (`weigh`), and the sums stand for all. `pace` says how long
 //! the limits make it take.

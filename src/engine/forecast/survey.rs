@@ -96,14 +96,26 @@ impl Survey<'_> {
         let mut known = Known {
             standing: standing.transpose()?,
             cache: self.cache()?,
-            seen: plan.dedupe.then(HashSet::new),
+            seen: None,
         };
+        loop {
+            known.seen = plan.dedupe.then(HashSet::new);
+            let found = self.all(inputs, &mut known)?;
+            let again = known.standing.as_mut().map(Standing::look_again);
+            match again.transpose()? {
+                Some(true) => {}
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    fn all(&self, inputs: &Inputs, known: &mut Known<'_>) -> Result<Found, RunError> {
         let mut found = Found {
             strata: self.sizes.iter().map(|size| Stratum::new(*size)).collect(),
             ..Found::default()
         };
         for row in inputs.rows() {
-            self.row(row?, &mut known, &mut found)?;
+            self.row(row?, known, &mut found)?;
         }
         match inputs.changed() {
             Some(changed) => Err(changed.into()),

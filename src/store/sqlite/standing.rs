@@ -1,7 +1,6 @@
 //! What the store has of a job's rows, looked up and not written: what a run would find before it asks.
 //!
-//! The rules are those of `register`, but for one: a row that nobody knows, and that asks what a row asked that is
-//! gone, is new here. To know that it is that row all others would have to be known first.
+//! The rules are those of `register`. What that writes into the tables stands here in one of this connection's own.
 
 use std::collections::VecDeque;
 
@@ -11,12 +10,15 @@ use super::register::{
     Asked, KNOWN, Known, Registered, answer, known, numbers, stored_entries, window,
 };
 use super::{Database, FINAL, StoreError, meta};
-use crate::words::Row;
+use crate::words::{Digest, Row};
 
-/// The stored rows by what they are known by: of this connection alone, and on no disk that lasts.
-const BY_KEY: &str = "
-    CREATE TEMP TABLE by_key AS SELECT key, row FROM main.rows;
-    CREATE INDEX temp.by_key_of_row ON by_key (key, row);";
+/// The stored rows that did not come in order, and whether they were found since: on no disk that lasts.
+const OTHERS: &str = "
+    CREATE TEMP TABLE others AS
+        SELECT key, request, row, 0 AS found FROM main.rows WHERE position IS NULL OR position >= ?1";
+const INDICES: &str = "
+    CREATE INDEX temp.others_by_key ON others (key);
+    CREATE INDEX temp.others_by_request ON others (request, row) WHERE NOT found;";
 
 /// What the store has of a job's rows.
 pub struct Standing<'a> {
@@ -29,8 +31,14 @@ pub struct Standing<'a> {
     /// The stored rows that come next, as long as they come in the order of the job.
     window: VecDeque<Known>,
     in_order: bool,
+    /// From which row on they do not.
+    left_order: Option<u64>,
     /// Whether stored rows are left that did not come in order.
     spare: bool,
+    /// Whether a row came that nobody knows.
+    strangers: bool,
+    /// Whether all rows came before: then a row that nobody knows may be one that is gone.
+    again: bool,
 }
 
 impl Database {
@@ -53,7 +61,10 @@ impl Database {
             next: 0,
             window: VecDeque::new(),
             in_order: true,
+            left_order: None,
             spare: false,
+            strangers: false,
+            again: false,
         })
     }
 }
@@ -61,10 +72,10 @@ impl Database {
 impl Standing<'_> {
     /// Whether each item of the job's next row is done, by entry and then by repeat. `asks` says what the row
     /// makes the job ask, where that must be known.
-    pub fn of(&mut self, row: &Row, asks: impl FnOnce() -> Asked) -> Result<Vec<bool>, StoreError> {
+    pub fn of(&mut self, row: &Row, asks: impl Fn() -> Asked) -> Result<Vec<bool>, StoreError> {
         let position = self.next;
         self.next += 1;
-        let found = self.known(row, position).and_then(|known| match known {
+        let found = self.known(row, position, &asks).and_then(|known| match known {
             Some(known) => self.done(&known, row, asks),
             None => Ok(vec![false; self.entries.len() * self.repeat as usize]),
         });
@@ -75,7 +86,7 @@ impl Standing<'_> {
         &self,
         known: &Known,
         row: &Row,
-        asks: impl FnOnce() -> Asked,
+        asks: impl Fn() -> Asked,
     ) -> Result<Vec<bool>, Error> {
         if self.same && known.position.is_some() && known.content == row.content() {
             let final_ones = final_ones(&self.snapshot, known.row)?;
@@ -106,9 +117,29 @@ impl Standing<'_> {
         items.map(is_so).collect()
     }
 
+    /// Whether more is known if all rows come once more. A row that nobody knows may ask what one asked that is gone:
+    /// then it is that row, which differs in what is not asked. Which ones are gone is known when all have come.
+    pub fn look_again(&mut self) -> Result<bool, StoreError> {
+        let query = "SELECT EXISTS (SELECT 1 FROM others WHERE NOT found)";
+        let mut is_worth_it = self.strangers && self.spare && !self.again;
+        if is_worth_it {
+            let found = self.snapshot.query_row(query, [], |record| record.get(0));
+            is_worth_it =
+                found.map_err(|source| StoreError::database("read", self.path, source))?;
+        }
+        (self.again, self.next, self.in_order) = (true, 0, true);
+        self.window.clear();
+        Ok(is_worth_it)
+    }
+
     /// The stored row that this one is.
-    fn known(&mut self, row: &Row, position: u64) -> Result<Option<Known>, Error> {
-        if self.in_order {
+    fn known(
+        &mut self,
+        row: &Row,
+        position: u64,
+        asks: impl Fn() -> Asked,
+    ) -> Result<Option<Known>, Error> {
+        if self.in_order && self.left_order != Some(position) {
             if self.window.is_empty() {
                 self.window = window(&self.snapshot, position)?;
             }
@@ -117,27 +148,49 @@ impl Standing<'_> {
             {
                 return Ok(self.window.pop_front());
             }
-            self.in_order = false;
-            self.window.clear();
-            self.spare = self.is_any_left(position)?;
-            if self.spare {
-                self.snapshot.execute_batch(BY_KEY)?;
-            }
+        }
+        self.in_order = false;
+        if self.left_order.is_none() {
+            self.leave_order(position)?;
         }
         if !self.spare {
             return Ok(None);
         }
-        let query = format!(
-            "SELECT {KNOWN} FROM main.rows WHERE row = (SELECT min(row) FROM by_key WHERE key = ?1)"
-        );
-        let mut query = self.snapshot.prepare_cached(&query)?;
-        query.query_row([row.key.as_bytes()], known).optional()
+        let mut found = self.find("key = ?1", row.key)?;
+        if found.is_none() && self.again {
+            found = self.find("request = ?1 AND NOT found", asks().request)?;
+        }
+        self.strangers |= found.is_none();
+        Ok(found)
     }
 
-    fn is_any_left(&self, position: u64) -> Result<bool, Error> {
+    /// From this row on the stored rows are looked for one by one.
+    fn leave_order(&mut self, position: u64) -> Result<(), Error> {
+        self.left_order = Some(position);
+        self.window.clear();
         let query = "SELECT EXISTS (SELECT 1 FROM rows WHERE position IS NULL OR position >= ?1)";
-        self.snapshot
-            .query_row(query, [position], |record| record.get(0))
+        let is_any = |record: &rusqlite::Row<'_>| record.get(0);
+        self.spare = self.snapshot.query_row(query, [position], is_any)?;
+        if self.spare {
+            self.snapshot.execute(OTHERS, [position])?;
+            self.snapshot.execute_batch(INDICES)?;
+        }
+        Ok(())
+    }
+
+    /// A stored row that did not come in order and that this holds of.
+    fn find(&self, which: &str, value: Digest) -> Result<Option<Known>, Error> {
+        let query = format!(
+            "SELECT {KNOWN} FROM main.rows WHERE row = (SELECT min(row) FROM others WHERE {which})"
+        );
+        let mut query = self.snapshot.prepare_cached(&query)?;
+        let found = query.query_row([value.as_bytes()], known).optional()?;
+        if let Some(known) = &found {
+            let query = "UPDATE others SET found = 1 WHERE key = ?1";
+            let mut query = self.snapshot.prepare_cached(query)?;
+            query.execute([known.key.as_bytes()])?;
+        }
+        Ok(found)
     }
 }
 
