@@ -11,6 +11,7 @@ use tokio_prompt_orchestrator::job::{ENTRY_COLUMN, REPEAT_COLUMN, RESULT_COLUMNS
 use tokio_prompt_orchestrator::words::{AttemptKind, ErrorClass, Provider, Sampling, Status};
 
 const README: &str = "README.md";
+const COSTS: &str = "docs/costs.md";
 const REFERENCE: &str = "docs/reference.md";
 const STORE: &str = "docs/store.md";
 /// Variables that would change what a job does.
@@ -86,6 +87,33 @@ fn every_field_of_the_report_is_in_the_reference() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn every_field_of_a_plan_is_in_the_reference() {
+    let place = place();
+    let printed = runner(place.path(), &["plan", "jobs/eval.yaml", "--json"]).stdout;
+    let plan: Value = serde_json::from_slice(&printed).expect("it is JSON");
+    let reference = read(REFERENCE);
+    let (_, part) = reference.split_once("\n## Plan\n").expect("its part");
+    let (part, _) = part.split_once("\n## ").expect("it ends");
+    let mut fields = Vec::new();
+    for inner in [
+        &plan,
+        &plan["rows"],
+        &plan["cost"],
+        &plan["time"],
+        &plan["by_backend"]["fast"],
+    ] {
+        fields.extend(inner.as_object().expect("an object").keys().cloned());
+    }
+    assert!(fields.len() > 30, "{fields:?}");
+    for field in fields {
+        assert!(
+            part.contains(&format!("`{field}`")),
+            "{REFERENCE} lacks {field}"
+        );
     }
 }
 
@@ -176,10 +204,11 @@ fn every_example_job_is_sound() {
 }
 
 #[test]
-fn every_command_of_the_readme_prints_what_is_shown() {
+fn every_command_of_the_documents_prints_what_is_shown() {
     let place = place();
     let mut commands = 0;
-    for block in blocks(&read(README), "console") {
+    let both = [COSTS, README].map(|document| blocks(&read(document), "console"));
+    for block in both.concat() {
         for (command, shown) in commands_of(&block) {
             let arguments = command.strip_prefix("runner ").expect("it is ours");
             let arguments: Vec<&str> = arguments.split_whitespace().collect();

@@ -85,7 +85,7 @@ fn what_follows_a_script_costs_what_was_planned() {
              b: { type: echo, delay: 0ms, price: { per_request: 10 } }",
             "fallback_on: [truncated]",
         ),
-        // What the script reports, and more of it than a threshold.
+        // What the script reports, whatever the words are.
         (
             "a: { type: echo, delay: 0ms, usage: { input_tokens: 900, output_tokens: 30 },
                   price: { input: 2.5, output: 10 } }",
@@ -284,7 +284,12 @@ fn what_a_plan_says_is_due_is_what_the_run_asks_and_the_plan_writes_nothing() {
         ("some others", &other, "{{ text }}", ""),
         ("another prompt", &more, "Say {{ text }}", ""),
         ("the prompt of before", &more, "{{ text }}", ""),
-        ("another column that is not asked", &backwards, "{{ text }}", ""),
+        (
+            "another column that is not asked",
+            &backwards,
+            "{{ text }}",
+            "",
+        ),
         ("the same texts again", &doubled, "{{ text }}", ""),
         ("other columns and fewer texts", &other, "{{ text }}", ""),
         ("a matrix", &more, "{{ text }}", "matrix: [a, b]"),

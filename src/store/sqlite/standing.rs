@@ -75,19 +75,16 @@ impl Standing<'_> {
     pub fn of(&mut self, row: &Row, asks: impl Fn() -> Asked) -> Result<Vec<bool>, StoreError> {
         let position = self.next;
         self.next += 1;
-        let found = self.known(row, position, &asks).and_then(|known| match known {
-            Some(known) => self.done(&known, row, asks),
-            None => Ok(vec![false; self.entries.len() * self.repeat as usize]),
-        });
+        let found = self
+            .known(row, position, &asks)
+            .and_then(|known| match known {
+                Some(known) => self.done(&known, row, asks),
+                None => Ok(vec![false; self.entries.len() * self.repeat as usize]),
+            });
         found.map_err(|source| StoreError::database("read", self.path, source))
     }
 
-    fn done(
-        &self,
-        known: &Known,
-        row: &Row,
-        asks: impl Fn() -> Asked,
-    ) -> Result<Vec<bool>, Error> {
+    fn done(&self, known: &Known, row: &Row, asks: impl Fn() -> Asked) -> Result<Vec<bool>, Error> {
         if self.same && known.position.is_some() && known.content == row.content() {
             let final_ones = final_ones(&self.snapshot, known.row)?;
             return self.each(|(_, entry, repeat)| Ok(final_ones.contains(&(entry, repeat))));
