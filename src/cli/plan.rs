@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio_prompt_orchestrator::output::BudgetLine;
 use tokio_prompt_orchestrator::words::Usd;
 use tokio_prompt_orchestrator::{
     BackendForecast, Because, CostRange, Counted, ExitCode, Forecast, ForecastOptions, Gap,
@@ -96,6 +97,9 @@ fn print(job: &str, forecast: &Forecast) {
     }
     for gap in &forecast.gaps {
         out(&missing(gap, forecast));
+    }
+    if let Some(budget) = &forecast.budget {
+        out(&room(budget, forecast));
     }
     out(&time(forecast.pace.as_ref()));
 }
@@ -191,7 +195,7 @@ fn notes(line: &BackendForecast) -> Vec<String> {
             ""
         };
         notes.push(format!(
-            "{about}{} requests need more tokens than its limits allow in a minute, and will fail there",
+            "{about}{} of its requests are larger than its limits allow in a minute, and will fail there",
             thousands(line.too_large)
         ));
     }
@@ -226,6 +230,25 @@ fn missing(gap: &Gap, forecast: &Forecast) -> String {
     }
 }
 
+/// Whether the budget will do.
+fn room(budget: &BudgetLine, forecast: &Forecast) -> String {
+    let left = budget.left();
+    let of = match budget.spent {
+        Usd::ZERO => format!("the budget of ${left}"),
+        _ => format!("the ${left} left of the budget of ${}", budget.plan.usd),
+    };
+    match (forecast.cost.expected, forecast.cost.at_most) {
+        _ if !forecast.gaps.is_empty() => format!("whether {of} will do is unknown"),
+        (_, Some(most)) if most <= left => format!("{of} will do"),
+        (Some(expected), _) if expected > left => {
+            format!(
+                "{of} will not do: ${expected} is expected, and rows that do not fit are skipped"
+            )
+        }
+        _ => format!("{of} is expected to do"),
+    }
+}
+
 fn time(pace: Option<&Pace>) -> String {
     match pace {
         None => "no limit says how long it takes".to_owned(),
@@ -246,10 +269,12 @@ fn because(because: &Because) -> String {
             let of = of
                 .as_ref()
                 .map_or(String::new(), |of| format!(" at {}", escape(of)));
-            format!(
-                "no more than {} requests in flight{of}",
-                thousands(*requests)
-            )
+            let noun = if *requests == 1 {
+                "request"
+            } else {
+                "requests"
+            };
+            format!("no more than {} {noun} in flight{of}", thousands(*requests))
         }
     }
 }
@@ -299,6 +324,7 @@ fn object(job: &str, forecast: &Forecast) -> Value {
             "to_ask": forecast.due(),
         },
         "cost": cost,
+        "budget": forecast.budget.as_ref().map(BudgetLine::to_json),
         "time": forecast.pace.as_ref().map(at_least),
         "by_backend": by_backend,
     })

@@ -6,14 +6,16 @@
 //! that refuses pauses for all, one that fails is left alone until a probe finds it back, one whose key,
 //! model or money is at fault is not asked again. A row that has to wait for its retry is put off, not
 //! failed. What the cache has is not asked, and costs no limit, no permit and no retry. Every wait ends when the
-//! run is stopped. All time is tokio's, so a test can pause it.
+//! run is stopped. No attempt is made that there might be no money for. All time is tokio's, so a test can pause it.
 //!
 //! From the outside in: `pending` (an item on its way), `tries` and `backoff` (its attempts on one
-//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`. Beside it
+//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`; and the money for
+//! each: `spend`, `budget`, `charge`. Beside it
 //! `rehearsal`: what would become of an item whose backends follow a script.
 
 mod backoff;
 mod breaker;
+mod budget;
 mod charge;
 mod hedge;
 mod lane;
@@ -23,6 +25,7 @@ mod meter;
 mod pending;
 mod rehearsal;
 mod retry_budget;
+mod spend;
 mod stop;
 mod stopped;
 mod tokens;
@@ -39,6 +42,8 @@ pub use pending::Pending;
 pub use rehearsal::rehearse;
 pub use stop::{Interrupt, Stop};
 
+pub use budget::Budget;
+
 use breaker::Turn;
 use hedge::Tried;
 use lane::{Admission, Lane};
@@ -49,6 +54,7 @@ use crate::job::{Backend, FallbackPolicy, Plan, RetryPolicy};
 use crate::store::{Cache, Journal};
 use crate::words::{
     Attempt, BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome, Request, Status,
+    Usd,
 };
 use crate::worker::ModelWorker;
 
@@ -69,6 +75,8 @@ pub struct Policy {
     pub hedge_after: Option<Duration>,
     /// The most requests in flight on one backend.
     pub concurrency: usize,
+    /// What one item may cost, over all its attempts.
+    pub max_cost_per_row: Option<Usd>,
     /// Nobody is asked: what the cache has is all there is.
     pub offline: bool,
 }
@@ -81,6 +89,7 @@ impl Policy {
             fallback: plan.fallback.clone(),
             hedge_after: plan.hedge_after,
             concurrency: plan.concurrency,
+            max_cost_per_row: plan.spending.max_cost_per_row,
             offline: false,
         }
     }
@@ -90,6 +99,7 @@ impl Policy {
 pub struct Dispatcher {
     lanes: Vec<Lane>,
     policy: Policy,
+    budget: Option<Arc<Budget>>,
     journal: Journal,
     cache: Option<Cache>,
     stop: Stop,
@@ -140,6 +150,8 @@ enum Asked {
     PassedOver(String),
     /// The request is larger than the backend's limits; the next one's may be wider.
     Unfit(String),
+    /// There is no money for the request here; the next one may be cheaper.
+    TooDear(String),
     /// No backend would answer this request.
     Refused,
     /// There are no retries to be had now, or nobody is answered.
@@ -153,6 +165,7 @@ impl Dispatcher {
     pub fn new(
         backends: Vec<(Backend, Arc<dyn ModelWorker>)>,
         policy: Policy,
+        budget: Option<Arc<Budget>>,
         journal: Journal,
         cache: Option<Cache>,
         stop: Stop,
@@ -170,11 +183,14 @@ impl Dispatcher {
                 }
                 None => new(),
             };
-            Lane::new(backend, worker, limiter, policy.retry.max_outage)
+            let mode = budget.as_ref().map(|budget| budget.plan().mode);
+            let outage = policy.retry.max_outage;
+            Lane::new(backend, worker, limiter, outage, mode.unwrap_or_default())
         });
         Self {
             lanes: lanes.collect(),
             policy,
+            budget,
             journal,
             cache,
             stop,
@@ -238,6 +254,7 @@ impl Dispatcher {
             pending.patient = true;
         }
         let again = self.policy.retry.attempts > 1
+            && !pending.is_unaffordable()
             && pending.sweeps < MAX_SWEEPS
             && pending.failed_in_passing();
         match again {
@@ -313,6 +330,10 @@ impl Dispatcher {
                     pending.unfit = Some(error.clone());
                     pending.left = Some((position, error));
                 }
+                Asked::TooDear(error) => {
+                    pending.unaffordable(error.clone());
+                    pending.left = Some((position, error));
+                }
                 Asked::Deferred => {
                     lane.count_deferred();
                     return Some(End::Deferred);
@@ -336,28 +357,28 @@ impl Dispatcher {
     async fn ask(&self, lane: &Lane, pending: &mut Pending) -> Asked {
         loop {
             let elsewhere = !pending.patient && self.has_usable(&pending.route[pending.at + 1..]);
+            let reserved = match self.reserve(lane, pending).await {
+                Ok(reserved) => reserved,
+                Err(asked) => return asked,
+            };
             let admission = match self.admit(lane, pending, elsewhere).await {
                 Ok(admission) => admission,
                 Err(asked) => return asked,
             };
             pending.request.attempt = pending.made_on(lane.name()) + 1;
             let alone = admission.is_lone_probe();
-            let hedge_after = self.policy.hedge_after;
             let Tried {
+                made,
                 attempt,
                 result,
                 turn,
                 refused,
                 other,
-            } = hedge::send(
-                lane,
-                admission,
-                pending,
-                hedge_after,
-                &self.stop,
-                &self.journal,
-            )
-            .await;
+            } = hedge::send(self, lane, admission, reserved, pending).await;
+            let on = &self.policy.fallback.on;
+            let unwanted = |reply: &Completion| elsewhere && on.contains(&Status::of(reply));
+            let goes_on = result.as_ref().is_ok_and(unwanted);
+            self.note(lane, pending, made, goes_on).await;
             if let Some(other) = other {
                 self.tell(lane, other.turn, other.refused, &other.error);
                 if other.error.class.stops_backend() || other.turn == Turn::Lost {
@@ -367,8 +388,7 @@ impl Dispatcher {
             let error = match result {
                 Ok(completion) => {
                     self.tell_turn(lane, turn, "");
-                    let unwanted = self.policy.fallback.on.contains(&Status::of(&completion));
-                    return match unwanted && elsewhere {
+                    return match goes_on {
                         true => Asked::Unwanted(attempt, completion),
                         false => Asked::Replied(attempt, completion),
                     };

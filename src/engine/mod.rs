@@ -8,6 +8,7 @@
 mod export;
 mod fan_out;
 mod forecast;
+mod money;
 mod publish;
 mod resume;
 mod run;

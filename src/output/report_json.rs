@@ -58,6 +58,7 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
             "unpriced_attempts": total.spent.unpriced,
             "unbounded_attempts": total.unbounded,
         },
+        "budget": report.budget().map(|budget| budget.to_json()),
         "tokens": tokens(report, &total),
         "latency_ms": {
             "p50": report.latency_ms(50),

@@ -453,7 +453,7 @@ fn rows_that_cannot_be_asked_are_told() {
         .runner(&["plan", "job.yaml"])
         .exits(0)
         .says("2 cannot be asked; first: row rows.csv:2: the rendered prompt is empty")
-        .says("1 requests need more tokens than its limits allow in a minute");
+        .says("1 of its requests are larger than its limits allow in a minute");
 }
 
 #[test]
@@ -516,6 +516,35 @@ fn an_hour_of_a_server_is_planned() {
     );
     let planned = plan(&scratch, &["job.yaml"]);
     assert_eq!(planned["cost"]["expected_usd"], "1.00");
+}
+
+#[test]
+fn it_is_told_whether_the_budget_will_do() {
+    let scratch = Scratch::new();
+    let usage = "usage: { input_tokens: 10, output_tokens: 5 }";
+    scratch.rows(20).job(&format!(
+        "backends: {{ a: {{ type: echo, delay: 0ms, {usage}, price: {{ per_request: 1 }} }} }}\nbudget: 15"
+    ));
+    let says = |budget: &str, said: &str| {
+        let budget = format!("budget={budget}");
+        let ran = scratch.runner(&["plan", "job.yaml", "--set", &budget]);
+        ran.exits(0).says(said);
+    };
+    says(
+        "15",
+        "the budget of $15.00 will not do: $20.00 is expected, and rows that do not fit are skipped",
+    );
+    says("20", "the budget of $20.00 is expected to do");
+    says("60", "the budget of $60.00 will do");
+    scratch.runner(&["job.yaml", "--limit", "10"]).exits(0);
+    says(
+        "15",
+        "the $5.00 left of the budget of $15.00 will not do: $10.00 is expected",
+    );
+    let planned = plan(&scratch, &["job.yaml"]);
+    assert_eq!(planned["budget"]["left_usd"], "5.00");
+    let (_, published) = scratch.run(4);
+    assert_eq!(published.count("skipped_budget"), 5);
 }
 
 #[test]

@@ -18,9 +18,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::money::spent;
 use super::summary::RunError;
 use crate::input::Inputs;
 use crate::job::{Identity, Plan};
+use crate::output::BudgetLine;
 use crate::store::{Reader, StoreError, has_store};
 use crate::words::{Tariff, Usd};
 use crate::worker::ModelWorker;
@@ -60,6 +62,8 @@ pub struct Forecast {
     pub cost: CostRange,
     /// What is missing in the cost.
     pub gaps: Vec<Gap>,
+    /// The job's budget, if it has one, as earlier runs have left it.
+    pub budget: Option<BudgetLine>,
     /// How long it takes at least, and why.
     pub pace: Option<Pace>,
 }
@@ -280,6 +284,7 @@ pub(super) async fn forecast(
         Some(reader) => history::learn(reader, plan, &identities)?,
         None => vec![history::Past::default(); plan.backends.len()],
     };
+    let tally = reader.as_ref().map(Reader::tally).transpose()?;
     drop(reader);
     let backends = plan.backends.iter().zip(past);
     let mut gauges: Vec<Gauge<'_>> = backends
@@ -291,7 +296,12 @@ pub(super) async fn forecast(
             gauges[at].counted_by_server(counted);
         }
     }
-    Ok(weigh::weigh(plan, found, gauges))
+    let mut forecast = weigh::weigh(plan, found, gauges);
+    forecast.budget = plan.spending.budget.map(|plan| {
+        let (spent, _) = tally.as_ref().map(spent).unwrap_or_default();
+        BudgetLine { plan, spent }
+    });
+    Ok(forecast)
 }
 
 impl ForecastOptions {

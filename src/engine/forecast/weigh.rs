@@ -89,6 +89,7 @@ pub(super) fn weigh(plan: &Plan, found: Found, mut gauges: Vec<Gauge<'_>>) -> Fo
         backends: Vec::with_capacity(gauges.len()),
         cost: CostRange::default(),
         gaps: Vec::new(),
+        budget: None,
         pace: pace::of_all(plan, &loads, &paces),
     };
     for (at, gauge) in gauges.iter().enumerate() {
@@ -170,14 +171,11 @@ fn sample(plan: &Plan, first: usize, stratum: &Stratum, gauges: &mut [Gauge<'_>]
 
 /// The dearest way that a request may take.
 fn at_most(plan: &Plan, request: &Request, route: &[usize], sums: &mut [Sums]) {
-    let beside = 1 + i128::from(plan.hedge_after.is_some());
-    let attempts = i128::from(plan.retry.attempts) * beside;
+    let beside = 1 + u64::from(plan.hedge_after.is_some());
+    let attempts = u64::from(plan.retry.attempts) * beside;
     for backend in route {
         match plan.backends[*backend].most(request) {
-            Some(most) => {
-                let most = most.units().saturating_mul(attempts);
-                sums[*backend].at_most += Usd::from_units(most);
-            }
+            Some(most) => sums[*backend].at_most += most.times(attempts),
             None => sums[*backend].unbounded = true,
         }
     }
@@ -203,7 +201,10 @@ fn cost(gauge: &Gauge<'_>, sums: &Sums, busy: Option<Duration>) -> (CostRange, V
         hours => (Some(hours.flatten().unwrap_or_default()), None),
     };
     let expected = match gauge.in_vain() {
-        Some((paid, useful)) => more(sums.expected, paid, useful),
+        Some((paid, useful)) => {
+            let share = paid.millionths_of(useful).unwrap_or(1_000_000);
+            sums.expected.millionths(share)
+        }
         None => sums.expected,
     };
     let cost = CostRange {
@@ -222,15 +223,6 @@ fn hours(price: &Price, busy: Option<Duration>) -> Option<Usd> {
         ..Usage::default()
     };
     Some(price.bill_of_time(&time)?.total())
-}
-
-/// As much more as was paid more than was of use.
-fn more(expected: Usd, paid: Usd, useful: Usd) -> Usd {
-    // In millionths: the product of two amounts may be too large for any number.
-    let million = 1_000_000;
-    let share = paid.units().saturating_mul(million) / useful.units().max(1);
-    let whole = expected.units() / million * share;
-    Usd::from_units(whole + expected.units() % million * share / million)
 }
 
 /// What all backends cost together, as far as that is known; `None` where nothing is.
