@@ -77,6 +77,10 @@
 //! [`status`] tells how far a job is, also while another process runs it; [`export`] writes its results and
 //! reports again from its store; [`verify`] recomputes everything and tells what does not agree.
 //!
+//! # Look ahead
+//!
+//! [`Runner::forecast`] tells what a run would ask, take and cost, and sends no prompt.
+//!
 //! # The layers
 //!
 //! Imports point down only, and siblings do not meet; `tests/layers.rs` checks it.
@@ -121,8 +125,9 @@ pub mod worker;
 
 pub use dispatch::{Interrupt, Stop};
 pub use engine::{
-    Check, Ended, ExitCode, Exported, JobStatus, Options, RunError, RunState, Runner, Summary,
-    Verified, export, status, verify,
+    BackendForecast, Because, Check, CostRange, Counted, Ended, ExitCode, Exported, Forecast,
+    ForecastOptions, Gap, JobStatus, Missing, Options, OutputFrom, Pace, RunError, RunState,
+    Runner, Summary, Unsendable, Verified, export, status, verify,
 };
 pub use store::{BackendTally, RunLine, Tally};
 pub use words::OrchestratorError;

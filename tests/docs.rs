@@ -95,6 +95,33 @@ fn every_field_of_the_report_is_in_the_reference() {
 }
 
 #[test]
+fn every_field_of_a_plan_is_in_the_reference() {
+    let place = place();
+    let printed = runner(place.path(), &["plan", "jobs/eval.yaml", "--json"]).stdout;
+    let plan: Value = serde_json::from_slice(&printed).expect("it is JSON");
+    let reference = read(REFERENCE);
+    let (_, part) = reference.split_once("\n## Plan\n").expect("its part");
+    let (part, _) = part.split_once("\n## ").expect("it ends");
+    let mut fields = Vec::new();
+    for inner in [
+        &plan,
+        &plan["rows"],
+        &plan["cost"],
+        &plan["time"],
+        &plan["by_backend"]["fast"],
+    ] {
+        fields.extend(inner.as_object().expect("an object").keys().cloned());
+    }
+    assert!(fields.len() > 30, "{fields:?}");
+    for field in fields {
+        assert!(
+            part.contains(&format!("`{field}`")),
+            "{REFERENCE} lacks {field}"
+        );
+    }
+}
+
+#[test]
 fn the_defaults_of_the_servers_are_those_of_the_program() {
     let reference = read(REFERENCE);
     for (name, provider) in [
@@ -184,7 +211,8 @@ fn every_example_job_is_sound() {
 fn every_command_of_the_readme_and_of_the_page_on_costs_prints_what_is_shown() {
     let place = place();
     let mut commands = 0;
-    let documents = [README, COSTS].map(read);
+    // A plan of a job that has not run yet stands on the page on costs.
+    let documents = [COSTS, README].map(read);
     for block in documents
         .iter()
         .flat_map(|document| blocks(document, "console"))

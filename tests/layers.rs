@@ -22,6 +22,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rusqlite", &["src/store/sqlite/", "src/store/tests.rs"]),
     ("governor", &["src/dispatch/limiter/pacer.rs"]),
     ("minijinja", &["src/template.rs"]),
+    ("tiktoken_rs", &["src/engine/forecast/tokenizer.rs"]),
     ("clap", &["src/cli/mod.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),
     ("std::process::exit", &[]),

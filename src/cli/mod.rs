@@ -6,6 +6,7 @@
 
 mod check;
 mod export;
+mod plan;
 mod progress;
 mod run;
 mod signals;
@@ -55,6 +56,8 @@ RUNNER_LOG=info (or debug) writes what happens to stderr.";
 enum Command {
     /// Find every problem of a job; send nothing
     Check(JobArgs),
+    /// Tell what a run would ask, take and cost; send no prompt, write nothing
+    Plan(PlanArgs),
     /// Tell how far a job is: one that runs, one that was killed, one that has ended
     Status(StatusArgs),
     /// Write results and reports again, from run.db alone
@@ -111,6 +114,38 @@ struct JobArgs {
     limit: Option<u64>,
 }
 
+/// What [`JobArgs`] holds, and how tokens are counted.
+#[derive(Debug, Args)]
+struct PlanArgs {
+    /// The job file
+    #[arg(value_name = "JOB")]
+    job: PathBuf,
+    /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Plan a run that writes to this directory: what is answered there is not asked
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Plan a run of only the first N rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Plan a run that looks for no answers in the job's cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Who counts input tokens: this program, or the servers that do it for nothing (needs their keys)
+    #[arg(long, value_name = "WHERE", default_value = "local", value_parser = ["local", "remote"])]
+    count: String,
+    /// Count so many requests of each backend, and take the others to be like them [default: 5000, remote 200]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    sample: Option<u64>,
+    /// Expect answers of so many tokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    output_tokens: Option<u64>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
 /// What [`JobArgs`] holds, and more (clap cannot tell whether a nested group is there).
 #[derive(Debug, Args)]
 struct RunArgs {
@@ -161,6 +196,7 @@ pub fn main() -> std::process::ExitCode {
     start_log();
     exit(match (cli.command, cli.run) {
         (Some(Command::Check(args)), _) => check::check(&args),
+        (Some(Command::Plan(args)), _) => plan::plan(&args),
         (Some(Command::Status(args)), _) => status::status(&args),
         (Some(Command::Export(args)), _) => export::export(&args),
         (Some(Command::Verify(args)), _) => verify::verify(&args),

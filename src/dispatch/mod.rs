@@ -10,7 +10,8 @@
 //!
 //! From the outside in: `pending` (an item on its way), `tries` and `backoff` (its attempts on one
 //! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`; and the money for
-//! each: `spend`, `budget`, `charge`.
+//! each: `spend`, `budget`, `charge`. Beside it
+//! `rehearsal`: what would become of an item whose backends follow a script.
 
 mod backoff;
 mod breaker;
@@ -22,6 +23,7 @@ mod limiter;
 mod load;
 mod meter;
 mod pending;
+mod rehearsal;
 mod retry_budget;
 mod spend;
 mod stop;
@@ -35,7 +37,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub use limiter::default_burst;
 pub use pending::Pending;
+pub use rehearsal::rehearse;
 pub use stop::{Interrupt, Stop};
 
 pub use budget::Budget;

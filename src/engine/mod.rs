@@ -7,6 +7,7 @@
 
 mod export;
 mod fan_out;
+mod forecast;
 mod money;
 mod publish;
 mod resume;
@@ -19,6 +20,10 @@ mod summary;
 mod verify;
 
 pub use export::{Exported, export};
+pub use forecast::{
+    BackendForecast, Because, CostRange, Counted, Forecast, ForecastOptions, Gap, Missing,
+    OutputFrom, Pace, Unsendable,
+};
 pub use runner::{Options, Runner};
 pub use status::{JobStatus, RunState, status};
 pub use summary::{Ended, ExitCode, RunError, Summary};

@@ -43,7 +43,7 @@ pub(super) fn open_budget(
 
 /// What runs before have paid and what may have been billed to them, and how many of their attempts have no known
 /// bound.
-fn spent(tally: &Tally) -> (Usd, u64) {
+pub(super) fn spent(tally: &Tally) -> (Usd, u64) {
     let backends = || tally.by_backend.values();
     let spent = backends().map(|backend| backend.paid + backend.possible);
     let unbounded = backends().map(|backend| backend.unbounded + backend.unpriced);

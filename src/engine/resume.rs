@@ -24,18 +24,7 @@ pub(super) fn register(
     stop: &Stop,
     settings: &str,
 ) -> Result<Option<Changes>, RunError> {
-    let job = Registered {
-        asked: asked(plan),
-        columns: &plan.columns,
-        entries: &plan.output.entries,
-        is_matrix: plan.is_matrix,
-        repeat: plan.repeat,
-        tariffs: plan
-            .backends
-            .iter()
-            .filter_map(|b| b.tariff.clone())
-            .collect(),
-    };
+    let job = registered(plan);
     let identities: Vec<Identity> = plan.backends.iter().map(|b| b.identity()).collect();
     let mut register = store.register(&job)?;
     for row in inputs.rows() {
@@ -60,8 +49,21 @@ pub(super) fn register(
     Ok(Some(changes))
 }
 
+/// What is compared with the store.
+pub(super) fn registered(plan: &Plan) -> Registered<'_> {
+    let tariffs = plan.backends.iter().filter_map(|b| b.tariff.clone());
+    Registered {
+        asked: asked(plan),
+        columns: &plan.columns,
+        entries: &plan.output.entries,
+        is_matrix: plan.is_matrix,
+        repeat: plan.repeat,
+        tariffs: tariffs.collect(),
+    }
+}
+
 /// What a row makes the job ask.
-fn asks(plan: &Plan, identities: &[Identity], row: &Row) -> Asked {
+pub(super) fn asks(plan: &Plan, identities: &[Identity], row: &Row) -> Asked {
     let item = Item::of(Arc::new(row.clone()));
     let Ok(mut request) = render(&plan.prompt, &item) else {
         // What cannot be asked has no answer.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::forecast::{Forecast, ForecastOptions, forecast};
 use super::run::Run;
 use super::summary::{RunError, Summary};
 use crate::dispatch::Stop;
@@ -108,6 +109,17 @@ impl Runner {
                 && !self.workers.contains_key(&*backend.name)
         });
         missing.map(|backend| &*backend.name)
+    }
+
+    /// What a run would ask, take and cost. No prompt is sent and nothing is written. The inputs are read where this is
+    /// awaited, which takes its time if they are large.
+    pub async fn forecast(&self, options: &ForecastOptions) -> Result<Forecast, RunError> {
+        let workers = match options.remote {
+            true => self.live()?.into_iter().map(Some).collect(),
+            false => vec![None; self.plan.backends.len()],
+        };
+        let looks_in_cache = !self.options.no_cache;
+        forecast(&self.plan, &self.inputs, options, looks_in_cache, &workers).await
     }
 
     /// Runs the job to its end, or until `stop` says so. `on_event` is called from several threads.

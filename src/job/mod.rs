@@ -4,7 +4,7 @@
 //! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
 //! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url`, `prices`
 //! and `spending` for its parts. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
-//! at most, `echo` what an echo answers. A problem never ends the search for others, shows its place, and never shows a secret.
+//! at most, `echo` what an echo does. A problem never ends the search for others, shows its place, and never shows a secret.
 
 mod backend;
 mod body;

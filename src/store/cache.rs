@@ -130,6 +130,29 @@ impl Notes {
     }
 }
 
+/// A cache that is only looked into.
+pub struct Glance {
+    file: CacheFile,
+    own: i64,
+}
+
+impl Glance {
+    /// Opens a cache without a write. `own` names the store of whoever looks, if it has a name yet. `None` where there
+    /// is no cache, or none that can be read.
+    pub fn open(path: &Path, own: Option<i64>) -> Option<Self> {
+        let file = CacheFile::open_to_look(path)?;
+        // What has no name has put nothing there.
+        let own = own.unwrap_or_default();
+        Some(Self { file, own })
+    }
+
+    /// Whether the cache has an answer to this request.
+    pub fn has(&self, fingerprint: &Digest) -> bool {
+        let found = self.file.find(fingerprint, self.own);
+        found.is_ok_and(|found| found.is_some_and(|entry| entry.is_clean()))
+    }
+}
+
 /// A cache while a run uses it.
 pub struct Caching {
     cache: Cache,

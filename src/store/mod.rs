@@ -24,7 +24,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use cache::{Cache, Caching};
+pub use cache::{Cache, Caching, Glance};
 pub use filesystem::is_remote;
 #[cfg(test)]
 pub use journal::Record;
@@ -32,7 +32,7 @@ pub use journal::{Closed, Ended, Intent, Journal, OnDurable};
 pub use lock::Holder;
 pub use sqlite::{
     Asked, BackendTally, Ledger, Outside, RULES, Register, Registered, Rule, RunLine, Sharing,
-    Stored, Table, Tally, Wanted,
+    Standing, Stored, Table, Tally, Wanted,
 };
 pub use writer::Writer;
 
@@ -218,13 +218,8 @@ impl Store {
             Database::set_aside(dir)?;
         }
         let database = Database::open(dir, job, durability)?;
-        match database.meta("job")? {
-            Some(other) if other != job => Err(StoreError::OtherJob {
-                dir: dir.to_owned(),
-                job: other,
-            }),
-            _ => Ok(Self { database, lock }),
-        }
+        database.is_of(job)?;
+        Ok(Self { database, lock })
     }
 
     /// Opens the store of a directory that has one, under its lock, to go on with its last run; `None` if it has
@@ -358,6 +353,18 @@ impl Reader {
     /// What is in it.
     pub fn lines(&self) -> Lines<'_> {
         Lines(&self.database)
+    }
+
+    /// Begins to look up what it has of the rows of a job, which come in their order. It must be this job's.
+    pub fn standing(&self, name: &str, job: &Registered<'_>) -> Result<Standing<'_>, StoreError> {
+        self.database.is_of(name)?;
+        self.database.standing(job)
+    }
+
+    /// What tells its answers from those of others in a cache, if it ever used one.
+    pub fn mark(&self) -> Result<Option<i64>, StoreError> {
+        let mark = self.database.meta(sqlite::MARK)?;
+        Ok(mark.and_then(|mark| mark.parse().ok()))
     }
 
     /// How far the job is.

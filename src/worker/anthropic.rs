@@ -9,7 +9,7 @@ use super::builders::remote_builders;
 use super::http::Http;
 use super::openai::chat::message;
 use super::remote::{Auth, Dialect, Endpoint, Remote};
-use super::wire::{Body, count, maybe, read};
+use super::wire::{Body, count, maybe, read, whole};
 use crate::job::{AnthropicApi, Server};
 use crate::words::{CallError, Completion, FinishReason, Provider, Request, Role, Sampling, Usage};
 
@@ -68,17 +68,16 @@ impl AnthropicWorker {
 
     async fn answer(&self, request: &Request) -> Result<Completion, CallError> {
         let sampling = &self.remote.server.sampling;
-        let body = Body::default().maybe("model", self.remote.server.model.as_deref());
         let (endpoint, body) = match self.api {
             AnthropicApi::Messages => (
                 MESSAGES,
-                body.with("max_tokens", sampling.max_tokens)
-                    .maybe("system", request.system())
-                    .with("messages", request.turns().map(message).collect::<Value>()),
+                self.messages(request)
+                    .with("max_tokens", sampling.max_tokens),
             ),
             AnthropicApi::Complete => (
                 COMPLETE,
-                body.with("max_tokens_to_sample", sampling.max_tokens)
+                self.body()
+                    .with("max_tokens_to_sample", sampling.max_tokens)
                     .with("prompt", wrapped(request)),
             ),
         };
@@ -86,9 +85,32 @@ impl AnthropicWorker {
             .ask(endpoint, &sampled(body, sampling).json())
             .await
     }
+
+    /// What the messages endpoint is asked, and the one that counts.
+    fn messages(&self, request: &Request) -> Body {
+        self.body()
+            .maybe("system", request.system())
+            .with("messages", request.turns().map(message).collect::<Value>())
+    }
+
+    fn body(&self) -> Body {
+        Body::default().maybe("model", self.remote.server.model.as_deref())
+    }
+
+    /// The old endpoint has none that counts.
+    async fn counted(&self, request: &Request) -> Option<Result<u64, CallError>> {
+        let counts = self.api == AnthropicApi::Messages;
+        let body = counts.then(|| self.messages(request).json())?;
+        let read = |json: &Value| whole(&json["input_tokens"]);
+        Some(
+            self.remote
+                .count("/v1/messages/count_tokens", &body, read)
+                .await,
+        )
+    }
 }
 
-remote_builders!(AnthropicWorker);
+remote_builders!(AnthropicWorker, count: counted);
 
 fn sampled(body: Body, sampling: &Sampling) -> Body {
     body.maybe("temperature", sampling.temperature)

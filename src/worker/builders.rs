@@ -40,9 +40,10 @@ pub(super) fn as_written(value: f32) -> f64 {
 }
 
 /// The builder methods that every worker with a server behind it has. A worker whose server says how
-/// busy it is names the method that asks it: `remote_builders!(Worker, load: method)`.
+/// busy it is, or counts tokens for nothing, names the method that asks it:
+/// `remote_builders!(Worker, load: method, count: method)`.
 macro_rules! remote_builders {
-    ($worker:ty $(, load: $load:ident)?) => {
+    ($worker:ty $(, load: $load:ident)? $(, count: $count:ident)?) => {
         impl $worker {
             /// Asks the server at this address.
             pub fn with_url(mut self, url: impl Into<String>) -> Self {
@@ -113,6 +114,15 @@ macro_rules! remote_builders {
             $(
                 async fn load(&self) -> Option<crate::words::Load> {
                     self.$load().await
+                }
+            )?
+            $(
+                async fn count_tokens(
+                    &self,
+                    request: &crate::words::Request,
+                ) -> Option<Result<u64, crate::words::OrchestratorError>> {
+                    let counted = self.$count(request).await?;
+                    Some(counted.map_err(crate::words::OrchestratorError::from))
                 }
             )?
         }

@@ -90,6 +90,47 @@ impl LlamaCppWorker {
         self.remote.ask(endpoint, &body.json()).await
     }
 
+    async fn counted(&self, request: &Request) -> Option<Result<u64, CallError>> {
+        Some(match self.api {
+            LlamaCppApi::Chat => self.count_chat(request).await,
+            LlamaCppApi::Completion => self.tokenize(&request.as_prompt()).await,
+        })
+    }
+
+    /// An older server does not count chats, but puts them into the model's form, and counts texts.
+    async fn count_chat(&self, request: &Request) -> Result<u64, CallError> {
+        let messages: Vec<Value> = request.messages.iter().map(chat::message).collect();
+        let model = self.remote.server.model.as_deref();
+        let body = Body::default()
+            .maybe("model", model)
+            .with("messages", messages)
+            .json();
+        let read = |json: &Value| wire::whole(&json["input_tokens"]);
+        let counted = self
+            .remote
+            .count("/v1/chat/completions/input_tokens", &body, read)
+            .await;
+        match counted {
+            Err(error) if matches!(error.status, Some(404 | 405 | 501)) => {
+                let (json, _) = self.remote.exchange("/apply-template", Some(&body)).await?;
+                match json["prompt"].as_str() {
+                    Some(prompt) => self.tokenize(prompt).await,
+                    None => Err(error),
+                }
+            }
+            counted => counted,
+        }
+    }
+
+    async fn tokenize(&self, text: &str) -> Result<u64, CallError> {
+        let body = Body::default()
+            .with("content", text)
+            .with("add_special", true)
+            .with("parse_special", true);
+        let read = |json: &Value| Some(json["tokens"].as_array()?.len() as u64);
+        self.remote.count("/tokenize", &body.json(), read).await
+    }
+
     /// How many requests the server works on at once.
     async fn slots(&self) -> Option<Load> {
         let page = self.remote.glance("/props").await?;
@@ -108,7 +149,7 @@ impl Default for LlamaCppWorker {
     }
 }
 
-remote_builders!(LlamaCppWorker, load: slots);
+remote_builders!(LlamaCppWorker, load: slots, count: counted);
 
 fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
     Body::default()

@@ -60,6 +60,12 @@ pub trait ModelWorker: Send + Sync {
     async fn load(&self) -> Option<Load> {
         None
     }
+
+    /// How many input tokens the request has, as the server counts them; `None` where it has no way to count without
+    /// being asked. Costs nothing.
+    async fn count_tokens(&self, _request: &Request) -> Option<Result<u64, OrchestratorError>> {
+        None
+    }
 }
 
 /// Makes a backend live; `None` for one that the program supplies itself.

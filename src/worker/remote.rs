@@ -152,6 +152,19 @@ impl Remote {
         self.line(&address).exchange(body, Fault::read).await
     }
 
+    /// One request to an endpoint that counts, and the count in its reply.
+    pub(super) async fn count(
+        &self,
+        path: &str,
+        body: &Value,
+        read: impl Fn(&Value) -> Option<u64>,
+    ) -> Result<u64, CallError> {
+        let (json, reply) = self.exchange(path, Some(body)).await?;
+        let address = self.address(path);
+        let missing = || self.line(&address).invalid(&reply, "no count of tokens");
+        read(&json).ok_or_else(missing)
+    }
+
     /// The body of a page that costs nothing; `None` unless it comes soon and with status 200.
     pub(super) async fn glance(&self, path: &str) -> Option<Vec<u8>> {
         let address = self.address(path);

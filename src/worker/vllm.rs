@@ -11,7 +11,7 @@ use super::http::Http;
 use super::openai::{chat, completions};
 use super::remote::{Auth, Dialect, Endpoint, Remote};
 use super::text::origin;
-use super::wire::Body;
+use super::wire::{Body, whole};
 use crate::job::{Server, VllmApi};
 use crate::words::{CallError, Completion, ErrorClass, Load, Provider, Request, Sampling};
 
@@ -102,6 +102,27 @@ impl VllmWorker {
         }
     }
 
+    /// The legacy server has no endpoint that counts.
+    async fn counted(&self, request: &Request) -> Option<Result<u64, CallError>> {
+        match self.api {
+            VllmApi::Generate => None,
+            api => Some(self.tokenize(api, request).await),
+        }
+    }
+
+    async fn tokenize(&self, api: VllmApi, request: &Request) -> Result<u64, CallError> {
+        let body = Body::default().with("model", self.model().await?);
+        let body = match api {
+            VllmApi::Chat => {
+                let messages: Vec<Value> = request.messages.iter().map(chat::message).collect();
+                body.with("messages", messages)
+            }
+            VllmApi::Completions | VllmApi::Generate => body.with("prompt", request.as_prompt()),
+        };
+        let read = |json: &Value| whole(&json["count"]);
+        self.remote.count("/tokenize", &body.json(), read).await
+    }
+
     /// How many requests the server works on and how many wait.
     async fn queue(&self) -> Option<Load> {
         if self.api == VllmApi::Generate {
@@ -155,7 +176,7 @@ impl Default for VllmWorker {
     }
 }
 
-remote_builders!(VllmWorker, load: queue);
+remote_builders!(VllmWorker, load: queue, count: counted);
 
 /// What vLLM has beyond OpenAI's parameters.
 fn more(body: Body, sampling: &Sampling) -> Body {

@@ -41,6 +41,8 @@ mod hostile;
 mod tell;
 // What is never exceeded: requests a minute, requests at once, tokens a minute.
 mod limits;
+// What a run would ask, take and cost, told before.
+mod plan;
 // Signals, a second runner, a reader that leaves.
 mod stop;
 // What becomes of answers for which there is no room.

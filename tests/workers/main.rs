@@ -5,6 +5,8 @@
 #[path = "../common/loopback.rs"]
 mod loopback;
 
+/// What a server says of how many tokens a request has.
+mod count;
 /// Backends that a job declares.
 mod declared;
 /// What a server says of its limits.

@@ -13,7 +13,7 @@ const MINUTE: i128 = 60_000_000_000;
 const BURSTS_PER_MINUTE: u64 = 120;
 
 /// How much may be taken at once where nobody says.
-pub(super) fn default_burst(per_minute: u64) -> u64 {
+pub fn default_burst(per_minute: u64) -> u64 {
     (per_minute / BURSTS_PER_MINUTE).max(1)
 }
 

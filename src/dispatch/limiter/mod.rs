@@ -25,6 +25,8 @@ use super::tokens::Tokens;
 use crate::job::{Limits, RetryPolicy};
 use crate::words::{Allowance, Allowances, ErrorClass, LimitSource, LimitsSeen};
 
+pub use bucket::default_burst;
+
 use bucket::Bucket;
 use concurrency::Concurrency;
 use learned::LearnedRate;

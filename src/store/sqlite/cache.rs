@@ -81,6 +81,16 @@ impl CacheFile {
         }
     }
 
+    /// Opens the cache to look and nothing else; `None` where there is none that can be read.
+    pub(in crate::store) fn open_to_look(path: &Path) -> Option<Self> {
+        let connection = to_read(path).ok()?;
+        let is_ours = is_ours(&connection).unwrap_or(false);
+        is_ours.then(|| Self {
+            connection,
+            read_only: Some("it is only looked into".to_owned()),
+        })
+    }
+
     /// Why nothing can be added, if so.
     pub(in crate::store) fn read_only(&self) -> Option<&str> {
         self.read_only.as_deref()

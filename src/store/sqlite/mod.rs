@@ -11,6 +11,7 @@ mod read;
 mod register;
 mod runs;
 mod share;
+mod standing;
 mod tally;
 mod write;
 
@@ -38,10 +39,13 @@ pub use register::{Asked, Register, Registered};
 pub use runs::RunLine;
 pub use rusqlite::Error;
 pub use share::Sharing;
+pub use standing::Standing;
 pub use tally::{BackendTally, Tally};
 pub(super) use write::is_full;
 
 pub(super) const NAME: &str = "run.db";
+/// The fact that tells this store's answers from those of others in a cache.
+pub(super) const MARK: &str = "cache_mark";
 const PREVIOUS: &str = "run.db.previous";
 const WAL: &str = "-wal";
 const SHM: &str = "-shm";
@@ -204,6 +208,17 @@ impl Database {
         meta(&self.connection, key).map_err(|source| self.failed("read", source))
     }
 
+    /// Makes sure that it is the store of this job.
+    pub(super) fn is_of(&self, job: &str) -> Result<(), StoreError> {
+        match self.meta("job")? {
+            Some(other) if other != job => Err(StoreError::OtherJob {
+                dir: self.path.parent().unwrap_or(Path::new(".")).to_owned(),
+                job: other,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The names of the job's columns.
     pub(super) fn columns(&self) -> Result<Arc<Columns>, StoreError> {
         let names = self.meta("columns")?.unwrap_or_default();
@@ -215,12 +230,11 @@ impl Database {
     /// What tells the answers of this store from those of others in a cache.
     pub(super) fn mark(&self) -> Result<i64, StoreError> {
         let mark = || -> Result<i64, Error> {
-            let key = "cache_mark";
-            if let Some(mark) = meta(&self.connection, key)?.and_then(|text| text.parse().ok()) {
+            if let Some(mark) = meta(&self.connection, MARK)?.and_then(|text| text.parse().ok()) {
                 return Ok(mark);
             }
             let mark = fastrand::i64(..);
-            set_meta(&self.connection, key, &mark.to_string())?;
+            set_meta(&self.connection, MARK, &mark.to_string())?;
             Ok(mark)
         };
         mark().map_err(|source| self.failed("write to", source))

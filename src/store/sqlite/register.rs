@@ -14,7 +14,7 @@ use crate::words::{Changes, Columns, Digest, Row, Tariff};
 const WINDOW: u64 = 1024;
 
 /// The columns that [`known`] reads.
-const KNOWN: &str = "row, key, content, request, id, position";
+pub(super) const KNOWN: &str = "row, key, content, request, id, position";
 const UNPLACED: &str = "(position IS NULL OR position < 0)";
 
 /// What is compared with the store.
@@ -73,14 +73,14 @@ struct Shape<'a> {
 }
 
 /// A stored row.
-struct Known {
-    row: i64,
-    key: Digest,
-    content: Digest,
+pub(super) struct Known {
+    pub(super) row: i64,
+    pub(super) key: Digest,
+    pub(super) content: Digest,
     request: Digest,
     id: String,
     /// Negative, or none, where it has no place in the job yet.
-    position: Option<i64>,
+    pub(super) position: Option<i64>,
 }
 
 impl Database {
@@ -383,20 +383,26 @@ fn begin(connection: &Connection, job: &Registered<'_>) -> Result<(bool, bool), 
     Ok((same, same_columns))
 }
 
-/// Gives the entries of the job their places. An entry is known by its name, else it is one that is left: in a
-/// matrix one that asked a backend which it asks too, otherwise the only one. Whose answers are right is decided
-/// by their fingerprints. Returns their numbers.
-fn place_entries(
-    connection: &Connection,
-    names: &[Arc<str>],
-    is_matrix: bool,
-) -> Result<Vec<u32>, Error> {
+/// An entry of an earlier run: its number, its place in the last one, its name.
+type StoredEntry = (u32, Option<u32>, String);
+
+/// The entries of all runs so far, by number.
+pub(super) fn stored_entries(connection: &Connection) -> Result<Vec<StoredEntry>, Error> {
     let mut query =
         connection.prepare("SELECT entry, position, name FROM entries ORDER BY entry")?;
     let stored = query.query_map([], |record| {
         Ok((record.get(0)?, record.get(1)?, record.get(2)?))
     })?;
-    let mut stored: Vec<(u32, Option<u32>, String)> = stored.collect::<Result<_, _>>()?;
+    stored.collect()
+}
+
+/// Gives the entries of the job their places. Returns their numbers.
+fn place_entries(
+    connection: &Connection,
+    names: &[Arc<str>],
+    is_matrix: bool,
+) -> Result<Vec<u32>, Error> {
+    let stored = stored_entries(connection)?;
     let mut places = (0..).zip(&stored).zip(names);
     let are_same = places.all(|((place, (_, position, stored)), name)| {
         *position == Some(place) && **stored == **name
@@ -404,6 +410,24 @@ fn place_entries(
     if stored.len() == names.len() && are_same {
         return Ok(stored.into_iter().map(|(entry, _, _)| entry).collect());
     }
+    let numbers = numbers(stored, names, is_matrix);
+    connection.execute("UPDATE entries SET position = NULL", [])?;
+    let query = "INSERT INTO entries VALUES (?1, ?2, ?3)
+         ON CONFLICT (entry) DO UPDATE SET position = excluded.position, name = excluded.name";
+    for ((position, entry), name) in (0_u32..).zip(&numbers).zip(names) {
+        connection.execute(query, params![entry, position, &**name])?;
+    }
+    Ok(numbers)
+}
+
+/// The numbers of the job's entries. An entry is known by its name, else it is one that is left: in a matrix one
+/// that asked a backend which it asks too, otherwise the only one. Whose answers are right is decided by their
+/// fingerprints.
+pub(super) fn numbers(
+    mut stored: Vec<StoredEntry>,
+    names: &[Arc<str>],
+    is_matrix: bool,
+) -> Vec<u32> {
     let mut next = stored.last().map_or(0, |(entry, _, _)| entry + 1);
     let mut placed: Vec<Option<u32>> = vec![None; names.len()];
     for (place, name) in placed.iter_mut().zip(names) {
@@ -413,20 +437,14 @@ fn place_entries(
     stored.retain(|(_, position, _)| position.is_some());
     let mut numbers = Vec::with_capacity(names.len());
     for (place, name) in placed.into_iter().zip(names) {
-        let left = |(_, _, stored): &(u32, Option<u32>, String)| !is_matrix || share(stored, name);
+        let left = |(_, _, stored): &StoredEntry| !is_matrix || share(stored, name);
         let left = || Some(stored.remove(stored.iter().position(left)?).0);
         numbers.push(place.or_else(left).unwrap_or_else(|| {
             next += 1;
             next - 1
         }));
     }
-    connection.execute("UPDATE entries SET position = NULL", [])?;
-    let query = "INSERT INTO entries VALUES (?1, ?2, ?3)
-         ON CONFLICT (entry) DO UPDATE SET position = excluded.position, name = excluded.name";
-    for ((position, entry), name) in (0_u32..).zip(&numbers).zip(names) {
-        connection.execute(query, params![entry, position, &**name])?;
-    }
-    Ok(numbers)
+    numbers
 }
 
 /// Whether two entries ask a backend in common.
@@ -469,14 +487,15 @@ fn row_of(connection: &Connection, number: i64, columns: &Arc<Columns>) -> Resul
     query.query_row([number], |record| Ok(row(record, columns)?.1))
 }
 
-fn window(connection: &Connection, position: u64) -> Result<VecDeque<Known>, Error> {
+/// The next stored rows from this position on.
+pub(super) fn window(connection: &Connection, position: u64) -> Result<VecDeque<Known>, Error> {
     let query = format!("SELECT {KNOWN} FROM rows WHERE position >= ?1 ORDER BY position LIMIT ?2");
     let mut query = connection.prepare_cached(&query)?;
     let rows = query.query_map([position, WINDOW], known)?;
     rows.collect()
 }
 
-fn known(record: &Record<'_>) -> Result<Known, Error> {
+pub(super) fn known(record: &Record<'_>) -> Result<Known, Error> {
     Ok(Known {
         row: record.get(0)?,
         key: digest(record, 1)?,
@@ -507,7 +526,7 @@ fn cells(row: &Row) -> String {
 }
 
 /// The final answers to an item in one of the two tables: by which attempt, and to which request.
-fn answer(
+pub(super) fn answer(
     connection: &Connection,
     table: &str,
     (row, entry, repeat): (i64, u32, u32),
