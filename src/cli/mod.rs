@@ -105,6 +105,9 @@ struct JobArgs {
     /// Check for a run that writes to this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    prices: Vec<PathBuf>,
     /// Check a run of only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -122,6 +125,9 @@ struct RunArgs {
     /// Write to this directory instead of the job's
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    prices: Vec<PathBuf>,
     /// Run only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,

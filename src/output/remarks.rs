@@ -238,6 +238,7 @@ mod tests {
                 ..Limits::default()
             },
             tariff: None,
+            batch: None,
             account: account.map(Into::into),
         }
     }
