@@ -75,7 +75,7 @@
 //! # Look at a run
 //!
 //! [`status`] tells how far a job is, also while another process runs it; [`export`] writes its results and
-//! reports again from its store; [`verify`] recomputes everything and tells what does not agree.
+//! reports again from its store; [`report`] makes its report again, also by other prices; [`verify`] recomputes everything and tells what does not agree.
 //!
 //! # The layers
 //!
@@ -121,8 +121,8 @@ pub mod worker;
 
 pub use dispatch::{Interrupt, Stop};
 pub use engine::{
-    Check, Ended, ExitCode, Exported, JobStatus, Options, RunError, RunState, Runner, Summary,
-    Verified, export, status, verify,
+    Check, Ended, ExitCode, Exported, JobStatus, Options, Reported, RunError, RunState, Runner,
+    Summary, Verified, export, price_list, prices, report, status, verify,
 };
 pub use store::{BackendTally, RunLine, Tally};
 pub use words::OrchestratorError;

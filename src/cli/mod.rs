@@ -6,7 +6,9 @@
 
 mod check;
 mod export;
+mod prices;
 mod progress;
+mod report;
 mod run;
 mod signals;
 mod status;
@@ -17,7 +19,7 @@ mod waits;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio_prompt_orchestrator::ExitCode;
 use tokio_prompt_orchestrator::job::OutputFormat;
 
@@ -54,12 +56,38 @@ RUNNER_LOG=info (or debug) writes what happens to stderr.";
 enum Command {
     /// Find every problem of a job; send nothing
     Check(JobArgs),
+    /// List the prices that apply to the backends of a job, or every price that is known
+    Prices(PricesArgs),
     /// Tell how far a job is: one that runs, one that was killed, one that has ended
     Status(StatusArgs),
+    /// Print the report of a run again, from run.db alone; with --prices, by other prices
+    Report(ReportArgs),
     /// Write results and reports again, from run.db alone
     Export(ExportArgs),
     /// Recompute every total and every published file from run.db, and tell what does not agree
     Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+struct PricesArgs {
+    /// The job file; without one, every price that is known is listed
+    #[arg(value_name = "JOB")]
+    job: Option<PathBuf>,
+    /// Override a key of the job file, for example backends.gpt.model=gpt-4o (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE", requires = "job")]
+    set: Vec<String>,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    prices: Vec<PathBuf>,
+    /// List only the prices of this model, or of these: gpt-4o-mini, 'claude-*'
+    #[arg(long, value_name = "GLOB", conflicts_with = "job")]
+    model: Option<glob::Pattern>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// Print a file of prices, to be changed and given to --prices
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +98,27 @@ struct StatusArgs {
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// The output directory of a job
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Price every request anew by this file, from its stored usage (can be repeated); nothing is written
+    #[arg(long, value_name = "FILE")]
+    prices: Vec<PathBuf>,
+    /// As on the terminal, as in report.md, or as in report.json
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
+}
+
+/// A form of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    Text,
+    Md,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -166,7 +215,9 @@ pub fn main() -> std::process::ExitCode {
     start_log();
     exit(match (cli.command, cli.run) {
         (Some(Command::Check(args)), _) => check::check(&args),
+        (Some(Command::Prices(args)), _) => prices::prices(&args),
         (Some(Command::Status(args)), _) => status::status(&args),
+        (Some(Command::Report(args)), _) => report::report(&args),
         (Some(Command::Export(args)), _) => export::export(&args),
         (Some(Command::Verify(args)), _) => verify::verify(&args),
         (None, Some(args)) => run::run(&args),

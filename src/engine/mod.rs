@@ -7,7 +7,9 @@
 
 mod export;
 mod fan_out;
+mod prices;
 mod publish;
+mod report;
 mod resume;
 mod run;
 mod runner;
@@ -18,6 +20,8 @@ mod summary;
 mod verify;
 
 pub use export::{Exported, export};
+pub use prices::{price_list, prices};
+pub use report::{Reported, report};
 pub use runner::{Options, Runner};
 pub use status::{JobStatus, RunState, status};
 pub use summary::{Ended, ExitCode, RunError, Summary};

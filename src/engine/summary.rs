@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dispatch::Interrupt;
 use crate::input::InputError;
-use crate::job::MaxFailures;
+use crate::job::{MaxFailures, Problems};
 use crate::output::{OutputError, Report};
 use crate::store::StoreError;
 use crate::words::Changes;
@@ -78,6 +78,9 @@ pub enum RunError {
         /// The backend.
         name: String,
     },
+    /// Files of prices cannot be read.
+    #[error(transparent)]
+    Prices(Problems),
     /// The input cannot be read on.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -126,6 +129,7 @@ impl RunError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             RunError::NoWorker { .. }
+            | RunError::Prices(_)
             | RunError::Frozen { .. }
             | RunError::ForeignResults { .. } => ExitCode::Usage,
             RunError::Input(_) => ExitCode::Unexpected,

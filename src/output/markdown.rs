@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::prices;
 use super::remarks::Hint;
 use super::report::{BackendLine, Report, Spent};
 use crate::words::{AttemptKind, Status, Usd};
@@ -87,6 +88,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     for note in notes(&total) {
         writeln!(out, "\n> {note}")?;
     }
+    prices::markdown(out, report)?;
     limits(out, report)?;
     if let (Some(p50), Some(p90), Some(p99)) = (
         report.latency_ms(50),
@@ -230,7 +232,7 @@ fn attempts(count: u64) -> String {
 }
 
 /// Names come from the job file and from servers: they must not become markup.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 
 use super::frame::Frame;
 use super::latency::Latency;
+use super::prices::{Charged, Repriced};
 use super::remarks::{Remarks, Stated, remarks};
 use crate::job::Backend;
 use crate::words::{
@@ -28,6 +29,10 @@ pub struct Report {
     pub by_model: BTreeMap<String, Spent>,
     /// What is known to have been paid, by the kind of attempt, and how many there were.
     pub by_kind: BTreeMap<AttemptKind, (u64, Spent)>,
+    /// What was charged by which price, by the name of the price.
+    pub by_tariff: BTreeMap<String, Charged>,
+    /// What is in this report by another price than it was charged by: by backend and name of the price.
+    pub repriced: BTreeMap<(String, String), Repriced>,
     /// What was not paid because no request was made, by the kind of attempt.
     pub saved: BTreeMap<AttemptKind, Saved>,
     /// Result lines whose answer is from the cache.
@@ -69,7 +74,7 @@ impl Spent {
         (self.unpriced == 0 || self.paid != Usd::ZERO).then_some(self.paid)
     }
 
-    fn add(&mut self, cost: Cost) {
+    pub(super) fn add(&mut self, cost: Cost) {
         match cost {
             Cost::Known(amount) => self.paid += amount,
             Cost::Unpriced => self.unpriced += 1,
@@ -170,6 +175,8 @@ impl Report {
                 .collect(),
             by_model: BTreeMap::new(),
             by_kind: BTreeMap::new(),
+            by_tariff: BTreeMap::new(),
+            repriced: BTreeMap::new(),
             saved: BTreeMap::new(),
             from_cache: 0,
             duplicates: 0,
@@ -309,6 +316,7 @@ impl Report {
         }
         line.spent.add(attempt.cost);
         line.add_possible(attempt.cost);
+        self.add_charge(attempt);
         let model = attempt.model.as_deref().unwrap_or("(not named)");
         self.by_model
             .entry(model.to_owned())

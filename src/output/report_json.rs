@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::prices;
 use super::publication::Written;
 use super::report::{BackendLine, EntryLine, Report, Spent};
 use crate::words::{BackendSeen, LimitSource, Status, Usd};
@@ -58,6 +59,7 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
             "unpriced_attempts": total.spent.unpriced,
             "unbounded_attempts": total.unbounded,
         },
+        "prices": prices::json(report),
         "tokens": tokens(report, &total),
         "latency_ms": {
             "p50": report.latency_ms(50),
@@ -77,6 +79,9 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
         .collect();
     if !entries.is_empty() {
         value["entries"] = Value::Object(entries);
+    }
+    if let Some(repriced) = prices::repriced_json(report) {
+        value["repriced"] = repriced;
     }
     format!("{value:#}\n")
 }
