@@ -17,6 +17,8 @@ mod main_job;
 mod outputs;
 // What an attempt is charged: fees, hours, counts that contradict each other.
 mod charges;
+// Price files, what applies, what a finished run comes to by other prices.
+mod prices;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
 mod resume;
 mod retry;
