@@ -127,7 +127,7 @@ pub(super) fn compile_priced<S: Sink>(
     })?;
     lines.for_each_outside(|mut outside| {
         if let Some(repricing) = repricing {
-            repricing.apply(&mut outside.attempt, outside.ended, &mut report);
+            repricing.apply(&mut outside.attempt, &mut report);
         }
         report.add_outside(&outside.attempt, outside.ended);
     })?;

@@ -12,7 +12,7 @@ use super::summary::RunError;
 use crate::job::Prices;
 use crate::output::{OutputError, Report, Sink, Stated};
 use crate::store::{Reader, StoreError, Stored};
-use crate::words::{Attempt, Cost, Tariff};
+use crate::words::{Attempt, Tariff};
 
 /// The report of a run.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ impl Repricing {
     }
 
     /// Prices a request anew, and notes that down in the report.
-    pub(super) fn apply(&self, attempt: &mut Attempt, ended: bool, report: &mut Report) {
+    pub(super) fn apply(&self, attempt: &mut Attempt, report: &mut Report) {
         if !attempt.kind.is_request() {
             return;
         }
@@ -100,10 +100,6 @@ impl Repricing {
             return;
         };
         let before = attempt.clone();
-        if !ended {
-            // Whatever was free of charge may not be by another price.
-            attempt.cost = Cost::Unknown { at_most: None };
-        }
         attempt.reprice(tariff);
         report.add_repriced(&before, attempt);
     }
@@ -111,10 +107,12 @@ impl Repricing {
     /// Prices everything anew that was done for a line of the results.
     pub(super) fn of(&self, stored: &Stored, report: &mut Report) -> Stored {
         let mut stored = stored.clone();
-        let ended = stored.outcome.attempts.iter_mut();
-        ended.for_each(|attempt| self.apply(attempt, true, report));
-        let interrupted = stored.interrupted.iter_mut();
-        interrupted.for_each(|attempt| self.apply(attempt, false, report));
+        let Stored {
+            outcome,
+            interrupted,
+        } = &mut stored;
+        let attempts = outcome.attempts.iter_mut().chain(interrupted);
+        attempts.for_each(|attempt| self.apply(attempt, report));
         stored
     }
 }

@@ -1,5 +1,6 @@
 //! Price files: CSV whose header names the columns, in any order. The built-in table is one.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord, Terminator, Trim, WriterBuilder};
@@ -94,8 +95,8 @@ impl PriceFile<'_> {
         if !self.read_header(records.next()) {
             return Vec::new();
         }
-        let mut lines: Vec<PriceLine> = Vec::new();
-        let mut above = Vec::new();
+        let (mut lines, mut above) = (Vec::new(), Vec::new());
+        let mut known = HashMap::new();
         for record in records {
             if self.problems.len() >= MAX_PROBLEMS {
                 let message = "the file has more problems: it was read no further";
@@ -107,7 +108,7 @@ impl PriceFile<'_> {
             };
             if written.above_tokens.is_some() {
                 above.push(written);
-            } else if same(&lines, &written).is_some() {
+            } else if known.insert(written.line.key(), lines.len()).is_some() {
                 let message = "there is a line for the same models and the same day already";
                 self.problem(&written.record, self.at("models"), message);
             } else {
@@ -115,7 +116,9 @@ impl PriceFile<'_> {
             }
         }
         for written in above {
-            self.add_above(&mut lines, &written);
+            let position = known.get(&written.line.key());
+            let line = position.and_then(|position| lines.get_mut(*position));
+            self.add_above(line, &written);
         }
         lines
     }
@@ -207,12 +210,11 @@ impl PriceFile<'_> {
     }
 
     /// Adds the rates for much input to the line that they belong to.
-    fn add_above(&mut self, lines: &mut [PriceLine], written: &Written) {
+    fn add_above(&mut self, line: Option<&mut PriceLine>, written: &Written) {
         let Some(tokens) = written.above_tokens else {
             return;
         };
-        let found = same(lines, written);
-        let Some(line) = found.and_then(|position| lines.get_mut(position)) else {
+        let Some(line) = line else {
             let message = "there is no line without `above_tokens` for the same models and day";
             return self.problem(&written.record, self.at("above_tokens"), message);
         };
@@ -350,13 +352,6 @@ impl PriceFile<'_> {
     }
 }
 
-/// Where the ordinary line for the same models and day stands.
-fn same(lines: &[PriceLine], written: &Written) -> Option<usize> {
-    let line = &written.line;
-    let mut lines = lines.iter();
-    lines.position(|other| other.is_like(line) && other.valid_from == line.valid_from)
-}
-
 fn day(cell: &str) -> Result<Date, &'static str> {
     cell.parse()
         .map_err(|_| "expected a day, such as 2026-08-21")
@@ -376,14 +371,12 @@ pub fn write<'a>(lines: impl IntoIterator<Item = &'a PriceLine>) -> String {
     let mut writer = WriterBuilder::new()
         .terminator(Terminator::Any(b'\n'))
         .from_writer(Vec::new());
-    let mut written: Vec<&PriceLine> = Vec::new();
+    let mut written = HashSet::new();
     let mut records = vec![columns().into_iter().map(str::to_owned).collect()];
     for line in lines {
-        let same = |other: &&PriceLine| other.is_like(line) && other.valid_from == line.valid_from;
-        if written.iter().any(same) {
+        if !written.insert(line.key()) {
             continue;
         }
-        written.push(line);
         records.push(record(line, None));
         let above = line.tariff.price.above;
         records.extend(above.map(|above| record(line, Some(&above))));

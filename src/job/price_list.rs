@@ -1,5 +1,7 @@
 //! Lines of prices: what they say, and which of them holds for a model on a day.
 
+use std::collections::HashMap;
+
 use glob::Pattern;
 use jiff::civil::Date;
 
@@ -64,9 +66,10 @@ impl PriceLine {
         patterns.any(|own| own.matches(models.as_str()) || models.matches(own.as_str()))
     }
 
-    /// Whether both are for the same models, whenever they hold.
-    pub(super) fn is_like(&self, other: &PriceLine) -> bool {
-        (&self.provider, &self.models) == (&other.provider, &other.models)
+    /// What it is for: no two lines of a file are for the same.
+    pub(super) fn key(&self) -> (String, String, Option<Date>) {
+        let (provider, models) = (self.provider.clone(), self.models.clone());
+        (provider, models, self.valid_from)
     }
 }
 
@@ -86,9 +89,11 @@ pub(super) fn find<'a>(
 /// The lines that hold on this day: none that a later one for the same models has replaced.
 pub(super) fn in_force(list: &[PriceLine], today: Date) -> impl Iterator<Item = &PriceLine> {
     let holds = move |line: &&PriceLine| line.valid_from <= Some(today);
+    let mut latest = HashMap::new();
+    for line in list.iter().filter(holds) {
+        let day = latest.entry((&line.provider, &line.models)).or_default();
+        *day = line.valid_from.max(*day);
+    }
     let lines = list.iter().filter(holds);
-    lines.filter(move |line| {
-        let mut others = list.iter().filter(holds);
-        !others.any(|other| other.is_like(line) && other.valid_from > line.valid_from)
-    })
+    lines.filter(move |line| latest[&(&line.provider, &line.models)] == line.valid_from)
 }

@@ -482,6 +482,19 @@ fn a_run_that_is_under_way_or_was_killed_has_a_report_too() {
     scratch.runner(&["export", "out"]).exits(0);
     let published = fs::read_to_string(scratch.path().join("out/report.json")).unwrap();
     assert_eq!(exported, published);
+    scratch
+        .runner(&["job.yaml", "--set", "concurrency=100"])
+        .exits(0);
+    // What was in flight then, and was asked again, may have been billed by any other price.
+    scratch.write(
+        "p.csv",
+        "provider,models,input,output,per_request\necho,*,0,0,1\n",
+    );
+    let args = ["report", "out", "--format", "json", "--prices", "p.csv"];
+    let anew: Value = serde_json::from_str(&scratch.runner(&args).exits(0).stdout).unwrap();
+    let interrupted = anew["attempts"]["interrupted"].as_u64();
+    assert!(interrupted > Some(0), "{interrupted:?}");
+    assert_eq!(anew["cost"]["unbounded_attempts"].as_u64(), interrupted);
 }
 
 #[test]
