@@ -1,5 +1,6 @@
 //! Price files: CSV whose header names the columns, in any order. The built-in table is one.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
@@ -108,11 +109,17 @@ impl PriceFile<'_> {
             };
             if written.above_tokens.is_some() {
                 above.push(written);
-            } else if known.insert(written.line.key(), lines.len()).is_some() {
-                let message = "there is a line for the same models and the same day already";
-                self.problem(&written.record, self.at("models"), message);
-            } else {
-                lines.push(written.line);
+                continue;
+            }
+            match known.entry(written.line.key()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(lines.len());
+                    lines.push(written.line);
+                }
+                Entry::Occupied(_) => {
+                    let message = "there is a line for the same models and the same day already";
+                    self.problem(&written.record, self.at("models"), message);
+                }
             }
         }
         for written in above {
