@@ -11,6 +11,7 @@ use tokio_prompt_orchestrator::job::{ENTRY_COLUMN, REPEAT_COLUMN, RESULT_COLUMNS
 use tokio_prompt_orchestrator::words::{AttemptKind, ErrorClass, Provider, Sampling, Status};
 
 const README: &str = "README.md";
+const COSTS: &str = "docs/costs.md";
 const REFERENCE: &str = "docs/reference.md";
 const STORE: &str = "docs/store.md";
 /// Variables that would change what a job does.
@@ -176,10 +177,14 @@ fn every_example_job_is_sound() {
 }
 
 #[test]
-fn every_command_of_the_readme_prints_what_is_shown() {
+fn every_command_of_the_readme_and_of_the_page_on_costs_prints_what_is_shown() {
     let place = place();
     let mut commands = 0;
-    for block in blocks(&read(README), "console") {
+    let documents = [README, COSTS].map(read);
+    for block in documents
+        .iter()
+        .flat_map(|document| blocks(document, "console"))
+    {
         for (command, shown) in commands_of(&block) {
             let arguments = command.strip_prefix("runner ").expect("it is ours");
             let arguments: Vec<&str> = arguments.split_whitespace().collect();
@@ -195,7 +200,7 @@ fn every_command_of_the_readme_prints_what_is_shown() {
             assert_eq!(ran.status.code(), Some(code.unwrap_or(0)), "{command}");
         }
     }
-    assert!(commands >= 4, "the commands were not found");
+    assert!(commands >= 5, "the commands were not found");
 }
 
 #[test]

@@ -45,6 +45,7 @@ Exit codes:
   1    unexpected error
   2    wrong usage, or a problem in the job file or its inputs
   3    more rows than max_failures ended without an answer
+  4    the budget had no room for some rows, or more than max_waste was wasted
   5    every backend is exhausted or down
   6    the output directory failed, or what it holds does not agree
   75   another runner holds the output directory

@@ -33,6 +33,8 @@ struct State {
     done: u64,
     unanswered: u64,
     paid: Usd,
+    /// The cap, and what earlier runs have spent of it.
+    budget: Option<(Usd, Usd)>,
     printed: Instant,
 }
 
@@ -65,6 +67,7 @@ impl Progress {
             done: 0,
             unanswered: 0,
             paid: Usd::ZERO,
+            budget: None,
             printed: Instant::now(),
         };
         Self {
@@ -84,6 +87,28 @@ impl Progress {
                  answers and two machines may not see each other's lock; a local disk is safer"
             )),
             Event::Planned(changes) => self.note(&plan(changes)),
+            Event::BudgetOpened {
+                cap,
+                spent,
+                overshoot,
+                unbounded,
+            } => self.open_budget(&mut state, *cap, *spent, *overshoot, *unbounded),
+            Event::BudgetReached { cap, spent, needed } => self.note(&format!(
+                "the budget of ${cap} has no room for a request of up to ${needed}: ${spent} is spent; rows that do not \
+                 fit are skipped"
+            )),
+            Event::CostWasHigher {
+                backend,
+                most,
+                paid,
+            } => self.note(&format!(
+                "{} charged ${paid} for a request that could cost ${most} at most; from now on more is reserved for it",
+                terminal::escape(backend)
+            )),
+            Event::WasteReached { wasted, paid, rows } => self.note(&format!(
+                "${wasted} of the ${paid} paid for {rows} rows was wasted, more than `max_waste` allows: nothing more \
+                 is asked"
+            )),
             Event::RunStarted { rows, done } => {
                 state.rows = *rows;
                 state.done = *done;
@@ -213,9 +238,10 @@ impl Progress {
                 "warning: an entry of the cache is damaged; it is thrown away and its row asked \
                  (further ones are not told)",
             ),
-            Event::DrainStarted { .. } => {
-                self.say("stopping: waiting for requests in flight; once more to give them up")
-            }
+            Event::DrainStarted { is_asked_for, .. } => self.say(match is_asked_for {
+                true => "stopping: waiting for requests in flight; once more to give them up",
+                false => "stopping: waiting for requests in flight",
+            }),
             _ => {}
         }
     }
@@ -228,6 +254,33 @@ impl Progress {
     /// Prints a line without tearing the bar.
     fn say(&self, text: &str) {
         self.bar.suspend(|| terminal::err(text));
+    }
+
+    /// Says what a run may still spend.
+    fn open_budget(
+        &self,
+        state: &mut State,
+        cap: Usd,
+        spent: Usd,
+        overshoot: Option<Usd>,
+        unbounded: u64,
+    ) {
+        state.budget = Some((cap, spent));
+        if spent != Usd::ZERO {
+            self.note(&format!(
+                "${spent} of the budget of ${cap} is spent, or may have been billed, by earlier runs"
+            ));
+        }
+        if let Some(overshoot) = overshoot {
+            self.note(&format!(
+                "the budget is calibrated: it may be passed, by at most ${overshoot} as far as the first rows tell"
+            ));
+        }
+        if unbounded > 0 {
+            self.note(&format!(
+                "warning: nobody knows what {unbounded} attempts of earlier runs cost; the budget leaves them out"
+            ));
+        }
     }
 
     /// Notes what is waited for; `false` if that is nothing to speak of.
@@ -272,10 +325,16 @@ impl Progress {
 
 impl State {
     fn message(&self) -> String {
-        let paid = self.paid.rounded(4);
+        let paid = match self.budget {
+            Some((cap, before)) => {
+                let paid = (before + self.paid).rounded(4);
+                format!("${paid} of ${cap}")
+            }
+            None => format!("${}", self.paid.rounded(4)),
+        };
         match self.unanswered {
-            0 => format!("${paid}"),
-            unanswered => format!("${paid}  {unanswered} unanswered"),
+            0 => paid,
+            unanswered => format!("{paid}  {unanswered} unanswered"),
         }
     }
 }

@@ -111,6 +111,7 @@ fn json(status: &JobStatus) -> Value {
     if let (Value::Object(value), Value::Object(numbers)) = (&mut value, numbers(status, &total)) {
         value.extend(numbers);
     }
+    value["budget"] = json!(status.budget.map(|budget| budget.to_json()));
     value["by_backend"] = Value::Object(by_backend);
     value
 }
@@ -170,6 +171,12 @@ fn print(status: &JobStatus, dir: &str) {
         "at most more",
     ];
     table(header, lines);
+    if let Some(budget) = &status.budget {
+        terminal::out(&format!(
+            "${} of the budget of ${} is spent, or may have been billed",
+            budget.spent, budget.plan.usd
+        ));
+    }
     for note in notes(status, &total) {
         terminal::out(&note);
     }

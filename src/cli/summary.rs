@@ -48,7 +48,7 @@ pub fn body(report: &Report) {
             report.fell_back
         ));
     }
-    for line in savings(report) {
+    for line in report.budget_in_words().into_iter().chain(savings(report)) {
         out(&format!("  {line}"));
     }
     for (class, (row, error)) in &report.examples {
@@ -185,6 +185,13 @@ fn why(run: &Summary, most: MaxFailures) -> Option<String> {
         }
         (ExitCode::Backends, _) => Some(format!(
             "{unanswered} rows have no answer, and every backend is exhausted or down"
+        )),
+        (ExitCode::Budget, Ended::Wasteful) => Some(format!(
+            "more was wasted than max_waste allows; {unanswered} rows have no answer; mend the job, and run it again"
+        )),
+        (ExitCode::Budget, _) => Some(format!(
+            "the budget has no room for {} rows; run the job again with a higher `budget` to go on",
+            run.report.rows_with(Status::SkippedBudget)
         )),
         (ExitCode::Failures, _) if unanswered == 1 => {
             Some(format!("1 row has no answer, max_failures allows {most}"))

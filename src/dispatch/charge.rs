@@ -87,6 +87,9 @@ fn seen(
             || over(usage.output_tokens, bounds.max_tokens);
     }
     if let Some(time) = time {
+        // What lies beyond is not the server's time: nobody listened to it any more.
+        let longest = backend.bounds(request).timeout.unwrap_or(time);
+        let time = time.min(longest);
         let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         usage.get_or_insert_default().server_time_us = Some(time);
     }

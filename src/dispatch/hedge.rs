@@ -7,18 +7,21 @@ use futures::FutureExt;
 use futures::future::{Either, select};
 use tokio::time::{Instant, sleep};
 
+use super::Dispatcher;
 use super::breaker::Turn;
+use super::budget::Reservation;
 use super::lane::{Admission, Lane, Sent};
 use super::pending::Pending;
-use super::stop::Stop;
-use crate::store::Journal;
-use crate::words::{Attempt, AttemptKind, CallError, Completion};
+use crate::store::Intent;
+use crate::words::{Attempt, AttemptKind, CallError, Completion, Cost};
 
 /// How often it is looked whether there is room for a second one.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What came of it, once every attempt is in the item's ledger.
 pub(super) struct Tried {
+    /// The attempts, in the order of the ledger, as they were noted down before they were made.
+    pub(super) made: Vec<Made>,
     /// The attempt that decided, as a position in the ledger.
     pub(super) attempt: usize,
     /// The reply or the failure.
@@ -29,6 +32,28 @@ pub(super) struct Tried {
     pub(super) refused: bool,
     /// The failure of the other attempt, if there was one that failed by itself.
     pub(super) other: Option<Other>,
+}
+
+/// An attempt that was noted down, and the money that was reserved for it.
+pub(super) struct Made {
+    pub(super) intent: Intent,
+    pub(super) reserved: Option<Reservation>,
+}
+
+impl Made {
+    /// An attempt that is about to be made: its money is spent unless somebody knows better.
+    fn now(mut intent: Intent, mut reserved: Option<Reservation>) -> Self {
+        if let Some(reserved) = &mut reserved {
+            reserved.sent();
+            if let Cost::Unknown {
+                at_most: Some(most),
+            } = &mut intent.reserved
+            {
+                *most = (*most).max(reserved.amount());
+            }
+        }
+        Self { intent, reserved }
+    }
 }
 
 /// What the attempt did that did not decide.
@@ -59,22 +84,25 @@ impl Other {
 /// Makes an attempt; after this time without an answer a second one beside it. The first good reply
 /// decides, and the other attempt is given up; if both fail, the last failure does.
 pub(super) async fn send(
+    dispatcher: &Dispatcher,
     lane: &Lane,
     admission: Admission<'_>,
+    reserved: Option<Reservation>,
     pending: &mut Pending,
-    after: Option<Duration>,
-    stop: &Stop,
-    journal: &Journal,
 ) -> Tried {
+    let (stop, journal) = (&dispatcher.stop, &dispatcher.journal);
+    let after = dispatcher.policy.hedge_after;
     let number = pending.next_number();
     let intent = lane.intent(&pending.request, number, pending.kind());
+    let first_made = Made::now(intent, reserved);
+    let intent = &first_made.intent;
     let mut second_request = None;
-    let mut second_intent = None;
+    let mut second_made = None;
     let (sent, loser, winner) = {
         let item = pending.item();
         let send =
             |admission, intent, request| lane.send(admission, item, intent, request, journal, stop);
-        let mut first = pin!(send(admission, &intent, &pending.request));
+        let mut first = pin!(send(admission, intent, &pending.request));
         let early = match after {
             Some(after) => tokio::select! {
                 biased;
@@ -89,8 +117,11 @@ pub(super) async fn send(
                 if stop.is_draining() || lane.stopped().why().is_some() {
                     break None;
                 }
-                if let Some(admission) = lane.admit_hedge(&pending.request) {
-                    break Some(Either::Right(admission));
+                // In this order: money that is not needed is given back, a place in the spacing is not.
+                if let Some(reserved) = dispatcher.reserve_hedge(lane, pending, intent)
+                    && let Some(admission) = lane.admit_hedge(&pending.request)
+                {
+                    break Some(Either::Right((admission, reserved)));
                 }
                 // There may be room later, while the first one still takes its time.
                 tokio::select! {
@@ -103,12 +134,12 @@ pub(super) async fn send(
         match (early, hedge) {
             (Some(sent), _) | (None, Some(Either::Left(sent))) => (sent, None, 0),
             (None, None) => (first.await, None, 0),
-            (None, Some(Either::Right(admission))) => {
+            (None, Some(Either::Right((admission, reserved)))) => {
                 let began = Instant::now();
                 let request = second_request.insert(pending.request.clone());
                 request.attempt += 1;
                 let hedge = lane.intent(request, number + 1, AttemptKind::Hedge);
-                let hedge = &*second_intent.insert(hedge);
+                let hedge = &second_made.insert(Made::now(hedge, reserved)).intent;
                 let second = pin!(send(admission, hedge, request));
                 match select(first, second).await {
                     Either::Left((sent, second)) if sent.result.is_ok() => {
@@ -130,7 +161,7 @@ pub(super) async fn send(
                             Some(sent) => Other::of(sent),
                             None => {
                                 let took = began.elapsed() + after.unwrap_or_default();
-                                (lane.superseded(&intent, &pending.request, took), None)
+                                (lane.superseded(intent, &pending.request, took), None)
                             }
                         };
                         (sent, Some(loser), 1)
@@ -161,13 +192,14 @@ pub(super) async fn send(
             .attempts
             .extend([Some(attempt), loser].into_iter().flatten()),
     }
-    let intents = std::iter::once(intent).chain(second_intent.inspect(|_| {
+    if second_made.is_some() {
         pending.next_number();
-    }));
-    for (intent, attempt) in intents.zip(&pending.attempts[before..]) {
-        journal.ended(pending.item(), intent, attempt.clone()).await;
     }
     Tried {
+        made: [Some(first_made), second_made]
+            .into_iter()
+            .flatten()
+            .collect(),
         attempt: before + winner,
         result,
         turn,

@@ -2,13 +2,14 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Ending, Probe, Turn};
+use super::budget::Likely;
 use super::charge::{self, Charge};
 use super::limiter::{Heard, Limiter, Patience, Permit, Refused};
 use super::load::LoadWatch;
@@ -18,7 +19,7 @@ use super::retry_budget::RetryBudget;
 use super::stop::Stop;
 use super::stopped::Stopped;
 use super::tokens::Accounting;
-use crate::job::{Backend, Identity};
+use crate::job::{Backend, BudgetMode, Identity};
 use crate::store::{Cache, Intent, Journal};
 use crate::words::{
     Attempt, AttemptKind, BackendSeen, CallError, Completion, Cost, Digest, ErrorClass, Item,
@@ -41,6 +42,8 @@ pub(super) struct Lane {
     load: LoadWatch,
     /// Where the server is paid by the hour.
     meter: Option<Meter>,
+    likely: Likely,
+    told_dear: AtomicBool,
     stopped: Stopped,
     deferred: AtomicU64,
     invalid: AtomicU64,
@@ -73,6 +76,7 @@ impl Lane {
         worker: Arc<dyn ModelWorker>,
         limiter: Arc<Limiter>,
         max_outage: Duration,
+        budget: BudgetMode,
     ) -> Self {
         Self {
             identity: backend.identity(),
@@ -81,6 +85,8 @@ impl Lane {
             retries: RetryBudget::new(),
             load: LoadWatch::of(&backend),
             meter: is_paid_by_the_hour(&backend).then(Meter::default),
+            likely: Likely::new(budget),
+            told_dear: AtomicBool::new(false),
             stopped: Stopped::default(),
             deferred: AtomicU64::new(0),
             invalid: AtomicU64::new(0),
@@ -190,6 +196,21 @@ impl Lane {
             ..Attempt::new(number, backend, AttemptKind::Cache, fingerprint)
         };
         Some((attempt, completion))
+    }
+
+    /// What a request may cost here at most, as far as that can be said; `None` where no price is known.
+    pub(super) fn most(&self, request: &Request) -> Option<Usd> {
+        self.backend.guess(request)
+    }
+
+    /// What requests are likely to cost.
+    pub(super) fn likely(&self) -> &Likely {
+        &self.likely
+    }
+
+    /// Whether it is to be told that it charged more than could be expected: the first time.
+    pub(super) fn is_dear_to_be_told(&self) -> bool {
+        !self.told_dear.swap(true, Ordering::Relaxed)
     }
 
     /// What a request asks of it.

@@ -6,13 +6,15 @@
 //! that refuses pauses for all, one that fails is left alone until a probe finds it back, one whose key,
 //! model or money is at fault is not asked again. A row that has to wait for its retry is put off, not
 //! failed. What the cache has is not asked, and costs no limit, no permit and no retry. Every wait ends when the
-//! run is stopped. All time is tokio's, so a test can pause it.
+//! run is stopped. No attempt is made that there might be no money for. All time is tokio's, so a test can pause it.
 //!
 //! From the outside in: `pending` (an item on its way), `tries` and `backoff` (its attempts on one
-//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`.
+//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`; and the money for
+//! each: `spend`, `budget`, `charge`.
 
 mod backoff;
 mod breaker;
+mod budget;
 mod charge;
 mod hedge;
 mod lane;
@@ -21,6 +23,7 @@ mod load;
 mod meter;
 mod pending;
 mod retry_budget;
+mod spend;
 mod stop;
 mod stopped;
 mod tokens;
@@ -35,6 +38,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub use pending::Pending;
 pub use stop::{Interrupt, Stop};
 
+pub use budget::Budget;
+
 use breaker::Turn;
 use hedge::Tried;
 use lane::{Admission, Lane};
@@ -45,6 +50,7 @@ use crate::job::{Backend, FallbackPolicy, Plan, RetryPolicy};
 use crate::store::{Cache, Journal};
 use crate::words::{
     Attempt, BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome, Request, Status,
+    Usd,
 };
 use crate::worker::ModelWorker;
 
@@ -65,6 +71,8 @@ pub struct Policy {
     pub hedge_after: Option<Duration>,
     /// The most requests in flight on one backend.
     pub concurrency: usize,
+    /// What one item may cost, over all its attempts.
+    pub max_cost_per_row: Option<Usd>,
     /// Nobody is asked: what the cache has is all there is.
     pub offline: bool,
 }
@@ -77,6 +85,7 @@ impl Policy {
             fallback: plan.fallback.clone(),
             hedge_after: plan.hedge_after,
             concurrency: plan.concurrency,
+            max_cost_per_row: plan.spending.max_cost_per_row,
             offline: false,
         }
     }
@@ -86,6 +95,7 @@ impl Policy {
 pub struct Dispatcher {
     lanes: Vec<Lane>,
     policy: Policy,
+    budget: Option<Arc<Budget>>,
     journal: Journal,
     cache: Option<Cache>,
     stop: Stop,
@@ -136,6 +146,8 @@ enum Asked {
     PassedOver(String),
     /// The request is larger than the backend's limits; the next one's may be wider.
     Unfit(String),
+    /// There is no money for the request here; the next one may be cheaper.
+    TooDear(String),
     /// No backend would answer this request.
     Refused,
     /// There are no retries to be had now, or nobody is answered.
@@ -149,6 +161,7 @@ impl Dispatcher {
     pub fn new(
         backends: Vec<(Backend, Arc<dyn ModelWorker>)>,
         policy: Policy,
+        budget: Option<Arc<Budget>>,
         journal: Journal,
         cache: Option<Cache>,
         stop: Stop,
@@ -166,11 +179,14 @@ impl Dispatcher {
                 }
                 None => new(),
             };
-            Lane::new(backend, worker, limiter, policy.retry.max_outage)
+            let mode = budget.as_ref().map(|budget| budget.plan().mode);
+            let outage = policy.retry.max_outage;
+            Lane::new(backend, worker, limiter, outage, mode.unwrap_or_default())
         });
         Self {
             lanes: lanes.collect(),
             policy,
+            budget,
             journal,
             cache,
             stop,
@@ -234,6 +250,7 @@ impl Dispatcher {
             pending.patient = true;
         }
         let again = self.policy.retry.attempts > 1
+            && !pending.is_unaffordable()
             && pending.sweeps < MAX_SWEEPS
             && pending.failed_in_passing();
         match again {
@@ -309,6 +326,10 @@ impl Dispatcher {
                     pending.unfit = Some(error.clone());
                     pending.left = Some((position, error));
                 }
+                Asked::TooDear(error) => {
+                    pending.unaffordable(error.clone());
+                    pending.left = Some((position, error));
+                }
                 Asked::Deferred => {
                     lane.count_deferred();
                     return Some(End::Deferred);
@@ -332,28 +353,28 @@ impl Dispatcher {
     async fn ask(&self, lane: &Lane, pending: &mut Pending) -> Asked {
         loop {
             let elsewhere = !pending.patient && self.has_usable(&pending.route[pending.at + 1..]);
+            let reserved = match self.reserve(lane, pending).await {
+                Ok(reserved) => reserved,
+                Err(asked) => return asked,
+            };
             let admission = match self.admit(lane, pending, elsewhere).await {
                 Ok(admission) => admission,
                 Err(asked) => return asked,
             };
             pending.request.attempt = pending.made_on(lane.name()) + 1;
             let alone = admission.is_lone_probe();
-            let hedge_after = self.policy.hedge_after;
             let Tried {
+                made,
                 attempt,
                 result,
                 turn,
                 refused,
                 other,
-            } = hedge::send(
-                lane,
-                admission,
-                pending,
-                hedge_after,
-                &self.stop,
-                &self.journal,
-            )
-            .await;
+            } = hedge::send(self, lane, admission, reserved, pending).await;
+            let on = &self.policy.fallback.on;
+            let unwanted = |reply: &Completion| elsewhere && on.contains(&Status::of(reply));
+            let goes_on = result.as_ref().is_ok_and(unwanted);
+            self.note(lane, pending, made, goes_on).await;
             if let Some(other) = other {
                 self.tell(lane, other.turn, other.refused, &other.error);
                 if other.error.class.stops_backend() || other.turn == Turn::Lost {
@@ -363,8 +384,7 @@ impl Dispatcher {
             let error = match result {
                 Ok(completion) => {
                     self.tell_turn(lane, turn, "");
-                    let unwanted = self.policy.fallback.on.contains(&Status::of(&completion));
-                    return match unwanted && elsewhere {
+                    return match goes_on {
                         true => Asked::Unwanted(attempt, completion),
                         false => Asked::Replied(attempt, completion),
                     };

@@ -6,7 +6,7 @@ use super::tries::{Next, Tries};
 use crate::job::RetryPolicy;
 use crate::words::{
     Answer, Attempt, AttemptKind, CallError, Completion, Due, ErrorClass, Item, Outcome, Request,
-    Status,
+    Status, Usd,
 };
 
 /// An item that has no outcome yet.
@@ -29,6 +29,11 @@ pub struct Pending {
     kept: Option<(usize, Completion)>,
     /// Why no backend could even be asked.
     pub(super) unfit: Option<String>,
+    /// What attempts may have cost whose end is not known.
+    unknown: Usd,
+    /// Backends of the route that there is no money for, as positions in it, and how that is said of the last one.
+    too_dear: Vec<usize>,
+    no_money: Option<String>,
     /// Who did not answer last, and why.
     pub(super) left: Option<(usize, String)>,
     pub(super) sweeps: u32,
@@ -54,6 +59,9 @@ impl Pending {
             at: 0,
             attempts: due.attempts,
             superseded: due.superseded,
+            unknown: due.unknown,
+            too_dear: Vec::new(),
+            no_money: None,
             last_number: due.last_number,
             kept: None,
             unfit: None,
@@ -95,6 +103,24 @@ impl Pending {
         self.last_number
     }
 
+    /// What was paid for the item, and what may have been billed at most: of the request that is made now.
+    pub(super) fn spent(&self) -> Usd {
+        let attempts = self.attempts[self.superseded.min(self.attempts.len())..].iter();
+        let costs = attempts.filter_map(|attempt| attempt.cost.most());
+        costs.sum::<Usd>() + self.unknown
+    }
+
+    /// There is no money to ask the backend whose turn it is.
+    pub(super) fn unaffordable(&mut self, error: String) {
+        self.too_dear.push(self.at);
+        self.no_money = Some(error);
+    }
+
+    /// Whether no backend of the route is left that there is money for.
+    pub(super) fn is_unaffordable(&self) -> bool {
+        (0..self.route.len()).all(|at| self.too_dear.contains(&at))
+    }
+
     /// Starts over at the front of the route, with one more attempt on each backend.
     pub fn sweep(&mut self) {
         self.sweeps += 1;
@@ -102,6 +128,7 @@ impl Pending {
         self.left = None;
         self.patient = false;
         self.passed_over.clear();
+        self.too_dear.clear();
         self.tries.iter_mut().for_each(Tries::once_more);
         // What has just failed may be about to come back.
         let wait = self.tries.first_mut().map(Tries::wait);
@@ -167,6 +194,12 @@ impl Pending {
         if let Some((attempt, completion)) = self.kept.take() {
             return self.answered(attempt, completion);
         }
+        if let Some(error) = self.no_money.take() {
+            return Outcome {
+                attempts: self.attempts,
+                ..Outcome::skipped(self.item, error)
+            };
+        }
         // Those for a request that is made no more say nothing of this one.
         if self.attempts.len() > self.superseded {
             return Outcome {
@@ -212,6 +245,7 @@ mod tests {
             last_number: 0,
             superseded: 0,
             ended: 0,
+            unknown: Usd::ZERO,
         };
         let policy = RetryPolicy {
             attempts: 2,

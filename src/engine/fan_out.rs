@@ -112,7 +112,10 @@ impl FanOut {
             tokio::select! {
                 biased;
                 () = self.stop.draining(), if ended.is_none() => {
-                    (self.on_event)(Event::DrainStarted { in_flight: in_flight.len() as u64 });
+                    (self.on_event)(Event::DrainStarted {
+                        in_flight: in_flight.len() as u64,
+                        is_asked_for: self.stop.interrupt().is_some(),
+                    });
                     ended = Some(Ended::Stopped);
                 }
                 Some(came) = in_flight.join_next() => {

@@ -7,6 +7,7 @@
 
 mod export;
 mod fan_out;
+mod money;
 mod prices;
 mod publish;
 mod report;

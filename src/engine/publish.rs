@@ -24,11 +24,13 @@ pub(super) struct Settings {
 }
 
 /// How a run ended, but for what its rows say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct End {
-    ended: Ended,
-    interrupt: Option<Interrupt>,
-    backends_down: bool,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct End {
+    pub(super) ended: Ended,
+    pub(super) interrupt: Option<Interrupt>,
+    pub(super) backends_down: bool,
+    #[serde(default)]
+    pub(super) budget_reached: bool,
 }
 
 /// What asking came to.
@@ -38,6 +40,8 @@ pub(super) struct Asked {
     pub(super) interrupt: Option<Interrupt>,
     pub(super) seen: Vec<BackendSeen>,
     pub(super) backends_down: bool,
+    /// Whether rows could not be asked for want of money.
+    pub(super) budget_reached: bool,
 }
 
 /// The files of a run, whole, and what they say.
@@ -64,6 +68,7 @@ impl Settings {
             ended: asked.ended,
             interrupt: asked.interrupt,
             backends_down: asked.backends_down,
+            budget_reached: asked.budget_reached,
         });
         self
     }
@@ -83,13 +88,8 @@ impl Settings {
 
     /// What the run came to. Of one that was killed its rows say it, as if it had ended by itself.
     fn exit_code(&self, report: &Report) -> ExitCode {
-        let end = self.end.unwrap_or(End {
-            ended: Ended::Complete,
-            interrupt: None,
-            backends_down: false,
-        });
-        let most = self.max_failures;
-        exit_code(end.ended, end.interrupt, report, most, end.backends_down)
+        let end = self.end.unwrap_or_default();
+        exit_code(&end, report, self.max_failures)
     }
 }
 

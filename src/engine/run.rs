@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fan_out::{Asking, FanOut, read_ahead};
+use super::money::{WasteWatch, open_budget};
 use super::publish::{Asked, Settings, publish_end};
 use super::resume::register;
 use super::runner::Options;
-use super::summary::{RunError, Summary};
-use crate::dispatch::{Dispatcher, OnEvent, Policy, Stop};
+use super::summary::{Ended, RunError, Summary};
+use crate::dispatch::{Budget, Dispatcher, OnEvent, Policy, Stop};
 use crate::input::Inputs;
 use crate::job::{CachePlan, Plan};
 use crate::output::{published, remove_leftovers};
@@ -53,6 +54,10 @@ impl Run {
             return Err(RunError::Stopped(self.stop.interrupt()));
         };
         (self.on_event)(Event::Planned(changes));
+        let budget = match options.offline {
+            true => None,
+            false => open_budget(plan, &self.inputs, &store, &self.on_event)?,
+        };
         (self.on_event)(Event::RunStarted {
             rows: changes.rows(),
             done: changes.unchanged,
@@ -61,30 +66,38 @@ impl Run {
         self.share(&mut store, Sharing::Before)?;
         let (mut store, asked) = match options.offline && plan.cache.is_none() {
             true => (store, Asked::default()),
-            false => self.ask(store).await?,
+            false => self.ask(store, budget).await?,
         };
         self.share(&mut store, Sharing::After)?;
         publish_end(store, &plan.output.dir, settings.ended(asked))
     }
 
     /// Asks what is due.
-    async fn ask(&self, store: Store) -> Result<(Store, Asked), RunError> {
+    async fn ask(
+        &self,
+        store: Store,
+        budget: Option<Arc<Budget>>,
+    ) -> Result<(Store, Asked), RunError> {
         let Self { plan, stop, .. } = self;
         let caching = self.open_cache(&store)?;
         let cache = caching.as_ref().map(Caching::cache);
         let reader = store.reader()?;
+        let most = plan.spending.max_waste;
+        let waste = WasteWatch::new(most, stop.clone(), Arc::clone(&self.on_event));
         let writer = {
             let (on_event, stop) = (Arc::clone(&self.on_event), stop.clone());
             let keep = self.keep(cache.clone());
+            let waste = Arc::clone(&waste);
             store.write(
                 move |outcome| {
                     keep(outcome);
                     on_event(finished(outcome));
+                    waste.see(outcome);
                 },
                 move || stop.halt(),
             )?
         };
-        let fan_out = self.fan_out(&writer, cache);
+        let fan_out = self.fan_out(&writer, cache, budget.clone());
         let wanted = Wanted {
             on_unknown: plan.on_unknown,
             once: plan.dedupe,
@@ -100,9 +113,17 @@ impl Run {
             caching.finish();
         }
         let store = store?;
+        let interrupt = stop.interrupt();
         let asked = Asked {
-            ended: ended?,
-            interrupt: stop.interrupt(),
+            ended: match ended? {
+                // Also if that was seen only when nothing was left to ask.
+                Ended::Stopped | Ended::Complete if interrupt.is_none() && waste.is_reached() => {
+                    Ended::Wasteful
+                }
+                ended => ended,
+            },
+            budget_reached: budget.is_some_and(|budget| budget.is_reached()),
+            interrupt,
             seen,
             backends_down,
         };
@@ -141,7 +162,12 @@ impl Run {
         Ok(())
     }
 
-    fn fan_out(&self, writer: &Writer, cache: Option<Cache>) -> FanOut {
+    fn fan_out(
+        &self,
+        writer: &Writer,
+        cache: Option<Cache>,
+        budget: Option<Arc<Budget>>,
+    ) -> FanOut {
         let Self {
             plan,
             stop,
@@ -155,6 +181,7 @@ impl Run {
                 offline: self.options.offline,
                 ..Policy::of(plan)
             },
+            budget,
             writer.journal(),
             cache,
             stop.clone(),

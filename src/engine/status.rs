@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::publish::Settings;
 use super::summary::{ExitCode, RunError};
+use crate::output::BudgetLine;
 use crate::store::{Reader, RunLine, StoreError, Tally};
 
 /// How often it is looked again if a runner has come or gone meanwhile.
@@ -22,6 +23,8 @@ pub struct JobStatus {
     pub run: RunLine,
     /// What was asked so far.
     pub tally: Tally,
+    /// What is spent of the budget of the last run, if it had one.
+    pub budget: Option<BudgetLine>,
     /// The backends of the last run, in the order of the job.
     pub backends: Vec<String>,
 }
@@ -98,12 +101,19 @@ pub fn status(dir: &Path) -> Result<JobStatus, RunError> {
         }
         let Some(run) = run else { break };
         let settings = Settings::read(dir, &run)?;
+        let tally = reader.tally()?;
+        let spent = tally.by_backend.values();
+        let budget = settings.frame.budget.map(|plan| BudgetLine {
+            plan,
+            spent: spent.map(|line| line.paid + line.possible).sum(),
+        });
         let stated = settings.frame.backends.into_iter();
         return Ok(JobStatus {
             job: settings.frame.job,
             state: RunState::of(&run, holder.is_some()),
             process: holder.and_then(|holder| holder.process),
-            tally: reader.tally()?,
+            tally,
+            budget,
             backends: stated.map(|stated| stated.backend).collect(),
             run,
         });

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::publish::End;
 use crate::dispatch::Interrupt;
 use crate::input::InputError;
-use crate::job::{MaxFailures, Problems};
+use crate::job::{BudgetPlan, MaxFailures, Problems};
 use crate::output::{OutputError, Report};
 use crate::store::StoreError;
-use crate::words::Changes;
+use crate::words::{Changes, Status};
 
 /// The exit codes of the `runner` command: the one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum ExitCode {
     Usage = 2,
     /// More rows than `max_failures` ended without an answer.
     Failures = 3,
+    /// The budget had no room for some rows, or more was wasted than the job allows.
+    Budget = 4,
     /// Every backend is exhausted or down.
     Backends = 5,
     /// The run store or the output directory failed.
@@ -50,6 +53,8 @@ pub enum Ended {
     Complete,
     /// No backend was left.
     BackendsDown,
+    /// More was wasted than the job allows.
+    Wasteful,
     /// The run was stopped.
     Stopped,
 }
@@ -104,6 +109,19 @@ pub enum RunError {
         /// One of the results.
         path: PathBuf,
     },
+    /// The budget is to be kept exactly, and nobody knows what runs before have spent.
+    #[error(
+        "the budget of ${} cannot be kept: nobody knows what {attempts} attempts of earlier runs cost, not even at \
+         most (their backend had no price or no cap then); a budget with `mode: calibrated` leaves them out, and \
+         `--fresh` starts anew",
+        budget.usd
+    )]
+    Unbounded {
+        /// The budget.
+        budget: BudgetPlan,
+        /// How many attempts.
+        attempts: u64,
+    },
     /// The run was stopped before anything was asked.
     #[error("stopped before anything was sent")]
     Stopped(Option<Interrupt>),
@@ -130,6 +148,7 @@ impl RunError {
         match self {
             RunError::NoWorker { .. }
             | RunError::Prices(_)
+            | RunError::Unbounded { .. }
             | RunError::Frozen { .. }
             | RunError::ForeignResults { .. } => ExitCode::Usage,
             RunError::Input(_) => ExitCode::Unexpected,
@@ -145,19 +164,16 @@ impl RunError {
 }
 
 /// The exit code of a run that could be finished: the one function.
-pub(super) fn exit_code(
-    ended: Ended,
-    interrupt: Option<Interrupt>,
-    report: &Report,
-    most: MaxFailures,
-    backends_down: bool,
-) -> ExitCode {
+pub(super) fn exit_code(end: &End, report: &Report, most: MaxFailures) -> ExitCode {
     let too_many = most.exceeded(report.unanswered(), report.rows());
-    match (ended, interrupt) {
+    let skipped = end.budget_reached && report.rows_with(Status::SkippedBudget) > 0;
+    match (end.ended, end.interrupt) {
         (Ended::Stopped, Some(Interrupt::Terminated)) => ExitCode::Terminated,
         (Ended::Stopped, _) => ExitCode::Interrupted,
         (Ended::BackendsDown, _) => ExitCode::Backends,
-        (Ended::Complete, _) if too_many && backends_down => ExitCode::Backends,
+        (Ended::Wasteful, _) => ExitCode::Budget,
+        (Ended::Complete, _) if skipped => ExitCode::Budget,
+        (Ended::Complete, _) if too_many && end.backends_down => ExitCode::Backends,
         (Ended::Complete, _) if too_many => ExitCode::Failures,
         (Ended::Complete, _) => ExitCode::Success,
     }

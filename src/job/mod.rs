@@ -2,8 +2,8 @@
 //!
 //! The way of a job, one file a step: `read` (file → `source` → `yaml`, nodes with places → `set`,
 //! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
-//! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url` and
-//! `prices` for its parts. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
+//! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url`, `prices`
+//! and `spending` for its parts. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
 //! at most, `echo` what an echo answers. A problem never ends the search for others, shows its place, and never shows a secret.
 
 mod backend;
@@ -28,6 +28,7 @@ mod routing;
 mod server;
 mod set;
 mod source;
+mod spending;
 mod suggest;
 mod url;
 mod written;
@@ -49,3 +50,4 @@ pub use problem::{Place, Problem, Problems};
 pub use read::Job;
 pub use resolve::Surroundings;
 pub use routing::{Entry, FallbackPolicy, Rule};
+pub use spending::{BudgetMode, BudgetPlan, MaxWaste, SpendingPlan};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Place;
 use super::declared::HttpBackend;
 use super::routing::{Entry, FallbackPolicy};
+use super::spending::SpendingPlan;
 use crate::template::Template;
 use crate::words::{Columns, ErrorClass, Price, Role, Sampling, Tariff};
 
@@ -42,6 +43,8 @@ pub struct Plan {
     pub concurrency: usize,
     /// How many rows may end without an answer.
     pub max_failures: MaxFailures,
+    /// What it may spend.
+    pub spending: SpendingPlan,
     /// What a stored answer survives.
     pub durability: Durability,
     /// What is done about rows whose request was sent by a runner that was killed.

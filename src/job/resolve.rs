@@ -12,7 +12,7 @@ use super::plan::{CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, R
 use super::prompt::Names;
 use super::read::Job;
 use super::written::InputKeys;
-use super::{Backend, Plan, Problem, Problems, backend, order, prompt, suggest};
+use super::{Backend, Plan, Problem, Problems, backend, order, prompt, spending, suggest};
 use crate::words::Columns;
 
 const DEFAULT_CONCURRENCY: usize = 64;
@@ -112,6 +112,7 @@ impl Job {
             all.find(|backend| *backend.name == **name).cloned()
         };
         let used: Vec<_> = order.used.iter().filter_map(named).collect();
+        let spending = spending::resolve(self, &used, around, problems);
         Some(Plan {
             name: self.name(),
             inputs: self.inputs(),
@@ -129,6 +130,7 @@ impl Job {
                 Some(most) => most.value,
                 None => MaxFailures::Rows(0),
             },
+            spending,
             durability: value(self.keys.durability.as_ref()),
             on_unknown: value(self.keys.on_unknown.as_ref()),
             cache,

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use super::Problem;
-use super::decode::{Decode, List, Named, Share, Texts, keys, one_of, percent, wrong};
+use super::decode::{At, Decode, List, Named, Share, Texts, keys, one_of, percent, wrong};
 use super::order::{FallbackOn, Names};
 use super::plan::{Durability, MaxFailures, OnUnknown, OutputFormat};
+use super::spending::BudgetMode;
 use super::yaml::{Node, Value};
 use crate::words::{Rate, Role, Usd};
 
@@ -42,6 +43,12 @@ keys! {
         concurrency: usize,
         /// How many rows (or `1%`) may end without an answer before the run fails; default: 0.
         max_failures: MaxFailures,
+        /// What the job may cost in US dollars, over all its runs.
+        budget: Budget,
+        /// What one result line may cost in US dollars, over all its attempts.
+        max_cost_per_row: Usd,
+        /// Which share of what was paid may be wasted before the run ends.
+        max_waste: MaxWaste,
         /// What a stored answer survives; default: full.
         durability: Durability,
         /// What is done about rows whose request was sent by a runner that was killed; default: resend.
@@ -246,6 +253,26 @@ keys! {
 }
 
 keys! {
+    /// A budget that is more than an amount.
+    BudgetKeys {
+        /// What the job may cost in US dollars, over all its runs.
+        usd: Usd,
+        /// What is reserved for a request before it is sent: strict or calibrated; default: strict.
+        mode: BudgetMode,
+    }
+}
+
+keys! {
+    /// How much may be wasted, and from when on.
+    MaxWasteKeys {
+        /// The share of what was paid.
+        share: Share,
+        /// How many rows must have ended before; default: 100.
+        after: u64,
+    }
+}
+
+keys! {
     /// How often and how patiently a backend is tried.
     RetryKeys {
         /// Attempts on each backend, the first included; default: 3.
@@ -302,7 +329,7 @@ impl Decode for Input {
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
         let keys = match &node.value {
             Value::Text(path) => InputKeys {
-                path: Some(super::decode::At {
+                path: Some(At {
                     value: path.clone(),
                     span: node.span.clone(),
                 }),
@@ -314,6 +341,47 @@ impl Decode for Input {
         let span = node.span.clone();
         Some(Self { keys, span })
     }
+}
+
+/// A budget: only its amount, or with its options.
+#[derive(Debug, Clone)]
+pub struct Budget(pub BudgetKeys);
+
+impl Decode for Budget {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        if let Value::Mapping(_) = &node.value {
+            return BudgetKeys::decode(node, problems).map(Self);
+        }
+        let usd = only(node, problems)?;
+        Some(Self(BudgetKeys {
+            usd,
+            ..BudgetKeys::default()
+        }))
+    }
+}
+
+/// A share that may be wasted, or that and from when on.
+#[derive(Debug, Clone)]
+pub struct MaxWaste(pub MaxWasteKeys);
+
+impl Decode for MaxWaste {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        if let Value::Mapping(_) = &node.value {
+            return MaxWasteKeys::decode(node, problems).map(Self);
+        }
+        let share = only(node, problems)?;
+        Some(Self(MaxWasteKeys {
+            share,
+            ..MaxWasteKeys::default()
+        }))
+    }
+}
+
+/// The only value of what might be a mapping.
+fn only<T: Decode>(node: &Node, problems: &mut Vec<Problem>) -> Option<Option<At<T>>> {
+    let value = T::decode(node, problems)?;
+    let span = node.span.clone();
+    Some(Some(At { value, span }))
 }
 
 /// A user message, or more.
@@ -392,6 +460,13 @@ impl Decode for OutputFormat {
 impl Decode for Durability {
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
         let names = [("full", Durability::Full), ("process", Durability::Process)];
+        one_of(node, &names, problems)
+    }
+}
+
+impl Decode for BudgetMode {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let names = BudgetMode::ALL.map(|mode| (mode.as_str(), mode));
         one_of(node, &names, problems)
     }
 }

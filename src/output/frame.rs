@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::remarks::Stated;
-use crate::job::{OutputFormat, OutputPlan, Plan};
+use crate::job::{BudgetPlan, OutputFormat, OutputPlan, Plan};
 use crate::words::BackendSeen;
 
 /// What the files of a run depend on besides what was asked and answered. It is stored with the run, so that
@@ -25,6 +25,9 @@ pub struct Frame {
     pub repeat: u32,
     /// What the job says of its backends, in its order.
     pub backends: Vec<Stated>,
+    /// What the job may cost.
+    #[serde(default)]
+    pub budget: Option<BudgetPlan>,
     /// What the run has learned of them; nothing before its end.
     pub seen: Vec<BackendSeen>,
 }
@@ -40,6 +43,7 @@ impl Frame {
             entries: entries.map(ToString::to_string).collect(),
             repeat: plan.output.repeat,
             backends: plan.backends.iter().map(Stated::of).collect(),
+            budget: plan.spending.budget,
             seen: Vec::new(),
         }
     }

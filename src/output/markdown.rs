@@ -31,7 +31,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
             None => "an unknown amount".to_owned(),
         }
     )?;
-    for line in savings(report) {
+    for line in report.budget_in_words().into_iter().chain(savings(report)) {
         writeln!(out, "{line}.\n")?;
     }
     writeln!(out, "## Rows\n\n| status | rows |\n|---|---:|")?;

@@ -5,6 +5,7 @@
 //! place, synced, renamed). Outcomes pass through one at a time: memory does not grow with them. The same store
 //! and the same [`Frame`] make the same bytes, whenever they are written.
 
+mod budget;
 mod compare;
 mod csv;
 mod frame;
@@ -20,6 +21,7 @@ mod report_json;
 
 use std::path::{Path, PathBuf};
 
+pub use budget::BudgetLine;
 pub use compare::Comparison;
 pub use frame::Frame;
 pub use markdown::{notes, savings};

@@ -9,7 +9,7 @@ use super::frame::Frame;
 use super::latency::Latency;
 use super::prices::{Charged, Repriced};
 use super::remarks::{Remarks, Stated, remarks};
-use crate::job::Backend;
+use crate::job::{Backend, BudgetPlan};
 use crate::words::{
     Attempt, AttemptKind, BackendSeen, Cost, ErrorClass, Outcome, Status, Usage, Usd,
 };
@@ -57,6 +57,8 @@ pub struct Report {
     /// What was learned of each backend's limits and moods.
     pub seen: Vec<BackendSeen>,
     stated: Vec<Stated>,
+    /// The job's budget.
+    pub(super) budget_plan: Option<BudgetPlan>,
 }
 
 /// What is known to have been paid, and how many attempts on top have no known price.
@@ -186,6 +188,7 @@ impl Report {
             fell_back: 0,
             seen: Vec::new(),
             stated: Vec::new(),
+            budget_plan: None,
             examples: BTreeMap::new(),
             by_entry: BTreeMap::new(),
             entry_names: Vec::new(),
@@ -204,6 +207,7 @@ impl Report {
                 .collect(),
             seen: frame.seen.clone(),
             stated: frame.backends.clone(),
+            budget_plan: frame.budget,
             ..Self::new(&frame.job, backends)
         }
     }

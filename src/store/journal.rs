@@ -1,5 +1,6 @@
 //! The way into the store while a run writes to it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -23,13 +24,56 @@ pub struct Intent {
     pub reserved: Cost,
 }
 
+/// How an attempt ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its line in the ledger.
+    pub attempt: Attempt,
+    /// Whether it is stored together with whatever comes next of its item: an answer with the item's outcome.
+    pub with_next: bool,
+    /// What is to be done when it is durable.
+    pub on_durable: Option<OnDurable>,
+}
+
+impl Ended {
+    /// The end of an attempt, of which nobody needs to hear when it is durable.
+    pub fn of(attempt: Attempt) -> Self {
+        Self {
+            with_next: attempt.is_reply(),
+            attempt,
+            on_durable: None,
+        }
+    }
+}
+
+/// What is done when a record is durable, on the thread that writes; never if it cannot be stored.
+pub struct OnDurable(Box<dyn FnOnce() + Send>);
+
+impl OnDurable {
+    /// This is to be done.
+    pub fn new(call: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(call))
+    }
+
+    /// Does it.
+    pub fn call(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for OnDurable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnDurable")
+    }
+}
+
 /// A line for the store. What waits for its durability is told by the sender that comes with it.
 #[derive(Debug)]
 pub enum Record {
     /// An attempt that is made as soon as this is durable.
     Intent(Item, Intent, oneshot::Sender<()>),
     /// The end of an attempt.
-    Ended(Item, Intent, Box<Attempt>),
+    Ended(Item, Intent, Box<Ended>),
     /// The end of an item.
     Outcome(Outcome, oneshot::Sender<()>),
 }
@@ -69,8 +113,8 @@ impl Journal {
     }
 
     /// Notes down how an attempt ended. It is durable before whatever is noted down later.
-    pub async fn ended(&self, item: &Item, intent: Intent, attempt: Attempt) {
-        let record = Record::Ended(item.clone(), intent, Box::new(attempt));
+    pub async fn ended(&self, item: &Item, intent: Intent, ended: Ended) {
+        let record = Record::Ended(item.clone(), intent, Box::new(ended));
         // A closed journal shows when the item's outcome is to be stored.
         let _ = self.queue.send(record).await;
     }

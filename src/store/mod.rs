@@ -28,7 +28,7 @@ pub use cache::{Cache, Caching};
 pub use filesystem::is_remote;
 #[cfg(test)]
 pub use journal::Record;
-pub use journal::{Closed, Intent, Journal};
+pub use journal::{Closed, Ended, Intent, Journal, OnDurable};
 pub use lock::Holder;
 pub use sqlite::{
     Asked, BackendTally, Ledger, Outside, RULES, Register, Registered, Rule, RunLine, Sharing,

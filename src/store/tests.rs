@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::journal::{Intent, Journal};
+use super::journal::{Ended, Intent, Journal};
 use super::{Asked, Reader, Registered, Store, StoreError, Stored, Wanted, Writer};
 use crate::job::{Durability, OnUnknown};
 use crate::words::{
@@ -140,7 +140,9 @@ async fn go(journal: &Journal, outcome: &Outcome) {
     for attempt in &outcome.attempts {
         let intent = intent(attempt.number);
         journal.intend(&outcome.item, intent.clone()).await.unwrap();
-        journal.ended(&outcome.item, intent, attempt.clone()).await;
+        journal
+            .ended(&outcome.item, intent, Ended::of(attempt.clone()))
+            .await;
     }
     journal.outcome(outcome.clone()).await.unwrap();
 }

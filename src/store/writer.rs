@@ -103,7 +103,10 @@ fn write(
         now.drain(..)
             .for_each(|record| acknowledge(record, on_commit));
     }
-    database.write(&answered.rest())?;
+    let rest = answered.rest();
+    database.write(&rest)?;
+    rest.into_iter()
+        .for_each(|record| acknowledge(record, on_commit));
     Ok(database)
 }
 
@@ -123,7 +126,7 @@ impl Answered {
             let item = record.item();
             let key = (item.row.index, item.entry, item.repeat);
             match &record {
-                Record::Ended(_, _, attempt) if attempt.is_reply() => {
+                Record::Ended(_, _, end) if end.with_next => {
                     self.ends.entry(key).or_default().push(record);
                 }
                 _ => {
@@ -170,7 +173,7 @@ fn write_the_rest(
 fn is_kept_when_full(record: &Record) -> bool {
     match record {
         Record::Intent(..) => false,
-        Record::Ended(_, _, attempt) => attempt.class != Some(ErrorClass::Cancelled),
+        Record::Ended(_, _, end) => end.attempt.class != Some(ErrorClass::Cancelled),
         Record::Outcome(outcome, _) => outcome.status.is_final(),
     }
 }
@@ -181,7 +184,11 @@ fn acknowledge(record: Record, on_commit: &dyn Fn(&Outcome)) {
         Record::Intent(_, _, durable) => {
             let _ = durable.send(());
         }
-        Record::Ended(..) => {}
+        Record::Ended(_, _, end) => {
+            if let Some(call) = end.on_durable {
+                call.call();
+            }
+        }
         Record::Outcome(outcome, durable) => {
             on_commit(&outcome);
             let _ = durable.send(());

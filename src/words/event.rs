@@ -16,6 +16,44 @@ pub enum Event {
     },
     /// The job was compared with the store; nothing has been sent yet.
     Planned(Changes),
+    /// The job has a budget.
+    BudgetOpened {
+        /// The cap.
+        cap: Usd,
+        /// What earlier runs of the job have paid, and what may have been billed to them at most.
+        spent: Usd,
+        /// By how much the cap may be passed at most, as far as the job's first rows tell; `None` if by nothing.
+        overshoot: Option<Usd>,
+        /// Attempts of earlier runs of whose cost nothing is known, not even a bound: they are not counted.
+        unbounded: u64,
+    },
+    /// A row could not be asked for want of money. Told once in a run.
+    BudgetReached {
+        /// The cap.
+        cap: Usd,
+        /// What was paid so far, and what may have been billed at most.
+        spent: Usd,
+        /// What it would have taken.
+        needed: Usd,
+    },
+    /// A backend charged for more than could be expected of a request. Told once of each backend.
+    CostWasHigher {
+        /// The backend.
+        backend: Arc<str>,
+        /// The most that the request could cost.
+        most: Usd,
+        /// What it cost.
+        paid: Usd,
+    },
+    /// More was wasted than the job allows: nothing more is asked.
+    WasteReached {
+        /// What was paid for nothing.
+        wasted: Usd,
+        /// What was paid.
+        paid: Usd,
+        /// How many rows have ended.
+        rows: u64,
+    },
     /// Rows are about to be asked.
     RunStarted {
         /// How many rows the job has, each counted once for each entry of the matrix and repeat.
@@ -116,5 +154,7 @@ pub enum Event {
     DrainStarted {
         /// How many rows are in flight.
         in_flight: u64,
+        /// Whether somebody asked for it.
+        is_asked_for: bool,
     },
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Attempt, Row};
+use super::{Attempt, Row, Usd};
 
 /// A row, asked of one entry of the matrix, for the nth time. Each has exactly one outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Due {
     pub superseded: usize,
     /// How many of them belong to ways that came to their end; the others to one that was cut.
     pub ended: usize,
+    /// What attempts may have cost whose end is not known, as far as there is a bound.
+    pub unknown: Usd,
 }
 
 impl Due {
@@ -50,6 +52,7 @@ impl Due {
             last_number: 0,
             superseded: 0,
             ended: 0,
+            unknown: Usd::ZERO,
         }
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Usd(i128);
 
 const UNIT_DIGITS: usize = 15;
+const MILLION: i128 = 1_000_000;
 
 impl Usd {
     /// Nothing.
@@ -26,6 +27,27 @@ impl Usd {
     /// How many units of 10⁻¹⁵ USD it is.
     pub const fn units(self) -> i128 {
         self.0
+    }
+
+    /// So many of it.
+    pub fn times(self, count: u64) -> Self {
+        Self(self.0.saturating_mul(i128::from(count)))
+    }
+
+    /// So many millionths of it, rounded up to a unit.
+    pub fn millionths(self, share: u64) -> Self {
+        let units = self.0.saturating_mul(i128::from(share));
+        Self(units.div_euclid(MILLION) + i128::from(units.rem_euclid(MILLION) > 0))
+    }
+
+    /// How many millionths of another amount it is, rounded up; `None` of nothing.
+    pub fn millionths_of(self, whole: Usd) -> Option<u64> {
+        if whole.0 <= 0 {
+            return None;
+        }
+        let units = self.0.max(0).saturating_mul(MILLION);
+        let share = units / whole.0 + i128::from(units % whole.0 > 0);
+        Some(u64::try_from(share).unwrap_or(u64::MAX))
     }
 
     /// Rounded half to even at this many decimal places (at most 15), for people; never for sums.
@@ -242,6 +264,19 @@ mod tests {
         for bad in ["", "-", ".5", "1e3", "0.0000000000000001", "1 "] {
             assert!(bad.parse::<Usd>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn shares_are_rounded_up_and_no_amount_is_too_large() {
+        let units = Usd::from_units;
+        assert_eq!(units(10).millionths(250_000), units(3));
+        assert_eq!(units(10).millionths(500_000), units(5));
+        assert_eq!(units(1).millionths_of(units(3)), Some(333_334));
+        assert_eq!(units(3).millionths_of(units(3)), Some(1_000_000));
+        assert_eq!(units(3).millionths_of(Usd::ZERO), None);
+        let most = units(i128::MAX);
+        assert!(most.millionths(2_000_000) > units(i128::MAX / 2_000_000));
+        assert!(most.millionths_of(units(1)).is_some());
     }
 
     #[test]

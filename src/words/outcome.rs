@@ -295,6 +295,14 @@ impl Outcome {
         }
     }
 
+    /// The end of a row that there was no money for.
+    pub fn skipped(item: Item, error: impl Into<String>) -> Self {
+        Self {
+            status: Status::SkippedBudget,
+            ..Self::unsendable(item, error)
+        }
+    }
+
     /// The end of a row whose request could not be made; nothing was sent.
     pub fn unsendable(item: Item, error: impl Into<String>) -> Self {
         Self {
@@ -335,7 +343,11 @@ impl Outcome {
     /// The class and the text of the error that the row ended in; `None` for an answered row.
     pub fn failure(&self) -> Option<(&'static str, &str)> {
         if let Some(error) = &self.error {
-            return Some((ErrorClass::RowFatal.as_str(), error));
+            let kind = match self.status {
+                Status::SkippedBudget => "budget",
+                _ => ErrorClass::RowFatal.as_str(),
+            };
+            return Some((kind, error));
         }
         let last = self.deciding()?;
         let class = last.class?;

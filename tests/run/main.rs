@@ -23,6 +23,7 @@ mod prices;
 mod resume;
 mod retry;
 // Answers that jobs share: what is not asked again, what is never taken for an answer.
+mod budget;
 mod cache;
 // A cache that others use, lock, damage or replace; one that is something else.
 mod cache_harm;

@@ -274,7 +274,7 @@ fn eventful() -> Scratch {
         "backends:\n  a: {{ type: echo, model: small, delay: 0ms, seed: 3, {failures}, price: {{ input: 1, output: 2 }} }}\n  \
          b: {{ type: echo, model: large, delay: 0ms, price: {{ input: 3, output: 4, per_request: 0.001 }} }}\n  \
          c: {{ type: echo, model: other, delay: 0ms }}\n\
-         matrix: [[a, b], c]\nretry: {{ initial: 1ms, max: 2ms }}\nmax_failures: 100%"
+         matrix: [[a, b], c]\nretry: {{ initial: 1ms, max: 2ms }}\nmax_failures: 100%\nbudget: 100"
     ));
     scratch.runner(&["job.yaml"]).exits(0);
     scratch.runner(&["job.yaml", "--limit", "120"]).exits(0);
@@ -385,6 +385,8 @@ fn other_prices_are_the_exact_sum_over_the_stored_usage() {
             anew["attempts"]["by_backend"][name]["total"]
         );
     }
+    // What was left of the budget was left by the prices of then.
+    assert!(stored["budget"].is_object() && anew["budget"].is_null());
     // But for the money it is the same report.
     for field in ["rows", "attempts", "tokens", "files", "exit_code"] {
         assert_eq!(anew[field], stored[field], "{field}");

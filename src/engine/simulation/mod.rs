@@ -3,6 +3,7 @@
 
 mod faults;
 mod limits;
+mod money;
 mod order;
 mod properties;
 mod server;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::fan_out::{Asking, Dues, FanOut};
 use super::summary::Ended;
-use crate::dispatch::{Dispatcher, Policy, Stop};
+use crate::dispatch::{Budget, Dispatcher, Policy, Stop};
 use crate::job::{
     Backend, BackendKind, Entry, FallbackPolicy, Limits, MessageTemplate, OpenAiApi, RetryPolicy,
     Rule,
@@ -25,7 +26,7 @@ use crate::store::{Journal, Record};
 use crate::template::Template;
 use crate::words::{
     BackendSeen, Columns, Digest, Due, Event, Item, Outcome, Provider, Role, Row, Sampling, Status,
-    Tariff,
+    Tariff, Usd,
 };
 use crate::worker::ModelWorker;
 
@@ -42,6 +43,8 @@ struct Job {
     retry: RetryPolicy,
     fallback: FallbackPolicy,
     hedge_after: Option<Duration>,
+    budget: Option<Arc<Budget>>,
+    max_cost_per_row: Option<Usd>,
     stop: Stop,
     /// How long the disk takes for each commit.
     disk: Duration,
@@ -71,6 +74,8 @@ impl Job {
             retry: RetryPolicy::default(),
             fallback: FallbackPolicy::default(),
             hedge_after: None,
+            budget: None,
+            max_cost_per_row: None,
             stop: Stop::new(),
             disk: Duration::ZERO,
         }
@@ -133,6 +138,7 @@ impl Job {
             fallback: self.fallback,
             hedge_after: self.hedge_after,
             concurrency: self.concurrency,
+            max_cost_per_row: self.max_cost_per_row,
             offline: false,
         };
         let on_event = Arc::new(move |event| {
@@ -141,6 +147,7 @@ impl Job {
         let dispatcher = Dispatcher::new(
             self.backends.into_iter().zip(workers).collect(),
             policy,
+            self.budget,
             journal.clone(),
             None,
             self.stop.clone(),
@@ -223,9 +230,12 @@ async fn store(
                     assert!(begun.insert((key(&item), intent.number)), "{intent:?}");
                     let _ = durable.send(());
                 }
-                Record::Ended(item, intent, attempt) => {
+                Record::Ended(item, intent, end) => {
                     assert!(begun.contains(&(key(&item), intent.number)), "{intent:?}");
-                    assert_eq!(attempt.number, intent.number);
+                    assert_eq!(end.attempt.number, intent.number);
+                    if let Some(call) = end.on_durable {
+                        call.call();
+                    }
                 }
                 Record::Outcome(outcome, durable) => {
                     for attempt in &outcome.attempts {

@@ -7,7 +7,7 @@ use crate::dispatch::Interrupt;
 use crate::words::{ErrorClass, FinishReason};
 
 /// A job of everything that can be mixed, drawn from a seed.
-fn draw(seed: u64) -> Job {
+pub(super) fn draw(seed: u64) -> Job {
     let mut random = fastrand::Rng::with_seed(seed);
     let classes = [
         ErrorClass::NotSent,

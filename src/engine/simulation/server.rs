@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::words::{
     Allowance, Allowances, CallError, Completion, ErrorClass, FinishReason, Load,
-    OrchestratorError, Request, Usage,
+    OrchestratorError, Price, Request, Usage, Usd,
 };
 use crate::worker::ModelWorker;
 
@@ -81,8 +81,33 @@ pub(super) struct Seen {
     pub(super) refused: bool,
 }
 
+/// What a server charges, and what requests use up at most.
+#[derive(Debug, Clone)]
+pub(super) struct Billing {
+    pub(super) price: Price,
+    pub(super) input: u64,
+    pub(super) output: u64,
+    pub(super) seed: u64,
+}
+
+impl Billing {
+    /// What a request used, and whether that is reported.
+    fn draw(&self, number: usize) -> (Usage, bool) {
+        let mut random = fastrand::Rng::with_seed(self.seed.wrapping_add(number as u64));
+        let input = random.u64(0..=self.input);
+        let cached = random.u64(0..=input);
+        let usage = Usage {
+            cache_read_input_tokens: Some(cached),
+            cache_write_5m_input_tokens: Some(random.u64(0..=input - cached)),
+            ..Usage::new(input, random.u64(0..=self.output))
+        };
+        (usage, random.u8(0..20) != 0)
+    }
+}
+
 pub(super) struct Server {
     rules: Rules,
+    billing: Option<Billing>,
     started: Instant,
     state: Mutex<State>,
 }
@@ -92,6 +117,7 @@ struct State {
     random: fastrand::Rng,
     seen: Vec<Seen>,
     answered: u64,
+    billed: Usd,
     in_flight: usize,
     most_in_flight: usize,
     asked_for_load: usize,
@@ -133,6 +159,7 @@ impl Server {
             random: fastrand::Rng::with_seed(rules.seed),
             seen: Vec::new(),
             answered: 0,
+            billed: Usd::ZERO,
             in_flight: 0,
             most_in_flight: 0,
             asked_for_load: 0,
@@ -141,9 +168,46 @@ impl Server {
         };
         Arc::new(Self {
             rules,
+            billing: None,
             started: Instant::now(),
             state: Mutex::new(state),
         })
+    }
+
+    /// The same server, which has not been asked yet, but writes bills.
+    pub(super) fn billing(&self, billing: Billing) -> Arc<Self> {
+        let server = Self::new(self.rules.clone());
+        let mut server = Arc::into_inner(server).expect("nobody else has it");
+        server.billing = Some(billing);
+        Arc::new(server)
+    }
+
+    /// What it has charged.
+    pub(super) fn billed(&self) -> Usd {
+        self.state.lock().unwrap().billed
+    }
+
+    /// Charges for the request that has just come, unless it is refused. Returns what it used, if that is told.
+    fn charge(&self, refused: Option<ErrorClass>) -> Option<Usage> {
+        let Some(billing) = &self.billing else {
+            return Some(Usage::new(self.rules.usage.0, self.rules.usage.1));
+        };
+        let mut state = self.state.lock().unwrap();
+        let (usage, told) = billing.draw(state.seen.len());
+        let charged = match refused {
+            None | Some(ErrorClass::Invalid) => true,
+            // A request that took too long may have been worked on.
+            Some(ErrorClass::Ambiguous) => state.random.bool(),
+            Some(_) => false,
+        };
+        if charged {
+            let timeless = Price {
+                per_hour: Usd::ZERO,
+                ..billing.price
+            };
+            state.billed += timeless.bill(&usage).expect("a bill").total();
+        }
+        told.then_some(usage)
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {
@@ -290,15 +354,19 @@ impl ModelWorker for Server {
                 (takes, decided, self.told())
             }
         };
+        let usage = self.charge(decided.as_ref().err().map(|error| error.class));
         sleep(takes).await;
         if let Err(mut error) = decided {
+            if error.class == ErrorClass::Invalid && self.billing.is_some() {
+                error.usage = usage.map(Box::new);
+            }
             error.allowances = error.allowances.or(told);
             return Err(error.into());
         }
         self.state.lock().unwrap().answered += 1;
         let mut completion = Completion::text("yes");
         completion.finish_reason = Some(self.rules.finish.clone());
-        completion.usage = Some(Usage::new(self.rules.usage.0, self.rules.usage.1));
+        completion.usage = usage;
         completion.allowances = told;
         Ok(completion)
     }

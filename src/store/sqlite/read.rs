@@ -319,6 +319,9 @@ pub(super) fn due_item<'a>(
     for line in lines {
         due.last_number = line.attempt.number;
         unknown = !line.ended;
+        if !line.ended {
+            due.unknown += line.attempt.cost.most().unwrap_or_default();
+        }
         if line.ended {
             due.attempts.push(line.attempt.clone());
             if line.attempt.is_reply() {

@@ -36,8 +36,8 @@ impl Database {
         self.commit(|lines, transaction| {
             records.iter().try_for_each(|record| match record {
                 Record::Intent(item, intent, _) => lines.attempt(transaction, item, intent, None),
-                Record::Ended(item, intent, attempt) => {
-                    lines.attempt(transaction, item, intent, Some(attempt))
+                Record::Ended(item, intent, end) => {
+                    lines.attempt(transaction, item, intent, Some(&end.attempt))
                 }
                 Record::Outcome(outcome, _) => lines.outcome(transaction, outcome),
             })
