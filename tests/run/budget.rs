@@ -211,6 +211,27 @@ fn one_row_costs_no_more_than_it_may() {
 }
 
 #[test]
+fn what_a_killed_run_may_have_been_billed_for_a_row_counts_for_that_row() {
+    let scratch = Scratch::new();
+    let server = Served::slowly(Duration::from_millis(300), |_, seen| {
+        served::says(&served::prompt(seen))
+    });
+    scratch.rows(4).job(&format!(
+        "backends: {{ {} }}\nmax_cost_per_row: 0.00012\nconcurrency: 2",
+        server.backend("a", "")
+    ));
+    let running = scratch.start(&["job.yaml"]);
+    until("two requests", || server.arrivals().len() == 2);
+    running.signal("KILL");
+    running.wait();
+    scratch.runner(&["job.yaml"]).exits(3);
+    let published = scratch.published("out", 3);
+    let (skipped, answered) = ("skipped_budget", "answered");
+    assert_eq!(published.statuses(), [skipped, skipped, answered, answered]);
+    assert_eq!(server.requests(), 4);
+}
+
+#[test]
 fn a_run_that_wastes_too_much_ends_early() {
     let scratch = Scratch::new();
     let server = Served::new(|number, seen| match number % 2 {

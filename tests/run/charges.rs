@@ -50,6 +50,22 @@ fn an_hour_of_a_server_is_shared_by_the_requests_in_flight() {
 }
 
 #[test]
+fn nobody_pays_for_a_servers_time_beyond_the_timeout() {
+    let scratch = Scratch::new();
+    scratch.rows(3).job(
+        "backends: { a: { type: echo, delay: 10s, timeout: 30ms, price: { per_hour: 3600 } } }\n\
+         concurrency: 1\nretry: { attempts: 1 }\nbudget: 0.09",
+    );
+    let (_, published) = scratch.run(3);
+    // A dollar a second, and each of them was given up a moment too late.
+    for line in &published.lines {
+        let attempt = &line["attempts"][0];
+        assert_eq!(attempt["usage"]["server_time_us"], 30_000, "{line}");
+        assert_eq!(attempt["cost_usd"], "0.03", "{line}");
+    }
+}
+
+#[test]
 fn counts_that_contradict_the_providers_total_are_flagged_and_charged_the_dearer_way() {
     let scratch = Scratch::new();
     let server = Served::new(|_, _| {

@@ -315,6 +315,40 @@ async fn a_calibrated_budget_learns_what_requests_cost_and_reserves_little_more(
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_failures_cost_teaches_nothing_of_what_answers_cost() {
+    let rules = Rules {
+        failures: vec![(ErrorClass::Server, 35)],
+        usage: (0, 90),
+        ..Rules::default()
+    };
+    let mut job = dear(400, 1).budget(BudgetMode::Calibrated, dollars(9_980));
+    job.servers = vec![Server::new(rules)];
+    let budget = Arc::clone(job.budget.as_ref().unwrap());
+    job.run().await;
+    assert!(budget.spent() <= dollars(9_980), "${}", budget.spent());
+    assert!(budget.is_reached());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_without_money_for_a_further_attempt_is_not_taken_up_again() {
+    let rules = Rules {
+        failures: vec![(ErrorClass::Server, 60)],
+        usage: (0, 100),
+        ..Rules::default()
+    };
+    let mut job = dear(200, 1).budget(BudgetMode::Strict, dollars(5_000));
+    job.servers = vec![Server::new(rules)];
+    let ran = job.run().await;
+    assert_eq!(ran.with(Status::Answered), 50);
+    assert_eq!(ran.with(Status::SkippedBudget), 150);
+    let sweeps = ran
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::SweepStarted { .. }));
+    assert_eq!(sweeps.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backend_that_charges_more_than_it_could_is_told_of_and_believed() {
     let rules = Rules {
         usage: (0, 150),
