@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::loopback::Act;
 use crate::published::units;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, until};
 use crate::served::{self, Served};
 
 /// What `runner prices … --json` prints.
@@ -454,49 +455,43 @@ fn what_was_free_is_not_free_by_another_price_where_nobody_knows_what_was_used()
 #[test]
 fn a_run_that_is_under_way_or_was_killed_has_a_report_too() {
     let scratch = Scratch::new();
-    scratch
-        .rows(200)
-        .job("backends: { a: { type: echo, delay: 100ms } }\nconcurrency: 2");
-    let running = scratch.start(&["job.yaml"]);
-    running.says("new 200");
-    crate::scratch::until("an answer", || {
+    let server = Served::new(|number, seen| match number {
+        3 | 4 => Act::Hang(Vec::new()),
+        _ => served::says(&served::prompt(seen)),
+    });
+    scratch.rows(10).job(&format!(
+        "backends: {{ {} }}\nconcurrency: 2",
+        server.backend("a", "")
+    ));
+    let free = "--set=backends.a.price.input=0 --set=backends.a.price.output=0";
+    let free: Vec<&str> = free.split(' ').collect();
+    let running = scratch.start(&[&["job.yaml"], &free[..]].concat());
+    until("three answers", || {
         let ran = scratch.runner(&["report", "out"]);
-        ran.code == Some(0) && !ran.stdout.contains(": 0 of 200") && {
-            assert!(
-                ran.stdout
-                    .contains(", running (this is what there is so far)"),
-                "{}",
-                ran.stdout
-            );
-            true
-        }
+        ran.stdout
+            .contains(": 3 of 10 rows answered, running (this is what there is so far)")
     });
     running.signal("KILL");
     running.wait();
-    scratch
-        .runner(&["report", "out"])
-        .exits(0)
-        .says(", killed (");
-    let exported = scratch
-        .runner(&["report", "out", "--format", "json"])
-        .exits(0)
-        .stdout;
+    let killed = scratch.runner(&["report", "out"]).exits(0);
+    killed.says(": 3 of 10 rows answered, killed (");
+    let json = ["report", "out", "--format", "json"];
+    let printed = scratch.runner(&json).exits(0).stdout;
     scratch.runner(&["export", "out"]).exits(0);
     let published = fs::read_to_string(scratch.path().join("out/report.json")).unwrap();
-    assert_eq!(exported, published);
-    scratch
-        .runner(&["job.yaml", "--set", "concurrency=100"])
-        .exits(0);
-    // What was in flight then, and was asked again, may have been billed by any other price.
-    scratch.write(
-        "p.csv",
-        "provider,models,input,output,per_request\necho,*,0,0,1\n",
-    );
-    let args = ["report", "out", "--format", "json", "--prices", "p.csv"];
-    let anew: Value = serde_json::from_str(&scratch.runner(&args).exits(0).stdout).unwrap();
-    let interrupted = anew["attempts"]["interrupted"].as_u64();
-    assert!(interrupted > Some(0), "{interrupted:?}");
-    assert_eq!(anew["cost"]["unbounded_attempts"].as_u64(), interrupted);
+    assert_eq!(printed, published);
+    // What was free then, and whose end nobody knows, may not be by another price.
+    let by_request = "provider,models,input,output,per_request\nopenai,*,0,0,1\n";
+    scratch.write("p.csv", by_request);
+    for rows in ["10", "4"] {
+        let again = [&["job.yaml", "--limit", rows], &free[..]].concat();
+        scratch.runner(&again).exits(0);
+        let anew = scratch.runner(&[&json[..], &["--prices", "p.csv"]].concat());
+        let anew: Value = serde_json::from_str(&anew.exits(0).stdout).unwrap();
+        assert_eq!(anew["attempts"]["interrupted"], 2, "{rows}");
+        assert_eq!(anew["cost"]["unbounded_attempts"], 2, "{rows}");
+        assert_eq!(anew["cost"]["total_usd"], "10.00", "{rows}");
+    }
 }
 
 #[test]
