@@ -75,7 +75,7 @@
 //! # Look at a run
 //!
 //! [`status`] tells how far a job is, also while another process runs it; [`export`] writes its results and
-//! reports again from its store; [`verify`] recomputes everything and tells what does not agree.
+//! reports again from its store; [`report`] makes its report again, also by other prices; [`verify`] recomputes everything and tells what does not agree.
 //!
 //! # Look ahead
 //!
@@ -126,8 +126,9 @@ pub mod worker;
 pub use dispatch::{Interrupt, Stop};
 pub use engine::{
     BackendForecast, Because, Check, CostRange, Counted, Ended, ExitCode, Exported, Forecast,
-    ForecastOptions, Gap, JobStatus, Missing, Options, OutputFrom, Pace, RunError, RunState,
-    Runner, Summary, Unsendable, Verified, export, status, verify,
+    ForecastOptions, Gap, JobStatus, Missing, Options, OutputFrom, Pace, Reported, RunError,
+    RunState, Runner, Summary, Unsendable, Verified, export, price_list, prices, report, status,
+    verify,
 };
 pub use store::{BackendTally, RunLine, Tally};
 pub use words::OrchestratorError;

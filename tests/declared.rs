@@ -31,6 +31,7 @@ fn good(text: &str, overrides: &[&str]) -> Plan {
         columns: Some(&columns),
         env: &|name| (name == "VARIABLE").then(|| "secret".to_owned()),
         today: jiff::civil::date(2026, 11, 22),
+        prices: &[],
         sends: true,
     };
     Job::parse(Path::new("eval.yaml"), text, &overrides)

@@ -34,6 +34,7 @@ fn resolve_with(job: &Job, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan,
         columns: Some(&columns),
         env,
         today: jiff::civil::date(2026, 11, 22),
+        prices: &[],
         sends: true,
     };
     job.resolve(&surroundings, Vec::new())
@@ -620,6 +621,7 @@ fn problems_of_other_layers_stand_in_file_order_among_the_others() {
         columns: None,
         env: &env,
         today: jiff::civil::date(2026, 11, 22),
+        prices: &[],
         sends: true,
     };
     let problems = job.resolve(&surroundings, vec![missing]).unwrap_err();

@@ -12,6 +12,7 @@ pub fn check(args: &JobArgs) -> ExitCode {
     let options = Options {
         set: args.set.clone(),
         out: args.out.clone(),
+        prices: args.prices.clone(),
         limit: args.limit,
         ..Options::default()
     };

@@ -7,7 +7,9 @@
 mod check;
 mod export;
 mod plan;
+mod prices;
 mod progress;
+mod report;
 mod run;
 mod signals;
 mod status;
@@ -18,7 +20,7 @@ mod waits;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio_prompt_orchestrator::ExitCode;
 use tokio_prompt_orchestrator::job::OutputFormat;
 
@@ -58,12 +60,38 @@ enum Command {
     Check(JobArgs),
     /// Tell what a run would ask, take and cost; send no prompt, write nothing
     Plan(PlanArgs),
+    /// List the prices that apply to the backends of a job, or every price that is known
+    Prices(PricesArgs),
     /// Tell how far a job is: one that runs, one that was killed, one that has ended
     Status(StatusArgs),
+    /// Print the report of a run again, from run.db alone; with --prices, by other prices
+    Report(ReportArgs),
     /// Write results and reports again, from run.db alone
     Export(ExportArgs),
     /// Recompute every total and every published file from run.db, and tell what does not agree
     Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+struct PricesArgs {
+    /// The job file; without one, every price that is known is listed
+    #[arg(value_name = "JOB")]
+    job: Option<PathBuf>,
+    /// Override a key of the job file, for example backends.gpt.model=gpt-4o (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE", requires = "job")]
+    set: Vec<String>,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    prices: Vec<PathBuf>,
+    /// List only the prices of this model, or of these: gpt-4o-mini, 'claude-*'
+    #[arg(long, value_name = "GLOB", conflicts_with = "job")]
+    model: Option<glob::Pattern>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// Print a file of prices, to be changed and given to --prices
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +102,27 @@ struct StatusArgs {
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// The output directory of a job
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Price every request anew by this file, from its stored usage (can be repeated); nothing is written
+    #[arg(long, value_name = "FILE")]
+    prices: Vec<PathBuf>,
+    /// As on the terminal, as in report.md, or as in report.json
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
+}
+
+/// A form of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    Text,
+    Md,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +158,9 @@ struct JobArgs {
     /// Check for a run that writes to this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    prices: Vec<PathBuf>,
     /// Check a run of only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -120,6 +172,9 @@ struct PlanArgs {
     /// The job file
     #[arg(value_name = "JOB")]
     job: PathBuf,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    prices: Vec<PathBuf>,
     /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -158,6 +213,9 @@ struct RunArgs {
     /// Write to this directory instead of the job's
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    prices: Vec<PathBuf>,
     /// Run only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -197,7 +255,9 @@ pub fn main() -> std::process::ExitCode {
     exit(match (cli.command, cli.run) {
         (Some(Command::Check(args)), _) => check::check(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
+        (Some(Command::Prices(args)), _) => prices::prices(&args),
         (Some(Command::Status(args)), _) => status::status(&args),
+        (Some(Command::Report(args)), _) => report::report(&args),
         (Some(Command::Export(args)), _) => export::export(&args),
         (Some(Command::Verify(args)), _) => verify::verify(&args),
         (None, Some(args)) => run::run(&args),

@@ -28,6 +28,7 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
         // Who sends nothing needs no key.
         offline: !remote,
         no_cache: args.no_cache,
+        prices: args.prices.clone(),
         ..Options::default()
     };
     let runner = match check::load(&args.job, &options) {

@@ -12,6 +12,7 @@ use super::{RunArgs, check, signals, summary, terminal};
 pub fn run(args: &RunArgs) -> ExitCode {
     let options = Options {
         out: args.out.clone(),
+        prices: args.prices.clone(),
         limit: args.limit,
         set: args.set.clone(),
         fresh: args.fresh,

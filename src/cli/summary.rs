@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, TableStyle};
+use comfy_table::{CellAlignment, Row, Table, TableStyle};
 use tokio_prompt_orchestrator::job::MaxFailures;
-use tokio_prompt_orchestrator::output::{BackendLine, Hint, Report, notes, savings, spendings};
+use tokio_prompt_orchestrator::output::{
+    BackendLine, Hint, Report, notes, price_changes, savings, spendings,
+};
 use tokio_prompt_orchestrator::words::Status;
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
@@ -13,7 +15,6 @@ use super::terminal::{escape, out};
 /// Prints the summary of a run.
 pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
     let report = &run.report;
-    let total = report.total();
     out(&format!(
         "{}: {} of {} answered in {:.1} s",
         escape(&report.job),
@@ -21,6 +22,18 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
         report.asked(),
         took.as_secs_f64()
     ));
+    body(report);
+    for file in &run.files {
+        out(&format!("wrote {}", file.display()));
+    }
+    if let Some(why) = why(run, most) {
+        out(&format!("exit {}: {why}", run.exit_code.code()));
+    }
+}
+
+/// Prints what a report says below its headline.
+pub fn body(report: &Report) {
+    let total = report.total();
     if report.rows() == 0 {
         out("there are no rows to ask");
     }
@@ -76,6 +89,9 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
     for line in spendings(report) {
         out(&line);
     }
+    for line in price_changes(report) {
+        out(&escape(&line));
+    }
     for note in notes(&total) {
         out(&note);
     }
@@ -87,12 +103,6 @@ pub fn print(run: &Summary, took: Duration, most: MaxFailures) {
         out(&format!(
             "latency: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
         ));
-    }
-    for file in &run.files {
-        out(&format!("wrote {}", file.display()));
-    }
-    if let Some(why) = why(run, most) {
-        out(&format!("exit {}: {why}", run.exit_code.code()));
     }
 }
 
@@ -117,15 +127,20 @@ fn limits(report: &Report) -> Vec<String> {
     lines
 }
 
-/// Prints a table, numbers to the right, and an empty line.
-pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) {
+/// Prints a table, the first column to the left, numbers to the right, and an empty line.
+pub fn table(header: impl Into<Row>, rows: Vec<impl Into<Row>>) {
+    table_of(1, header, rows);
+}
+
+/// The same with so many columns of text, to the left.
+pub fn table_of(texts: usize, header: impl Into<Row>, rows: Vec<impl Into<Row>>) {
     let mut table = Table::new();
     table.load_style(TableStyle::new());
     table.set_header(header);
     for row in rows {
         table.add_row(row);
     }
-    for column in table.column_iter_mut().skip(1) {
+    for column in table.column_iter_mut().skip(texts) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     out(&table.trim_fmt());

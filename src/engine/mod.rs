@@ -9,7 +9,9 @@ mod export;
 mod fan_out;
 mod forecast;
 mod money;
+mod prices;
 mod publish;
+mod report;
 mod resume;
 mod run;
 mod runner;
@@ -24,6 +26,8 @@ pub use forecast::{
     BackendForecast, Because, CostRange, Counted, Forecast, ForecastOptions, Gap, Missing,
     OutputFrom, Pace, Unsendable,
 };
+pub use prices::{price_list, prices};
+pub use report::{Reported, report};
 pub use runner::{Options, Runner};
 pub use status::{JobStatus, RunState, status};
 pub use summary::{Ended, ExitCode, RunError, Summary};

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::report::Repricing;
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
 use crate::dispatch::Interrupt;
 use crate::job::{MaxFailures, Plan};
@@ -98,19 +99,38 @@ pub(super) fn compile<S: Sink>(
     dir: &Path,
     lines: Lines<'_>,
     settings: &Settings,
+    each: impl FnMut(&Outcome),
+) -> Result<Compiled<S>, RunError> {
+    compile_priced(dir, lines, settings, None, each)
+}
+
+/// The same, with reports by other prices.
+pub(super) fn compile_priced<S: Sink>(
+    dir: &Path,
+    lines: Lines<'_>,
+    settings: &Settings,
+    repricing: Option<&Repricing>,
     mut each: impl FnMut(&Outcome),
 ) -> Result<Compiled<S>, RunError> {
     let columns = lines.columns()?;
     let mut report = Report::of(&settings.frame);
     let mut publication = Publication::begin(dir, &settings.frame, &columns)?;
     lines.for_each(&columns, |stored| {
+        each(&stored.outcome);
+        publication.add(&stored.outcome)?;
+        let repriced = repricing.map(|repricing| repricing.of(stored, &mut report));
+        let stored = repriced.as_ref().unwrap_or(stored);
         report.add(&stored.outcome);
         let interrupted = stored.interrupted.iter();
         interrupted.for_each(|attempt| report.add_interrupted(attempt));
-        each(&stored.outcome);
-        publication.add(&stored.outcome).map_err(RunError::from)
+        Ok::<_, RunError>(())
     })?;
-    lines.for_each_outside(|outside| report.add_outside(&outside.attempt, outside.ended))?;
+    lines.for_each_outside(|mut outside| {
+        if let Some(repricing) = repricing {
+            repricing.apply(&mut outside.attempt, &mut report);
+        }
+        report.add_outside(&outside.attempt, outside.ended);
+    })?;
     let exit_code = settings.exit_code(&report);
     Ok(Compiled {
         files: publication.finish(&report, exit_code.code())?,

@@ -21,6 +21,8 @@ pub struct Options {
     pub set: Vec<String>,
     /// The output directory.
     pub out: Option<PathBuf>,
+    /// Files of prices that come before those of the job.
+    pub prices: Vec<PathBuf>,
     /// At most the first so many rows.
     pub limit: Option<u64>,
     /// Start anew: the store of the runs before is set aside.
@@ -65,6 +67,7 @@ impl Runner {
             columns: columns.as_ref(),
             env: &|name| std::env::var(name).ok(),
             today: jiff::Zoned::now().date(),
+            prices: &options.prices,
             sends: !options.offline,
         };
         let mut plan = job.resolve(&surroundings, found)?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::publish::End;
 use crate::dispatch::Interrupt;
 use crate::input::InputError;
-use crate::job::{BudgetPlan, MaxFailures};
+use crate::job::{BudgetPlan, MaxFailures, Problems};
 use crate::output::{OutputError, Report};
 use crate::store::StoreError;
 use crate::words::{Changes, Status};
@@ -83,6 +83,9 @@ pub enum RunError {
         /// The backend.
         name: String,
     },
+    /// Files of prices cannot be read.
+    #[error(transparent)]
+    Prices(Problems),
     /// The input cannot be read on.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -144,6 +147,7 @@ impl RunError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             RunError::NoWorker { .. }
+            | RunError::Prices(_)
             | RunError::Unbounded { .. }
             | RunError::Frozen { .. }
             | RunError::ForeignResults { .. } => ExitCode::Usage,

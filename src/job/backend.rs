@@ -14,8 +14,8 @@ use super::resolve::Surroundings;
 use super::server::{self, Spec};
 use super::source::Span;
 use super::written::{BackendKeys, BackendType, PriceKeys};
-use super::{Problem, declared, limits, parameters, prices, suggest};
-use crate::words::{ErrorClass, Price, Provider, Rate, Rates, Tariff, Usd};
+use super::{Prices, Problem, declared, limits, parameters, suggest};
+use crate::words::{ErrorClass, Price, Rate, Rates, Tariff, Usd};
 
 /// One backend while it is resolved.
 pub struct Context<'a> {
@@ -45,6 +45,7 @@ pub fn resolve(
         .iter()
         .flat_map(|named| &named.value.entries);
     let limits = limits::resolve(job, problems);
+    let prices = Prices::of_job(job, around, problems);
     let backends = entries.zip(limits).filter_map(|((key, keys), limits)| {
         let context = Context {
             keys,
@@ -54,7 +55,7 @@ pub fn resolve(
             around,
         };
         let kind = kind(&context, problems);
-        let tariff = tariff(&context, kind.as_ref(), problems);
+        let (tariff, batch) = charges(&context, kind.as_ref(), &prices, problems);
         let backend = Backend {
             name: Arc::from(key.name.as_str()),
             timeout: kind
@@ -63,6 +64,7 @@ pub fn resolve(
             kind: kind?,
             limits,
             tariff: tariff.map(Arc::new),
+            batch,
             account: keys.account.as_ref().map(|at| Arc::from(at.value.as_str())),
         };
         limits::check_fit(keys, &backend, problems);
@@ -218,25 +220,28 @@ fn failures(keys: &BackendKeys, problems: &mut Vec<Problem>) -> Vec<EchoFailure>
     read
 }
 
-fn tariff(
+/// What it charges, and what its provider's batch service would: as the job says, else as the lists of prices do.
+fn charges(
     context: &Context<'_>,
     kind: Option<&BackendKind>,
+    prices: &Prices,
     problems: &mut Vec<Problem>,
-) -> Option<Tariff> {
+) -> (Option<Tariff>, Option<Price>) {
     if let Some(price) = &context.keys.price {
-        return Some(Tariff::new(written(price, problems)?, "the job", None));
+        let price = written(price, problems);
+        return (price.map(|price| Tariff::new(price, "the job", None)), None);
     }
+    let Some(kind) = kind else {
+        return (None, None);
+    };
     let today = context.around.today;
-    match kind? {
-        BackendKind::OpenAi(_, server) => {
-            prices::lookup(Provider::OpenAi, server.model.as_deref()?, today)
-        }
-        BackendKind::Anthropic(_, server) => {
-            prices::lookup(Provider::Anthropic, server.model.as_deref()?, today)
-        }
+    match (prices.find(kind.type_name(), kind.model(), today), kind) {
+        (Some(line), _) => (Some(line.tariff.clone()), line.batch),
         // Whose service it is and what it asks for, nobody knows here.
-        BackendKind::Http(_) => None,
-        _ => Some(Tariff::local()),
+        (None, BackendKind::OpenAi(..) | BackendKind::Anthropic(..) | BackendKind::Http(_)) => {
+            (None, None)
+        }
+        (None, _) => (Some(Tariff::local()), None),
     }
 }
 

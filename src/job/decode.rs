@@ -339,16 +339,16 @@ impl<T: Decode> Decode for List<T> {
 
 /// One text or a list of them.
 #[derive(Debug, Clone)]
-pub struct Texts(pub Vec<String>);
+pub struct Texts(pub Vec<At<String>>);
 
 impl Decode for Texts {
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
         match &node.value {
-            Value::Text(text) => Some(Self(vec![text.clone()])),
-            Value::List(_) => {
-                let List(items) = List::<String>::decode(node, problems)?;
-                Some(Self(items.into_iter().map(|item| item.value).collect()))
-            }
+            Value::Text(text) => Some(Self(vec![At {
+                value: text.clone(),
+                span: node.span.clone(),
+            }])),
+            Value::List(_) => List::decode(node, problems).map(|List(items)| Self(items)),
             _ => wrong(node, "a text or a list of texts", problems),
         }
     }

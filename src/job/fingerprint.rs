@@ -176,6 +176,7 @@ mod tests {
             timeout: None,
             limits: Limits::default(),
             tariff: None,
+            batch: None,
             account: None,
         }
     }

@@ -17,6 +17,8 @@ mod limits;
 mod order;
 mod parameters;
 mod plan;
+mod price_file;
+mod price_list;
 mod prices;
 mod problem;
 mod prompt;
@@ -41,6 +43,9 @@ pub use plan::{
     OpenAiApi, OutputFormat, OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, Server,
     Take, VllmApi,
 };
+pub use price_file::write as write_prices;
+pub use price_list::PriceLine;
+pub use prices::Prices;
 pub use problem::{Place, Problem, Problems};
 pub use read::Job;
 pub use resolve::Surroundings;

@@ -119,6 +119,8 @@ pub struct Backend {
     pub limits: Limits,
     /// What it costs; `None` where no price is known.
     pub tariff: Option<Arc<Tariff>>,
+    /// What the same would cost through the provider's batch service, where there is one. No run uses it.
+    pub batch: Option<Price>,
     /// Backends of one account share one limiter; `None` has its own.
     pub account: Option<Arc<str>>,
 }
@@ -126,15 +128,7 @@ pub struct Backend {
 impl Backend {
     /// The model it asks for, where it names one.
     pub fn model(&self) -> Option<&str> {
-        match &self.kind {
-            BackendKind::Echo(script) => Some(&script.model),
-            BackendKind::OpenAi(_, server)
-            | BackendKind::Anthropic(_, server)
-            | BackendKind::LlamaCpp(_, server)
-            | BackendKind::Vllm(_, server) => server.model.as_deref(),
-            BackendKind::Http(http) => http.model.as_deref(),
-            BackendKind::Custom => None,
-        }
+        self.kind.model()
     }
 
     /// What it charges; `None` where nobody knows.
@@ -181,6 +175,34 @@ pub enum BackendKind {
     Http(Box<HttpBackend>),
     /// A worker that the program using the library supplies.
     Custom,
+}
+
+impl BackendKind {
+    /// Its name in the job file.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            BackendKind::Echo(_) => "echo",
+            BackendKind::OpenAi(..) => "openai",
+            BackendKind::Anthropic(..) => "anthropic",
+            BackendKind::LlamaCpp(..) => "llama_cpp",
+            BackendKind::Vllm(..) => "vllm",
+            BackendKind::Http(_) => "http",
+            BackendKind::Custom => "custom",
+        }
+    }
+
+    /// The model it asks for, where it names one.
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            BackendKind::Echo(script) => Some(&script.model),
+            BackendKind::OpenAi(_, server)
+            | BackendKind::Anthropic(_, server)
+            | BackendKind::LlamaCpp(_, server)
+            | BackendKind::Vllm(_, server) => server.model.as_deref(),
+            BackendKind::Http(http) => http.model.as_deref(),
+            BackendKind::Custom => None,
+        }
+    }
 }
 
 /// OpenAI's endpoints.

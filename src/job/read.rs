@@ -67,24 +67,29 @@ impl Job {
 
 /// Reads a small text file; the problem names it as the user would.
 pub fn read_text(path: &Path) -> Result<String, Problems> {
+    read_up_to(path, MAX_FILE, "rows belong in an input")
+}
+
+/// Reads a text file of at most so many bytes; `help` says what to do about one that is larger.
+pub fn read_up_to(path: &Path, most: u64, help: &str) -> Result<String, Problems> {
     let shown = path.display();
     let fail = |error: std::io::Error| {
         Problems::from(Problem::new(format!("cannot read {shown}: {error}")))
     };
     let size = std::fs::metadata(path).map_err(fail)?.len();
     let too_large = || {
-        let limit = MAX_FILE >> 20;
-        Problem::new(format!("{shown} is larger than {limit} MiB")).help("rows belong in an input")
+        let limit = most >> 20;
+        Problem::new(format!("{shown} is larger than {limit} MiB")).help(help)
     };
-    if size > MAX_FILE {
+    if size > most {
         return Err(too_large().into());
     }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(fail)?;
     // Not every file knows its size: a pipe has none.
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_FILE + 1), &mut bytes)
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, most + 1), &mut bytes)
         .map_err(fail)?;
-    if bytes.len() as u64 > MAX_FILE {
+    if bytes.len() as u64 > most {
         return Err(too_large().into());
     }
     String::from_utf8(bytes).map_err(|error| {

@@ -12,7 +12,7 @@ use super::plan::{CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, R
 use super::prompt::Names;
 use super::read::Job;
 use super::written::InputKeys;
-use super::{Plan, Problem, Problems, backend, order, prompt, spending, suggest};
+use super::{Backend, Plan, Problem, Problems, backend, order, prompt, spending, suggest};
 use crate::words::Columns;
 
 const DEFAULT_CONCURRENCY: usize = 64;
@@ -27,6 +27,8 @@ pub struct Surroundings<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// The day on which prices are looked up.
     pub today: Date,
+    /// Files of prices that come before those of the job.
+    pub prices: &'a [PathBuf],
     /// Whether anything may be sent; if not, no key is needed.
     pub sends: bool,
 }
@@ -73,6 +75,16 @@ impl Job {
         match plan {
             Some(plan) if problems.is_empty() => Ok(plan),
             _ => Err(self.in_file_order(problems)),
+        }
+    }
+
+    /// Every backend that the job declares, whoever is asked, or everything that is wrong with them.
+    pub fn backends(&self, surroundings: &Surroundings<'_>) -> Result<Vec<Backend>, Problems> {
+        let mut problems = self.problems.clone();
+        let backends = backend::resolve(self, &[], surroundings, &mut problems);
+        match problems.is_empty() {
+            true => Ok(backends),
+            false => Err(self.in_file_order(problems)),
         }
     }
 

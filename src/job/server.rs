@@ -233,10 +233,10 @@ fn sampling(
         top_p: number(&keys.top_p, "top_p", 0.0, 1.0).or(default.top_p),
         top_k: keys.top_k.as_ref().map(|top_k| top_k.value),
         min_p: number(&keys.min_p, "min_p", 0.0, 1.0),
-        stop: keys
-            .stop
-            .as_ref()
-            .map_or(Vec::new(), |stop| stop.value.0.clone()),
+        stop: keys.stop.as_ref().map_or(Vec::new(), |stop| {
+            let texts = stop.value.0.iter();
+            texts.map(|text| text.value.clone()).collect()
+        }),
         seed: keys.seed.as_ref().map(|seed| seed.value),
         frequency_penalty: number(&keys.frequency_penalty, "frequency_penalty", -2.0, 2.0),
         presence_penalty: number(&keys.presence_penalty, "presence_penalty", -2.0, 2.0),

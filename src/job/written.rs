@@ -55,6 +55,8 @@ keys! {
         on_unknown: OnUnknown,
         /// A file of answers that jobs share, relative to the job file.
         cache: String,
+        /// Files of prices, relative to the job file; the first that names a model says what it costs.
+        prices: Texts,
         /// Whether rows that ask the same are asked once; default: false.
         dedupe: bool,
         /// The default of the backends' `timeout`.
@@ -179,7 +181,7 @@ keys! {
         limits: LimitKeys,
         /// Whose limits they are: backends of the same account share them.
         account: String,
-        /// USD per million tokens; default: the built-in table, nothing for local backends, unknown for http.
+        /// USD per million tokens; default: `prices`, the built-in table, nothing for local backends.
         price: PriceKeys,
     }
 }

@@ -40,11 +40,11 @@ impl BudgetLine {
 }
 
 impl Report {
-    /// What is left of the budget, if the job has one.
+    /// What is left of the budget, if the job has one. By other prices than those of the run it means nothing.
     pub fn budget(&self) -> Option<BudgetLine> {
         let total = self.total();
         Some(BudgetLine {
-            plan: self.budget_plan?,
+            plan: self.budget_plan.filter(|_| self.repriced.is_empty())?,
             spent: total.spent.paid + total.possibly_billed,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::prices;
 use super::remarks::Hint;
 use super::report::{BackendLine, Report, Spent};
 use super::sentences::{bought, notes, savings, spendings};
@@ -92,7 +93,7 @@ fn cost(out: &mut String, report: &Report, total: &BackendLine) -> std::fmt::Res
             writeln!(out, "| {name} | {paid} |")?;
         }
     }
-    Ok(())
+    prices::markdown(out, report)
 }
 
 /// A table of attempts, counted and summed up; without lines that count none.
@@ -203,7 +204,7 @@ fn amount(spent: Spent) -> String {
 }
 
 /// Names come from the job file and from servers: they must not become markup.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -34,11 +34,17 @@ pub struct Hint {
     pub place: String,
 }
 
-/// What the job says of a backend's limits.
+/// What the job says of a backend: what it is, and its limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stated {
     /// The backend's name in the job.
     pub backend: String,
+    /// Its type; empty in stores of an earlier version.
+    #[serde(default)]
+    pub kind: String,
+    /// The model that it is asked for, where the job names one.
+    #[serde(default)]
+    pub model: Option<String>,
     /// The account whose limits it shares, where the job names one.
     pub account: Option<String>,
     /// Its limits.
@@ -50,6 +56,8 @@ impl Stated {
     pub fn of(backend: &Backend) -> Self {
         Self {
             backend: backend.name.to_string(),
+            kind: backend.kind.type_name().to_owned(),
+            model: backend.model().map(str::to_owned),
             account: backend.account.as_deref().map(str::to_owned),
             limits: backend.limits,
         }
@@ -238,6 +246,7 @@ mod tests {
                 ..Limits::default()
             },
             tariff: None,
+            batch: None,
             account: account.map(Into::into),
         }
     }

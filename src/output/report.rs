@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 
 use super::frame::Frame;
 use super::latency::Latency;
+use super::prices::{Charged, Repriced};
 use super::remarks::{Remarks, Stated, remarks};
 use super::spending::Spending;
 use crate::job::{Backend, BudgetPlan};
@@ -32,6 +33,10 @@ pub struct Report {
     pub by_kind: BTreeMap<AttemptKind, (u64, Spent)>,
     /// What was bought with it, and what it was good for.
     pub spending: Spending,
+    /// What was charged by which price, by the name of the price.
+    pub by_tariff: BTreeMap<String, Charged>,
+    /// What is in this report by another price than it was charged by: by backend and name of the price.
+    pub repriced: BTreeMap<(String, String), Repriced>,
     /// What was not paid because no request was made, by the kind of attempt.
     pub saved: BTreeMap<AttemptKind, Saved>,
     /// Result lines whose answer is from the cache.
@@ -186,6 +191,8 @@ impl Report {
             by_model: BTreeMap::new(),
             by_kind: BTreeMap::new(),
             spending: Spending::default(),
+            by_tariff: BTreeMap::new(),
+            repriced: BTreeMap::new(),
             saved: BTreeMap::new(),
             from_cache: 0,
             duplicates: 0,
@@ -329,6 +336,7 @@ impl Report {
         }
         line.spent.add(attempt.cost);
         line.add_possible(attempt.cost);
+        self.add_charge(attempt);
         let model = attempt.model.as_deref().unwrap_or("(not named)");
         self.by_model
             .entry(model.to_owned())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::prices;
 use super::publication::Written;
 use super::report::{BackendLine, EntryLine, Report, Spent};
 use super::spending::Fallback;
@@ -31,6 +32,7 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
             "duplicates": report.duplicates,
         },
         "cost": cost(report, &total),
+        "prices": prices::json(report),
         "budget": report.budget().map(|budget| budget.to_json()),
         "tokens": tokens(report, &total),
         "latency_ms": {
@@ -51,6 +53,9 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
         .collect();
     if !entries.is_empty() {
         value["entries"] = Value::Object(entries);
+    }
+    if let Some(repriced) = prices::repriced_json(report) {
+        value["repriced"] = repriced;
     }
     format!("{value:#}\n")
 }

@@ -225,6 +225,28 @@ impl Attempt {
         }
     }
 
+    /// Charges a request by this price instead, as far as its stored usage says what it comes to. What it costs at
+    /// most where nobody knows was reckoned by the other price.
+    pub fn reprice(&mut self, tariff: Arc<Tariff>) {
+        let price = &tariff.price;
+        let is_unknown = match self.class {
+            _ if matches!(self.cost, Cost::Unknown { .. }) => !price.is_free(),
+            Some(class) if !self.is_reply() && !self.names_tokens() => {
+                class.possibly_billed() && !price.is_free_of_requests()
+            }
+            _ => false,
+        };
+        let bill = self.bill(price).filter(|_| !is_unknown);
+        self.cost = bill.map_or(Cost::Unknown { at_most: None }, |bill| {
+            Cost::Known(bill.total())
+        });
+        self.tariff = Some(tariff);
+    }
+
+    fn names_tokens(&self) -> bool {
+        self.usage.is_some_and(|usage| usage.names_tokens())
+    }
+
     /// What whoever takes its answer over need not pay.
     pub fn worth(&self) -> Option<Usd> {
         match (self.kind.is_request(), self.cost) {

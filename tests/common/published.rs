@@ -218,6 +218,9 @@ impl Published {
             }
         }
         self.audit_uses(total);
+        let charged = list(&report["prices"]).iter();
+        let charged: i128 = charged.map(|price| units(text(&price["usd"]))).sum();
+        assert_eq!(charged, total, "prices");
         // Attempts that a kill has cut are in the report, and in no line of a row that was asked again.
         let interrupted = report["attempts"]["interrupted"].as_u64().expect("a count");
         let reported = units(text(&cost["possibly_billed_usd"]));

@@ -19,6 +19,8 @@ mod outputs;
 mod charges;
 // The cost report: what it adds up to, whatever goes wrong, and what it says to people.
 mod money;
+// Price files, what applies, what a finished run comes to by other prices.
+mod prices;
 // What each class of failure leads to: attempts, waits, the next backend, the exit code.
 mod resume;
 mod retry;

@@ -31,6 +31,7 @@ fn worker(url: &str, keys: &[&str]) -> Arc<dyn ModelWorker> {
         columns: Some(&columns),
         env: &|name| std::env::var(name).ok(),
         today: jiff::civil::date(2026, 11, 22),
+        prices: &[],
         sends: true,
     };
     let plan = Job::parse(Path::new("job.yaml"), text, &[])

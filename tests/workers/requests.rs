@@ -67,6 +67,7 @@ fn backend(kind: BackendKind) -> Backend {
         timeout: None,
         limits: Limits::default(),
         tariff: None,
+        batch: None,
         account: None,
     }
 }

@@ -231,6 +231,7 @@ async fn a_declared_proxy_is_used_but_never_for_this_machine() {
             timeout: None,
             limits: Limits::default(),
             tariff: None,
+            batch: None,
             account: None,
         };
         let worker = build(&backend, &http).unwrap();

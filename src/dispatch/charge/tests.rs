@@ -56,6 +56,7 @@ fn backends(random: &mut Rng) -> Vec<Backend> {
             timeout: Some(Duration::from_secs(60)),
             limits: Limits::default(),
             tariff,
+            batch: None,
             account: None,
         }
     };

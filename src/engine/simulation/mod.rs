@@ -276,6 +276,7 @@ fn backend(position: usize) -> Backend {
         timeout: Some(Duration::from_secs(300)),
         limits: Limits::default(),
         tariff: Some(Tariff::local().into()),
+        batch: None,
         account: None,
     }
 }

@@ -214,6 +214,10 @@ impl Database {
             let mut records = query.query([self.repeat])?;
             while let Some(record) = records.next()? {
                 let Line { attempt, ended, .. } = attempt(record, 0, &self.tariffs)?;
+                let attempt = match ended {
+                    true => attempt,
+                    false => interrupted(&attempt),
+                };
                 each(Outside { attempt, ended });
             }
             Ok(())
