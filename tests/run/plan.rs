@@ -55,6 +55,20 @@ fn costs_what_was_planned(scratch: &Scratch, job: &str) -> Value {
 }
 
 #[test]
+fn a_file_of_prices_holds_for_a_plan_too() {
+    let scratch = Scratch::new();
+    scratch
+        .write("half.csv", "provider,models,input,output\nopenai,m,0.5,1\n")
+        .rows(10)
+        .job("backends: { a: { type: openai, model: m, max_tokens: 16 } }");
+    let unknown = plan(&scratch, &["job.yaml"]);
+    assert_eq!(unknown["cost"]["gaps"][0]["missing"], "price", "{unknown}");
+    let priced = plan(&scratch, &["job.yaml", "--prices", "half.csv"]);
+    assert!(expected(&priced) > 0, "{priced}");
+    assert_eq!(priced["by_backend"]["a"]["price"]["source"], "half.csv");
+}
+
+#[test]
 fn the_jobs_that_are_shipped_cost_what_was_planned() {
     for job in ["eval.yaml", "flaky.yaml", "matrix.yaml", "route.yaml"] {
         let scratch = Scratch::new();
