@@ -265,6 +265,14 @@ pub fn main() -> std::process::ExitCode {
     })
 }
 
+/// What requests run on; prints why there is none.
+fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
+    tokio::runtime::Runtime::new().map_err(|error| {
+        terminal::error(&error);
+        ExitCode::Unexpected
+    })
+}
+
 fn exit(code: ExitCode) -> std::process::ExitCode {
     code.code().into()
 }

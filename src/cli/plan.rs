@@ -13,7 +13,7 @@ use tokio_prompt_orchestrator::{
 use super::progress::thousands;
 use super::summary::table;
 use super::terminal::{escape, out};
-use super::{PlanArgs, check, terminal};
+use super::{PlanArgs, check, runtime, terminal};
 
 /// Names the form of what `--json` prints. Keys are only ever added; what changes meaning changes this.
 const SCHEMA: &str = "runner.plan/1";
@@ -35,12 +35,9 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
         Ok(runner) => runner,
         Err(code) => return code,
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            terminal::error(&error);
-            return ExitCode::Unexpected;
-        }
+        Err(code) => return code,
     };
     let options = ForecastOptions {
         remote,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio_prompt_orchestrator::{ExitCode, Interrupt, Options, RunError, Runner, Stop, Summary};
 
 use super::progress::Progress;
-use super::{RunArgs, check, signals, summary, terminal};
+use super::{RunArgs, check, runtime, signals, summary, terminal};
 
 /// Runs a job and prints what it came to.
 pub fn run(args: &RunArgs) -> ExitCode {
@@ -24,12 +24,9 @@ pub fn run(args: &RunArgs) -> ExitCode {
         Ok(runner) => runner,
         Err(code) => return code,
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            terminal::error(&error);
-            return ExitCode::Unexpected;
-        }
+        Err(code) => return code,
     };
     let dir = runner.plan().output.dir.clone();
     let most = runner.plan().max_failures;

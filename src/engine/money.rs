@@ -8,8 +8,9 @@ use super::summary::RunError;
 use crate::dispatch::{Budget, OnEvent, Stop};
 use crate::input::Inputs;
 use crate::job::{BudgetMode, BudgetPlan, MaxWaste, Plan};
+use crate::output::BudgetLine;
 use crate::store::{Store, Tally};
-use crate::words::{Benefit, Cost, Event, Item, Outcome, Usd};
+use crate::words::{Cost, Event, Item, Outcome, Usd};
 
 /// By how many rows the dearest request is judged, before anything is sent.
 const JUDGED: usize = 10_000;
@@ -41,9 +42,14 @@ pub(super) fn open_budget(
     Ok(Some(Budget::new(budget, spent)))
 }
 
-/// What runs before have paid and what may have been billed to them, and how many of their attempts have no known
-/// bound.
-pub(super) fn spent(tally: &Tally) -> (Usd, u64) {
+/// What runs have spent of a job's budget, if it has one.
+pub(super) fn budget_line(plan: Option<BudgetPlan>, tally: &Tally) -> Option<BudgetLine> {
+    let (spent, _) = spent(tally);
+    plan.map(|plan| BudgetLine { plan, spent })
+}
+
+/// What runs have paid and what may have been billed to them, and how many of their attempts have no known bound.
+fn spent(tally: &Tally) -> (Usd, u64) {
     let backends = || tally.by_backend.values();
     let spent = backends().map(|backend| backend.paid + backend.possible);
     let unbounded = backends().map(|backend| backend.unbounded + backend.unpriced);
@@ -128,7 +134,7 @@ impl Seen {
         for (attempt, benefit) in outcome.benefits() {
             if let Cost::Known(paid) = attempt.cost {
                 self.paid += paid;
-                if benefit != Benefit::Useful {
+                if benefit.is_wasted() {
                     self.wasted += paid;
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::money::budget_line;
 use super::publish::Settings;
 use super::summary::{ExitCode, RunError};
 use crate::output::BudgetLine;
@@ -102,18 +103,13 @@ pub fn status(dir: &Path) -> Result<JobStatus, RunError> {
         let Some(run) = run else { break };
         let settings = Settings::read(dir, &run)?;
         let tally = reader.tally()?;
-        let spent = tally.by_backend.values();
-        let budget = settings.frame.budget.map(|plan| BudgetLine {
-            plan,
-            spent: spent.map(|line| line.paid + line.possible).sum(),
-        });
         let stated = settings.frame.backends.into_iter();
         return Ok(JobStatus {
             job: settings.frame.job,
             state: RunState::of(&run, holder.is_some()),
             process: holder.and_then(|holder| holder.process),
+            budget: budget_line(settings.frame.budget, &tally),
             tally,
-            budget,
             backends: stated.map(|stated| stated.backend).collect(),
             run,
         });

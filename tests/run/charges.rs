@@ -15,6 +15,21 @@ fn sum(lines: &[Value]) -> i128 {
     costs.sum()
 }
 
+/// The line of an attempt to which a server said that it had used this.
+fn charged(scratch: &Scratch, usage: Value) -> Value {
+    let server = Served::new(move |_, _| {
+        let message = json!({ "role": "assistant", "content": "x" });
+        let mut body = completion(message, "stop");
+        body["usage"] = usage.clone();
+        ok(&body)
+    });
+    scratch
+        .rows(1)
+        .job(&format!("backends: {{ {} }}", server.backend("a", "")));
+    let (_, published) = scratch.run(0);
+    published.lines[0]["attempts"][0].clone()
+}
+
 #[test]
 fn a_fee_is_paid_for_each_answered_request_and_for_no_other() {
     let scratch = Scratch::new();
@@ -68,17 +83,10 @@ fn nobody_pays_for_a_servers_time_beyond_the_timeout() {
 #[test]
 fn counts_that_contradict_the_providers_total_are_flagged_and_charged_the_dearer_way() {
     let scratch = Scratch::new();
-    let server = Served::new(|_, _| {
-        let message = json!({ "role": "assistant", "content": "x" });
-        let mut body = completion(message, "stop");
-        body["usage"]["total_tokens"] = json!(18);
-        ok(&body)
-    });
-    scratch
-        .rows(1)
-        .job(&format!("backends: {{ {} }}", server.backend("a", "")));
-    let (_, published) = scratch.run(0);
-    let attempt = &published.lines[0]["attempts"][0];
+    let attempt = &charged(
+        &scratch,
+        json!({ "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 18 }),
+    );
     assert_eq!(attempt["usage"]["unclassified_tokens"], 3);
     assert_eq!(attempt["usage"]["inconsistent"], true);
     // 10 at 1, 5 at 2, and 3 of which nobody knows what they are, at 2.
@@ -94,17 +102,8 @@ fn more_tokens_than_were_asked_for_are_charged_and_flagged() {
         (1000, 5, "0.00101", Some(true)),
     ] {
         let scratch = Scratch::new();
-        let server = Served::new(move |_, _| {
-            let message = json!({ "role": "assistant", "content": "x" });
-            let mut body = completion(message, "stop");
-            body["usage"] = json!({ "prompt_tokens": input, "completion_tokens": output });
-            ok(&body)
-        });
-        scratch
-            .rows(1)
-            .job(&format!("backends: {{ {} }}", server.backend("a", "")));
-        let (_, published) = scratch.run(0);
-        let attempt = &published.lines[0]["attempts"][0];
+        let usage = json!({ "prompt_tokens": input, "completion_tokens": output });
+        let attempt = &charged(&scratch, usage);
         assert_eq!(
             attempt["usage"]["inconsistent"].as_bool(),
             flagged,

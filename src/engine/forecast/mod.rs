@@ -18,7 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::money::spent;
+use super::money::budget_line;
 use super::summary::RunError;
 use crate::input::Inputs;
 use crate::job::{Identity, Plan};
@@ -285,6 +285,7 @@ pub(super) async fn forecast(
         None => vec![history::Past::default(); plan.backends.len()],
     };
     let tally = reader.as_ref().map(Reader::tally).transpose()?;
+    let tally = tally.unwrap_or_default();
     drop(reader);
     let backends = plan.backends.iter().zip(past);
     let mut gauges: Vec<Gauge<'_>> = backends
@@ -297,10 +298,7 @@ pub(super) async fn forecast(
         }
     }
     let mut forecast = weigh::weigh(plan, found, gauges);
-    forecast.budget = plan.spending.budget.map(|plan| {
-        let (spent, _) = tally.as_ref().map(spent).unwrap_or_default();
-        BudgetLine { plan, spent }
-    });
+    forecast.budget = budget_line(plan.spending.budget, &tally);
     Ok(forecast)
 }
 
