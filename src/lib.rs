@@ -89,7 +89,7 @@
 //! |---|---|---|
 //! | 5 | `cli`, in the binary | one file a subcommand; the only place that prints |
 //! | 4 | `engine` | rows in, bounded fan-out, one store writer, drain on stop |
-//! | 3 | `dispatch` | limits, retries, fallback, the health of each backend |
+//! | 3 | `dispatch`, `score` | limits, retries, fallback, the health of each backend; how good the answers are |
 //! | 2 | `input`, [`worker`], `store`, [`output`] | CSV; the providers' protocols; `run.db`; results and reports |
 //! | 1 | [`job`], `template` | YAML as written → [`job::Plan`] as run, or every problem; prompts over cells |
 //! | 0 | [`words`] | plain data, no I/O |
@@ -118,6 +118,7 @@ mod engine;
 mod input;
 pub mod job;
 pub mod output;
+mod score;
 mod store;
 mod template;
 pub mod words;

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["template"],
     &["job"],
     &["input", "worker", "store", "output"],
-    &["dispatch"],
+    &["dispatch", "score"],
     &["engine"],
     &["cli"],
 ];
