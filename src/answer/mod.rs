@@ -5,7 +5,10 @@
 //! (`repair`): code fences, white space, quotes, the case of a label. Everything else is refused with a reason that a
 //! model can mend its answer by. No text makes it panic or take long.
 
+mod place;
 mod repair;
+
+pub use place::Place;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
+use super::answering::AnswerPlan;
 use super::declared::HttpBackend;
 use super::routing::{Entry, FallbackPolicy};
+use super::scoring::ScorerPlan;
 use super::spending::SpendingPlan;
 use crate::template::Template;
 use crate::words::{Columns, ErrorClass, Price, Role, Sampling, Tariff};
@@ -25,10 +27,16 @@ pub struct Plan {
     pub columns: Arc<Columns>,
     /// The prompt's messages, system messages first.
     pub prompt: Vec<MessageTemplate>,
+    /// What an answer must be.
+    pub answer: Option<AnswerPlan>,
+    /// How good the answers are.
+    pub score: Vec<ScorerPlan>,
     /// The backends that are used, in the order of their first use.
     pub backends: Vec<Backend>,
     /// What every row is asked of: the entries of the matrix, or one without a matrix; not empty.
     pub entries: Vec<Entry>,
+    /// Who is asked last where the entries of the matrix disagree.
+    pub escalate: Option<Entry>,
     /// Whether the job says `matrix`.
     pub is_matrix: bool,
     /// How often every row is asked of each entry, at least 1.

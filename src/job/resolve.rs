@@ -12,7 +12,9 @@ use super::plan::{CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, R
 use super::prompt::Names;
 use super::read::Job;
 use super::written::InputKeys;
-use super::{Backend, Plan, Problem, Problems, backend, order, prompt, spending, suggest};
+use super::{
+    Backend, Plan, Problem, Problems, answering, backend, order, prompt, scoring, spending, suggest,
+};
 use crate::words::Columns;
 
 const DEFAULT_CONCURRENCY: usize = 64;
@@ -96,6 +98,8 @@ impl Job {
         };
         let prompt = prompt::resolve(self, names, problems);
         let order = order::resolve(self, around.columns.map(Arc::as_ref), problems);
+        let answer = answering::resolve(self, problems);
+        let score = scoring::resolve(self, names, &order, problems);
         let backends = backend::resolve(self, &order.used, around, problems);
         let retry = self.retry(problems);
         let concurrency = in_range(
@@ -118,7 +122,10 @@ impl Job {
             inputs: self.inputs(),
             columns: Arc::clone(columns),
             prompt,
+            answer,
+            score,
             entries: order.entries,
+            escalate: order.escalate,
             is_matrix: self.keys.matrix.is_some(),
             backends: used,
             repeat: order.repeat,
