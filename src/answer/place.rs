@@ -55,7 +55,11 @@ mod tests {
             ("$.z", None),
             ("/a/7", None),
         ] {
-            assert_eq!(Place::parse(place).unwrap().find(&answer).as_deref(), found, "{place}");
+            assert_eq!(
+                Place::parse(place).unwrap().find(&answer).as_deref(),
+                found,
+                "{place}"
+            );
         }
         assert!(Place::parse("label").is_err() && Place::parse("$.[").is_err());
     }

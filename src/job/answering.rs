@@ -1,6 +1,7 @@
 //! `answer`: what an answer must be, and what is done about one that is not.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -13,6 +14,7 @@ use super::written::{AnswerKeys, NumberKeys};
 use super::yaml::{Node, Value};
 use super::{Problem, suggest};
 use crate::answer::{Form, Reader};
+use crate::words::OutputSchema;
 
 /// How often an answer is asked for again that is not valid.
 const DEFAULT_REASK: u32 = 1;
@@ -30,6 +32,18 @@ pub struct AnswerPlan {
     pub structured: bool,
     /// Parts of a JSON answer that have columns of their own: the column, and the JSON pointer to the part.
     pub columns: Vec<(String, String)>,
+}
+
+impl AnswerPlan {
+    /// What reads the answers.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.form.clone()).expect("the form was read when the job was")
+    }
+
+    /// The schema that is sent with each request.
+    pub(super) fn sent_schema(&self) -> Option<Arc<OutputSchema>> {
+        self.structured.then(|| Arc::new(self.reader().schema()))
+    }
 }
 
 /// A label: a text, or a number or `true` as it is written.
@@ -88,7 +102,11 @@ impl Decode for NumberForm {
         match &node.value {
             Value::Bool(true) => Some(Self(NumberKeys::default())),
             Value::Mapping(_) => NumberKeys::decode(node, problems).map(Self),
-            _ => wrong(node, "`true`, or a mapping with `min`, `max`, `whole`", problems),
+            _ => wrong(
+                node,
+                "`true`, or a mapping with `min`, `max`, `whole`",
+                problems,
+            ),
         }
     }
 }
@@ -120,7 +138,9 @@ pub fn resolve(job: &Job, problems: &mut Vec<Problem>) -> Option<AnswerPlan> {
 
 fn form(job: &Job, answer: &At<AnswerKeys>, problems: &mut Vec<Problem>) -> Option<Form> {
     let keys = &answer.value;
-    let mut written = FORMS.iter().filter_map(|form| Some((form, keys.written.key(form)?)));
+    let mut written = FORMS
+        .iter()
+        .filter_map(|form| Some((form, keys.written.key(form)?)));
     match (written.next(), written.next()) {
         (None, _) => {
             let problem = answer.span.problem("the answer has no form");
@@ -135,7 +155,9 @@ fn form(job: &Job, answer: &At<AnswerKeys>, problems: &mut Vec<Problem>) -> Opti
     }
     let abstain = keys.abstain.as_ref();
     if let (Some(abstain), None) = (abstain, &keys.labels) {
-        let problem = abstain.span.problem("`abstain` is one more label, and there are no `labels`");
+        let problem = abstain
+            .span
+            .problem("`abstain` is one more label, and there are no `labels`");
         problems.push(problem);
     }
     if let Some(labels) = &keys.labels {
@@ -169,7 +191,11 @@ fn labels_of(
         problems.push(problem.help("name at least one: `labels: [yes, no]`"));
     }
     let mut seen = HashSet::new();
-    for At { value: Label(label), span } in list.value.0.iter().chain(abstain) {
+    for At {
+        value: Label(label),
+        span,
+    } in list.value.0.iter().chain(abstain)
+    {
         if label.trim().is_empty() || label.trim() != label {
             problems.push(span.problem("a label is a text without white space around it"));
         } else if !seen.insert(label) {
@@ -188,7 +214,11 @@ fn schema_of(job: &Job, schema: &At<Node>, problems: &mut Vec<Problem>) -> Optio
     let Value::Text(path) = &schema.value.value else {
         return match schema.value.value {
             Value::Mapping(_) => body::json(&schema.value, problems),
-            _ => wrong(&schema.value, "a JSON schema, or the path of a file with one", problems),
+            _ => wrong(
+                &schema.value,
+                "a JSON schema, or the path of a file with one",
+                problems,
+            ),
         };
     };
     let path = job.folder().join(path);
@@ -210,7 +240,11 @@ fn schema_of(job: &Job, schema: &At<Node>, problems: &mut Vec<Problem>) -> Optio
 }
 
 fn columns(keys: &AnswerKeys, problems: &mut Vec<Problem>) -> Vec<(String, String)> {
-    let Some(At { value: Parts(parts), .. }) = &keys.columns else {
+    let Some(At {
+        value: Parts(parts),
+        ..
+    }) = &keys.columns
+    else {
         return Vec::new();
     };
     if let (Some(place), None) = (keys.written.key("columns"), &keys.json_schema) {
@@ -227,5 +261,7 @@ fn columns(keys: &AnswerKeys, problems: &mut Vec<Problem>) -> Vec<(String, Strin
         }
     }
     let parts = parts.iter();
-    parts.map(|(name, pointer)| (name.value.clone(), pointer.clone())).collect()
+    parts
+        .map(|(name, pointer)| (name.value.clone(), pointer.clone()))
+        .collect()
 }

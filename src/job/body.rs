@@ -150,10 +150,14 @@ pub fn json(node: &Node, problems: &mut Vec<Problem>) -> Option<Json> {
         Value::Bool(value) => Json::Bool(*value),
         Value::Number(text) => exact(text, node, problems)?,
         Value::Text(text) => Json::from(text.as_str()),
-        Value::List(items) => items.iter().map(|item| json(item, problems)).collect::<Option<_>>()?,
+        Value::List(items) => items
+            .iter()
+            .map(|item| json(item, problems))
+            .collect::<Option<_>>()?,
         Value::Mapping(entries) => {
             let entries = entries.iter();
-            let entries = entries.map(|(key, node)| Some((key.name.clone(), json(node, problems)?)));
+            let entries =
+                entries.map(|(key, node)| Some((key.name.clone(), json(node, problems)?)));
             Json::Object(entries.collect::<Option<_>>()?)
         }
     })

@@ -116,7 +116,9 @@ pub fn resolve(job: &Job, columns: Option<&Columns>, problems: &mut Vec<Problem>
 fn spared(job: &Job) -> Vec<&str> {
     let judges = scoring::judges(job);
     let all = judges.chain(&job.keys.escalate);
-    all.flat_map(|at| &at.value.0).map(|at| at.value.as_str()).collect()
+    all.flat_map(|at| &at.value.0)
+        .map(|at| at.value.as_str())
+        .collect()
 }
 
 /// The names of the job's backends, in the order in which they are written.
@@ -185,7 +187,10 @@ impl Backends<'_> {
         }
         if entries.is_empty() {
             let spared = spared(job);
-            let asked = self.known.iter().filter(|name| !spared.contains(&name.as_str()));
+            let asked = self
+                .known
+                .iter()
+                .filter(|name| !spared.contains(&name.as_str()));
             self.used = asked.cloned().collect();
             let names: Vec<&str> = self.used.iter().map(String::as_str).collect();
             let all: Vec<usize> = (0..names.len()).collect();
@@ -196,17 +201,25 @@ impl Backends<'_> {
 
     /// Who is asked last where the entries disagree.
     fn escalate(&mut self, job: &Job) -> Option<Entry> {
-        let At { value: Names(names), span } = job.keys.escalate.as_ref()?;
+        let At {
+            value: Names(names),
+            span,
+        } = job.keys.escalate.as_ref()?;
         if job.keys.written.key("matrix").is_none() {
             let place = job.keys.written.key("escalate").unwrap_or(span);
-            let problem = place.problem("`escalate` is for rows on which the entries of a `matrix` disagree");
-            self.problems.push(problem.help("ask several models: `matrix: [a, b]`"));
+            let problem =
+                place.problem("`escalate` is for rows on which the entries of a `matrix` disagree");
+            self.problems
+                .push(problem.help("ask several models: `matrix: [a, b]`"));
         }
         if self.known.is_empty() {
             return None;
         }
         let entry = self.entry("`escalate`", names, span, "name the backend that decides");
-        Some(Entry { name: Arc::from(ESCALATED), ..entry })
+        Some(Entry {
+            name: Arc::from(ESCALATED),
+            ..entry
+        })
     }
 
     /// The backends that judge are in use too.
@@ -214,7 +227,11 @@ impl Backends<'_> {
         if self.known.is_empty() {
             return;
         }
-        for At { value: Names(names), span } in scoring::judges(job) {
+        for At {
+            value: Names(names),
+            span,
+        } in scoring::judges(job)
+        {
             self.list("`judge`", names, span, "name the backend that judges");
         }
     }

@@ -14,7 +14,7 @@ use super::routing::{Entry, FallbackPolicy};
 use super::scoring::ScorerPlan;
 use super::spending::SpendingPlan;
 use crate::template::Template;
-use crate::words::{Columns, ErrorClass, Price, Role, Sampling, Tariff};
+use crate::words::{Columns, ErrorClass, OutputSchema, Price, Role, Sampling, Tariff};
 
 /// A job that can run: every name resolved, every default filled in.
 #[derive(Debug, Clone)]
@@ -25,8 +25,8 @@ pub struct Plan {
     pub inputs: Vec<InputPlan>,
     /// The header that all inputs share.
     pub columns: Arc<Columns>,
-    /// The prompt's messages, system messages first.
-    pub prompt: Vec<MessageTemplate>,
+    /// What is asked of each row.
+    pub prompt: PromptPlan,
     /// What an answer must be.
     pub answer: Option<AnswerPlan>,
     /// How good the answers are.
@@ -103,6 +103,15 @@ pub enum Take {
         /// What the draw depends on.
         seed: u64,
     },
+}
+
+/// What is asked of each row.
+#[derive(Debug, Clone, Default)]
+pub struct PromptPlan {
+    /// The messages, system messages first.
+    pub messages: Vec<MessageTemplate>,
+    /// The schema of the answers, which goes with them.
+    pub schema: Option<Arc<OutputSchema>>,
 }
 
 /// A message whose content is rendered for each row.

@@ -8,7 +8,9 @@ use jiff::civil::Date;
 use super::backend::positive;
 use super::decode::{At, need};
 use super::order::Order;
-use super::plan::{CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
+use super::plan::{
+    CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, PromptPlan, RetryPolicy, Take,
+};
 use super::prompt::Names;
 use super::read::Job;
 use super::written::InputKeys;
@@ -96,7 +98,7 @@ impl Job {
             columns: around.columns.map(Arc::as_ref),
             also: &[],
         };
-        let prompt = prompt::resolve(self, names, problems);
+        let messages = prompt::resolve(self, names, problems);
         let order = order::resolve(self, around.columns.map(Arc::as_ref), problems);
         let answer = answering::resolve(self, problems);
         let score = scoring::resolve(self, names, &order, problems);
@@ -121,7 +123,10 @@ impl Job {
             name: self.name(),
             inputs: self.inputs(),
             columns: Arc::clone(columns),
-            prompt,
+            prompt: PromptPlan {
+                messages,
+                schema: answer.as_ref().and_then(answering::AnswerPlan::sent_schema),
+            },
             answer,
             score,
             entries: order.entries,

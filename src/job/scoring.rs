@@ -18,7 +18,13 @@ use crate::answer;
 /// How long a program may take for one answer.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const KINDS: [&str; 7] = [
-    "equals", "contains", "regex", "number", "json_path", "judge", "command",
+    "equals",
+    "contains",
+    "regex",
+    "number",
+    "json_path",
+    "judge",
+    "command",
 ];
 
 /// A scorer.
@@ -133,11 +139,15 @@ impl Decode for Tolerance {
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
         let found = match &node.value {
             Value::Number(text) => text.parse().ok().map(Tolerance::Absolute),
-            Value::Text(text) => percent(text).map(|share| Tolerance::Relative(f64::from(share) / 1e6)),
+            Value::Text(text) => {
+                percent(text).map(|share| Tolerance::Relative(f64::from(share) / 1e6))
+            }
             _ => None,
         };
         match found {
-            Some(Tolerance::Absolute(most)) if most < 0.0 => wrong(node, "a number of at least 0", problems),
+            Some(Tolerance::Absolute(most)) if most < 0.0 => {
+                wrong(node, "a number of at least 0", problems)
+            }
             Some(found) => Some(found),
             None => wrong(node, "a number, or a percentage as in `1%`", problems),
         }
@@ -153,14 +163,27 @@ impl Decode for Scorers {
         match &node.value {
             Value::Mapping(_) => At::decode(node, problems).map(|one| Self(vec![one])),
             Value::List(_) => List::decode(node, problems).map(|List(all)| Self(all)),
-            _ => wrong(node, "a scorer such as `{ equals: \"{{ label }}\" }`, or a list of them", problems),
+            _ => wrong(
+                node,
+                "a scorer such as `{ equals: \"{{ label }}\" }`, or a list of them",
+                problems,
+            ),
         }
     }
 }
 
 /// Reads the job's scorers; everything that is wrong with them is a problem.
-pub fn resolve(job: &Job, names: Names<'_>, order: &Order, problems: &mut Vec<Problem>) -> Vec<ScorerPlan> {
-    let Some(At { value: Scorers(scorers), span }) = &job.keys.score else {
+pub fn resolve(
+    job: &Job,
+    names: Names<'_>,
+    order: &Order,
+    problems: &mut Vec<Problem>,
+) -> Vec<ScorerPlan> {
+    let Some(At {
+        value: Scorers(scorers),
+        span,
+    }) = &job.keys.score
+    else {
         return Vec::new();
     };
     if scorers.is_empty() {
@@ -193,10 +216,15 @@ pub fn judges(job: &Job) -> impl Iterator<Item = &At<Backends>> {
 fn checked_name(name: &At<String>, taken: &HashSet<String>, problems: &mut Vec<Problem>) -> String {
     let will_do = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     if name.value.is_empty() || !name.value.chars().all(will_do) {
-        let problem = name.span.problem("a scorer's name is of letters, digits, `_` and `-`");
+        let problem = name
+            .span
+            .problem("a scorer's name is of letters, digits, `_` and `-`");
         problems.push(problem);
     } else if taken.contains(&name.value) {
-        problems.push(name.span.problem(format!("there are two scorers `{}`", name.value)));
+        problems.push(
+            name.span
+                .problem(format!("there are two scorers `{}`", name.value)),
+        );
     }
     name.value.clone()
 }
@@ -215,7 +243,11 @@ fn kind(
 ) -> Option<(ScorerKind, &'static str)> {
     let At { value: keys, span } = scorer;
     let mut written = KINDS.iter().filter(|kind| **kind != "json_path");
-    let written: Vec<&'static str> = written.by_ref().copied().filter(|kind| keys.written.key(kind).is_some()).collect();
+    let written: Vec<&'static str> = written
+        .by_ref()
+        .copied()
+        .filter(|kind| keys.written.key(kind).is_some())
+        .collect();
     if let [first, second, ..] = written[..] {
         let place = keys.written.key(second).unwrap_or(span);
         let problem = place.problem(format!("`{first}` and `{second}` are two scorers"));
@@ -233,22 +265,39 @@ fn kind(
     only("tolerance", &["number"], problems);
     only("ignore", &["equals", "contains"], problems);
     only("timeout", &["command"], problems);
-    if written.first().is_some_and(|kind| ["judge", "command"].contains(kind)) {
-        only("json_path", &["equals", "contains", "regex", "number"], problems);
+    if written
+        .first()
+        .is_some_and(|kind| ["judge", "command"].contains(kind))
+    {
+        only(
+            "json_path",
+            &["equals", "contains", "regex", "number"],
+            problems,
+        );
     }
     let Some(kind) = written.first().copied() else {
         if keys.written.key("json_path").is_some() {
             let wanted = Wanted::Something;
-            return Some((ScorerKind::Match { json_path: path, wanted }, "json_path"));
+            return Some((
+                ScorerKind::Match {
+                    json_path: path,
+                    wanted,
+                },
+                "json_path",
+            ));
         }
-        if scorer.value.written.iter().next().is_none() || !problems.iter().any(|p| p.place == Some(span.place())) {
+        if scorer.value.written.iter().next().is_none()
+            || !problems.iter().any(|p| p.place == Some(span.place()))
+        {
             let problem = span.problem("the scorer does nothing");
             problems.push(problem.help(format!("say one of {}", suggest::list(&KINDS))));
         }
         return None;
     };
     let ignore = match &keys.ignore {
-        Some(At { value: List(all), .. }) => all.iter().map(|at| at.value).collect(),
+        Some(At {
+            value: List(all), ..
+        }) => all.iter().map(|at| at.value).collect(),
         None => vec![Ignore::Space],
     };
     let mut text = |at: &At<String>| {
@@ -256,9 +305,15 @@ fn kind(
         at.value.clone()
     };
     let wanted = match kind {
-        "equals" => Wanted::Equals { text: text(keys.equals.as_ref()?), ignore },
+        "equals" => Wanted::Equals {
+            text: text(keys.equals.as_ref()?),
+            ignore,
+        },
         "contains" => {
-            let At { value: Texts(texts), span } = keys.contains.as_ref()?;
+            let At {
+                value: Texts(texts),
+                span,
+            } = keys.contains.as_ref()?;
             let texts: Vec<String> = texts.iter().map(text).collect();
             if texts.is_empty() {
                 problems.push(span.problem("`contains` names no text"));
@@ -271,18 +326,30 @@ fn kind(
             if !pattern.contains('{')
                 && let Err(error) = answer::expression(&pattern)
             {
-                problems.push(at.span.problem(format!("the pattern is no regular expression: {error}")));
+                problems.push(
+                    at.span
+                        .problem(format!("the pattern is no regular expression: {error}")),
+                );
             }
             Wanted::Regex(pattern)
         }
         "number" => {
             let tolerance = keys.tolerance.as_ref();
             let tolerance = tolerance.map_or(Tolerance::Absolute(0.0), |at| at.value);
-            Wanted::Number { text: text(keys.number.as_ref()?), tolerance }
+            Wanted::Number {
+                text: text(keys.number.as_ref()?),
+                tolerance,
+            }
         }
-        "judge" => return judge(keys.judge.as_ref()?, names, order, problems).map(|plan| (ScorerKind::Judge(plan), kind)),
+        "judge" => {
+            return judge(keys.judge.as_ref()?, names, order, problems)
+                .map(|plan| (ScorerKind::Judge(plan), kind));
+        }
         _ => {
-            let At { value: Texts(program), span } = keys.command.as_ref()?;
+            let At {
+                value: Texts(program),
+                span,
+            } = keys.command.as_ref()?;
             if program.iter().all(|part| part.value.trim().is_empty()) {
                 problems.push(span.problem("`command` names no program"));
             }
@@ -292,14 +359,21 @@ fn kind(
             return Some((ScorerKind::Command { program, timeout }, kind));
         }
     };
-    Some((ScorerKind::Match { json_path: path, wanted }, kind))
+    Some((
+        ScorerKind::Match {
+            json_path: path,
+            wanted,
+        },
+        kind,
+    ))
 }
 
 fn json_path(keys: &ScorerKeys, problems: &mut Vec<Problem>) -> Option<String> {
     let At { value, span } = keys.json_path.as_ref()?;
     if let Err(error) = answer::Place::parse(value) {
         let problem = span.problem(format!("`{value}` is no place in JSON: {error}"));
-        problems.push(problem.help("write a JSON path as `$.label`, or a JSON pointer as `/label`"));
+        problems
+            .push(problem.help("write a JSON path as `$.label`, or a JSON pointer as `/label`"));
     }
     Some(value.clone())
 }
@@ -322,15 +396,22 @@ fn judge(
         Some(at) => {
             for (key, worth) in &at.value.entries {
                 if !(0.0..=1.0).contains(worth) {
-                    problems.push(key.span.problem(format!("`{}` must be worth from 0 to 1", key.name)));
+                    problems.push(
+                        key.span
+                            .problem(format!("`{}` must be worth from 0 to 1", key.name)),
+                    );
                 }
             }
             if at.value.names.len() < 2 {
                 let problem = at.span.problem("a judge needs at least two `choices`");
-                problems.push(problem.help("write each verdict and what it is worth: `{ good: 1, fair: 0.5, bad: 0 }`"));
+                problems.push(problem.help(
+                    "write each verdict and what it is worth: `{ good: 1, fair: 0.5, bad: 0 }`",
+                ));
             }
             let entries = at.value.entries.iter();
-            entries.map(|(key, worth)| (key.name.clone(), *worth)).collect()
+            entries
+                .map(|(key, worth)| (key.name.clone(), *worth))
+                .collect()
         }
     };
     let backends: Vec<String> = backend.value.0.iter().map(|at| at.value.clone()).collect();
