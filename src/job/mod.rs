@@ -38,7 +38,7 @@ pub use body::{BodyPart, HttpBody};
 pub use declared::{HttpBackend, HttpPointers};
 pub use fingerprint::{Identity, asked, messages};
 pub use plan::{
-    AnthropicApi, Backend, BackendKind, CachePlan, Durability, ENTRY_COLUMN, EchoFailure,
+    AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, Durability, ENTRY_COLUMN, EchoFailure,
     EchoScript, EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown,
     OpenAiApi, OutputFormat, OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy,
     SCORE_COLUMN, Server, Take, VllmApi,

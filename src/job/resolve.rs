@@ -8,7 +8,9 @@ use jiff::civil::Date;
 use super::backend::positive;
 use super::decode::{At, need};
 use super::order::Order;
-use super::plan::{CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
+use super::plan::{
+    CachePlan, CsvSafe, InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take,
+};
 use super::prompt::Names;
 use super::read::Job;
 use super::written::InputKeys;
@@ -245,6 +247,9 @@ impl Job {
             repeat: order.repeat,
             parts: Vec::new(),
             scorers: Vec::new(),
+            csv_safe: keys
+                .and_then(|keys| keys.csv_safe.as_ref())
+                .map_or(CsvSafe::Prefix, |safe| safe.value),
         };
         if let Some(dir) = keys.and_then(|keys| keys.dir.as_ref())
             && dir.value.trim().is_empty()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Problem;
 use super::decode::{At, Decode, List, Named, Share, Texts, keys, one_of, percent, wrong};
 use super::order::{FallbackOn, Names};
-use super::plan::{Durability, MaxFailures, OnUnknown, OutputFormat};
+use super::plan::{CsvSafe, Durability, MaxFailures, OnUnknown, OutputFormat};
 use super::spending::BudgetMode;
 use super::yaml::{Node, Value};
 use crate::words::{Rate, Role, Usd};
@@ -297,6 +297,8 @@ keys! {
         formats: List<OutputFormat>,
         /// What stands before the name of each column that the runner adds.
         prefix: String,
+        /// What results.csv does about answers that a spreadsheet would take for formulas: prefix, off; default: prefix.
+        csv_safe: CsvSafe,
     }
 }
 
@@ -454,6 +456,12 @@ impl Decode for OutputFormat {
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
         let names = [("csv", OutputFormat::Csv), ("jsonl", OutputFormat::Jsonl)];
         one_of(node, &names, problems)
+    }
+}
+
+impl Decode for CsvSafe {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        one_of(node, &Self::NAMES, problems)
     }
 }
 
