@@ -41,10 +41,10 @@ pub use body::{BodyPart, HttpBody};
 pub use declared::{HttpBackend, HttpPointers};
 pub use fingerprint::{Identity, asked, messages};
 pub use plan::{
-    AnthropicApi, Backend, BackendKind, CachePlan, Durability, ENTRY_COLUMN, EchoFailure,
+    AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, Durability, ENTRY_COLUMN, EchoFailure,
     EchoScript, EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown,
     OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan, REPEAT_COLUMN, RESULT_COLUMNS,
-    RetryPolicy, Server, Take, VllmApi,
+    RetryPolicy, SCORE_COLUMN, Server, Take, VllmApi,
 };
 pub use price_file::write as write_prices;
 pub use price_list::PriceLine;

@@ -9,7 +9,8 @@ use super::backend::positive;
 use super::decode::{At, need};
 use super::order::Order;
 use super::plan::{
-    CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, PromptPlan, RetryPolicy, Take,
+    CachePlan, CsvSafe, InputPlan, MaxFailures, OutputFormat, OutputPlan, PromptPlan, RetryPolicy,
+    Take,
 };
 use super::prompt::Names;
 use super::read::Job;
@@ -255,6 +256,11 @@ impl Job {
                 .unwrap_or_default(),
             entries: order.entries.iter().map(|e| Arc::clone(&e.name)).collect(),
             repeat: order.repeat,
+            parts: Vec::new(),
+            scorers: Vec::new(),
+            csv_safe: keys
+                .and_then(|keys| keys.csv_safe.as_ref())
+                .map_or(CsvSafe::Prefix, |safe| safe.value),
         };
         if let Some(dir) = keys.and_then(|keys| keys.dir.as_ref())
             && dir.value.trim().is_empty()
