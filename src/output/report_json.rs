@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::prices;
 use super::publication::Written;
 use super::report::{BackendLine, EntryLine, Report, Spent};
 use super::spending::Fallback;
+use super::{prices, score_json};
 use crate::words::{BackendSeen, LimitSource, Status, Usd};
 
 /// The file's name.
@@ -42,8 +42,8 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
         },
         "attempts": attempts(report, &total),
         "limits": limits(report),
-        "scores": {},
-        "gate": null,
+        "scores": score_json::scores(report.scores.as_ref()),
+        "gate": score_json::gate(report.gate.as_ref()),
         "exit_code": exit_code,
         "files": contents(files),
     });
