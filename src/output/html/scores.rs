@@ -90,13 +90,8 @@ fn figures(
     lowest: f64,
 ) -> String {
     let line = |(name, metric): (String, Metric)| {
-        vec![
-            Cell::Name(name),
-            Cell::Number(figure(metric.value)),
-            Cell::Drawn(interval(&metric, lowest)),
-            Cell::Number(range_of(&metric)),
-            Cell::count(metric.n),
-        ]
+        let cells = drawn(&metric, lowest);
+        std::iter::once(Cell::Name(name)).chain(cells).collect()
     };
     let scale = match lowest < 0.0 {
         true => "-1 to 1",
@@ -105,6 +100,16 @@ fn figures(
     let mut lines: Vec<_> = lines.map(line).collect();
     let more = cut(&mut lines);
     table(title, &[what, "value", scale, "95 %", "of"], &lines) + &more
+}
+
+/// A figure, drawn, in numbers, and of how many it is.
+fn drawn(metric: &Metric, lowest: f64) -> [Cell; 4] {
+    [
+        Cell::Number(figure(metric.value)),
+        Cell::Drawn(interval(metric, lowest)),
+        Cell::Number(range_of(metric)),
+        Cell::count(metric.n),
+    ]
 }
 
 /// Leaves as many lines as are shown, and says how many more there are.
@@ -121,24 +126,22 @@ fn cut(lines: &mut Vec<Vec<Cell>>) -> String {
 /// The figures of each entry of the matrix, beside each other.
 fn by_entry(scores: &Scores) -> String {
     let several = scores.by_entry.len() > 1;
-    let names = scores
-        .overall
-        .metrics
-        .keys()
-        .filter(|_| several)
-        .take(FIGURES);
-    let tables = names.map(|key| {
+    let names = scores.overall.metrics.keys().filter(|_| several);
+    let lines = names.take(FIGURES).flat_map(|key| {
         let entries = scores.by_entry.iter();
-        let lines =
-            entries.filter_map(|(entry, group)| Some((entry.clone(), *group.metrics.get(key)?)));
-        figures(
-            &format!("By entry: {}", super::parts::escape_name(&name(key))),
-            "entry",
-            lines,
-            0.0,
-        )
+        let found =
+            entries.filter_map(move |(entry, group)| Some((entry, group.metrics.get(key)?)));
+        found.enumerate().map(move |(at, (entry, metric))| {
+            let shown = if at == 0 { name(key) } else { String::new() };
+            let mut line = vec![Cell::Name(shown), Cell::Text(entry.clone())];
+            line.extend(drawn(metric, 0.0));
+            line
+        })
     });
-    tables.collect()
+    let mut lines: Vec<_> = lines.collect();
+    let more = cut(&mut lines);
+    let header = ["figure", "entry", "value", "0 to 1", "95 %", "of"];
+    table("By entry", &header, &lines) + &more
 }
 
 /// How far the entries of the matrix agree.
@@ -227,19 +230,17 @@ fn confusion(confusion: &Confusion) -> String {
     table("Which label was given for which", &header, &rows)
 }
 
-/// The class of a count: the larger a part of its row, the stronger.
+/// The class of a count: the larger a part of its row, the stronger. Of what is wrong a little is much.
 fn heat(count: u64, all: u64, is_right: bool) -> &'static str {
-    const RIGHT: [&str; 5] = ["", "right1", "right2", "right3", "right4"];
-    const WRONG: [&str; 5] = ["", "wrong1", "wrong2", "wrong3", "wrong4"];
-    let strength = match count {
-        0 => 0,
-        _ => usize::try_from((count * 4).div_ceil(all.max(1)))
-            .unwrap_or(4)
-            .min(4),
+    const RIGHT: [&str; 4] = ["right1", "right2", "right3", "right4"];
+    const WRONG: [&str; 4] = ["wrong1", "wrong2", "wrong3", "wrong4"];
+    let (classes, percents) = match is_right {
+        true => (RIGHT, [25, 50, 75]),
+        false => (WRONG, [5, 15, 40]),
     };
-    if is_right {
-        RIGHT[strength]
-    } else {
-        WRONG[strength]
+    let above = |percent: &&u64| u128::from(count) * 100 > u128::from(**percent) * u128::from(all);
+    match count {
+        0 => "",
+        _ => classes[percents.iter().filter(above).count()],
     }
 }
