@@ -9,12 +9,15 @@ use super::backend::positive;
 use super::decode::{At, need};
 use super::order::Order;
 use super::plan::{
-    CachePlan, CsvSafe, InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take,
+    CachePlan, CsvSafe, InputPlan, MaxFailures, OutputFormat, OutputPlan, PromptPlan, RetryPolicy,
+    Take,
 };
 use super::prompt::Names;
 use super::read::Job;
 use super::written::InputKeys;
-use super::{Backend, Plan, Problem, Problems, backend, order, prompt, spending, suggest};
+use super::{
+    Backend, Plan, Problem, Problems, answering, backend, order, prompt, scoring, spending, suggest,
+};
 use crate::words::Columns;
 
 const DEFAULT_CONCURRENCY: usize = 64;
@@ -96,8 +99,10 @@ impl Job {
             columns: around.columns.map(Arc::as_ref),
             also: &[],
         };
-        let prompt = prompt::resolve(self, names, problems);
+        let messages = prompt::resolve(self, names, problems);
         let order = order::resolve(self, around.columns.map(Arc::as_ref), problems);
+        let answer = answering::resolve(self, problems);
+        let score = scoring::resolve(self, names, &order, problems);
         let backends = backend::resolve(self, &order.used, around, problems);
         let retry = self.retry(problems);
         let concurrency = in_range(
@@ -119,8 +124,14 @@ impl Job {
             name: self.name(),
             inputs: self.inputs(),
             columns: Arc::clone(columns),
-            prompt,
+            prompt: PromptPlan {
+                messages,
+                schema: answer.as_ref().and_then(answering::AnswerPlan::sent_schema),
+            },
+            answer,
+            score,
             entries: order.entries,
+            escalate: order.escalate,
             is_matrix: self.keys.matrix.is_some(),
             backends: used,
             repeat: order.repeat,
