@@ -78,7 +78,13 @@ fn cost(out: &mut String, report: &Report, total: &BackendLine) -> std::fmt::Res
         backend(out, &escape(name), line)?;
     }
     backend(out, "**total**", total)?;
-    writeln!(out, "\n| model | USD |\n|---|---:|")?;
+    writeln!(out)?;
+    fold(out, "Cost in detail", |out| details(out, report, total))
+}
+
+/// By model, by kind of attempt, by use, by what was paid for, by price.
+fn details(out: &mut String, report: &Report, total: &BackendLine) -> std::fmt::Result {
+    writeln!(out, "| model | USD |\n|---|---:|")?;
     for (model, spent) in &report.by_model {
         writeln!(out, "| {} | {} |", escape(model), amount(*spent))?;
     }
@@ -95,6 +101,17 @@ fn cost(out: &mut String, report: &Report, total: &BackendLine) -> std::fmt::Res
         }
     }
     prices::markdown(out, report)
+}
+
+/// A part that is shown when somebody wants to see it.
+pub(super) fn fold(
+    out: &mut String,
+    title: &str,
+    inside: impl FnOnce(&mut String) -> std::fmt::Result,
+) -> std::fmt::Result {
+    writeln!(out, "<details>\n<summary>{title}</summary>\n")?;
+    inside(out)?;
+    writeln!(out, "\n</details>\n")
 }
 
 /// A table of attempts, counted and summed up; without lines that count none.

@@ -222,3 +222,92 @@ fn cut(text: &str) -> String {
         _ => text[..text.floor_char_boundary(LONGEST)].to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::words::{Answer, Columns, Marks, Outcome, Row};
+
+    /// A thousand rows to two entries: one in a hundred is not asked, one in ten is wrong, and one row is answered in two ways.
+    fn samples() -> Samples {
+        let columns = Arc::new(Columns::new(Vec::new()));
+        let mut samples = Samples::new(true);
+        for index in 0..1000_u64 {
+            let row = Arc::new(Row {
+                index,
+                id: index.to_string(),
+                columns: Arc::clone(&columns),
+                cells: Vec::new(),
+                key: Digest::of([index.to_le_bytes()]),
+            });
+            for entry in 0..2 {
+                let text = if index == 321 {
+                    format!("{entry}")
+                } else {
+                    "same".to_owned()
+                };
+                let mut outcome = Outcome {
+                    status: Status::Answered,
+                    answer: Some(Answer {
+                        text,
+                        finish_reason: None,
+                    }),
+                    ..Outcome::not_run(Item::of(Arc::clone(&row)))
+                };
+                if index % 100 == 50 {
+                    outcome.status = Status::SkippedBudget;
+                    outcome.answer = None;
+                    outcome.error = Some("no money".to_owned());
+                }
+                outcome.item.entry = entry;
+                let score = match index {
+                    777 => 0.0,
+                    _ if index % 10 == 0 => 0.5,
+                    _ => 1.0,
+                };
+                let marks = Marks {
+                    scores: vec![Some(score)],
+                    ..Marks::default()
+                };
+                samples.add(&ResultLine {
+                    outcome: &outcome,
+                    marks: &marks,
+                });
+            }
+        }
+        samples
+    }
+
+    #[test]
+    fn what_is_telling_is_shown_and_of_the_rest_always_the_same() {
+        let (chosen, again) = (samples().chosen(), samples().chosen());
+        let ids = |chosen: &[Sample]| -> Vec<u64> {
+            chosen
+                .iter()
+                .map(|sample| sample.id.parse().unwrap())
+                .collect()
+        };
+        assert_eq!(ids(&chosen), ids(&again));
+        assert_eq!((chosen.len(), samples().lines()), (SHOWN, 2000));
+        assert!(ids(&chosen).is_sorted(), "in the order of the results");
+        let count = |is_so: &dyn Fn(&&Sample) -> bool| chosen.iter().filter(is_so).count();
+        assert!(count(&|sample| sample.status == Status::SkippedBudget) >= OF_A_FAILURE);
+        assert!(count(&|sample| sample.is_wrong()) >= WRONG);
+        assert_eq!(count(&|sample| sample.id == "777"), 2, "the worst");
+        let differing: Vec<_> = chosen.iter().filter(|sample| sample.disagrees).collect();
+        let [one, other] = differing[..] else {
+            panic!("{differing:?}");
+        };
+        assert_eq!((&*one.id, &*other.id), ("321", "321"));
+        // The rest is from everywhere.
+        let plain: Vec<u64> = chosen
+            .iter()
+            .filter(|sample| sample.score == Some(1.0))
+            .map(|sample| sample.id.parse().unwrap())
+            .collect();
+        let mean = plain.iter().sum::<u64>() / plain.len() as u64;
+        assert!((400..600).contains(&mean), "{mean}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt::{Result, Write};
 
 use super::figures::{figure, name, range, range_of};
-use super::markdown::escape;
+use super::markdown::{escape, fold};
 use super::report::Report;
 use crate::words::{Confusion, GateCheck, Group, Metric, Scores};
 
@@ -129,17 +129,6 @@ fn confusion(out: &mut String, confusion: Option<&Confusion>) -> Result {
             writeln!(out, "| {} | {} | {lines} |", escape(should), escape(is))
         })
     })
-}
-
-/// A part that is shown when somebody wants to see it.
-pub(super) fn fold(
-    out: &mut String,
-    title: &str,
-    inside: impl FnOnce(&mut String) -> Result,
-) -> Result {
-    writeln!(out, "<details>\n<summary>{title}</summary>\n")?;
-    inside(out)?;
-    writeln!(out, "\n</details>\n")
 }
 
 /// Which label was given instead of which, and how often: the most frequent first.
