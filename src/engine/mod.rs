@@ -5,9 +5,12 @@
 //! store, and in the results unless these cannot be written.
 //! Nothing is printed here: what happens is told as [`Event`](crate::words::Event)s.
 
+mod command;
 mod export;
 mod fan_out;
+mod follow_up;
 mod forecast;
+mod marks;
 mod money;
 mod prices;
 mod publish;
@@ -15,6 +18,7 @@ mod report;
 mod resume;
 mod run;
 mod runner;
+mod shape;
 #[cfg(test)]
 mod simulation;
 mod status;

@@ -296,6 +296,14 @@ impl Report {
         }
     }
 
+    /// Adds what was asked about the answer to a row: it was paid for, but no line of the results shows it.
+    pub fn add_side(&mut self, outcome: &Outcome) {
+        self.spending.add_side(outcome);
+        for attempt in &outcome.attempts {
+            self.add_attempt(attempt);
+        }
+    }
+
     /// Adds an attempt on the way of a row whose end is not known, because a runner was killed. No line of
     /// the results shows it.
     pub fn add_interrupted(&mut self, attempt: &Attempt) {
@@ -327,6 +335,9 @@ impl Report {
         let (attempts, spent) = self.by_kind.entry(attempt.kind).or_default();
         *attempts += 1;
         spent.add(attempt.cost);
+        if attempt.kind == AttemptKind::Command {
+            return;
+        }
         if !attempt.kind.is_request() {
             let saved = self.saved.entry(attempt.kind).or_default();
             match attempt.saved {
