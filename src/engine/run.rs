@@ -17,9 +17,10 @@ use crate::input::Inputs;
 use crate::job::{AnswerPlan, CachePlan, Plan, ScorerKind, ScorerPlan};
 use crate::output::{published, remove_leftovers};
 use crate::store::{
-    Cache, Caching, Reader, Sharing, Store, StoreError, Wanted, Writer, has_store, is_remote,
+    Cache, Caching, Reader, RunLine, Sharing, Store, StoreError, Wanted, Writer, has_store,
+    is_remote,
 };
-use crate::words::{Event, Outcome, Usd};
+use crate::words::{Answer, Event, Outcome, Usd};
 use crate::worker::ModelWorker;
 
 /// A run that is about to begin.
@@ -46,6 +47,7 @@ impl Run {
         }
         remove_leftovers(&plan.output.dir);
         let settings = Settings::of(plan);
+        let before = store.last_run()?;
         let changes = register(
             &mut store,
             plan,
@@ -58,6 +60,9 @@ impl Run {
             return Err(RunError::Stopped(self.stop.interrupt()));
         };
         (self.on_event)(Event::Planned(changes));
+        if let Some(before) = before {
+            self.restate(&mut store, &before, &settings)?;
+        }
         let budget = match options.offline {
             true => None,
             false => open_budget(plan, &self.inputs, &store, &self.on_event)?,
@@ -74,6 +79,29 @@ impl Run {
         };
         self.share(&mut store, Sharing::After)?;
         publish_end(store, &plan.output.dir, settings.ended(asked))
+    }
+
+    /// Reads the answers anew that are there, if the job says something else of answers than it did.
+    fn restate(
+        &self,
+        store: &mut Store,
+        before: &RunLine,
+        settings: &Settings,
+    ) -> Result<(), RunError> {
+        let before = Settings::read(&self.plan.output.dir, before)?;
+        if before.marking.answer == settings.marking.answer {
+            return Ok(());
+        }
+        let reader = self.plan.answer.as_ref().map(AnswerPlan::reader);
+        let check = |answer: &Answer| match &reader {
+            Some(reader) => reader.read(&answer.text).map(drop),
+            None => Ok(()),
+        };
+        let changed = store.restate(settings.marker(None).shape.lines(), &check)?;
+        if changed > 0 {
+            (self.on_event)(Event::AnswersRestated { rows: changed });
+        }
+        Ok(())
     }
 
     /// Asks what is due.

@@ -37,7 +37,7 @@ pub use sqlite::{
 pub use writer::Writer;
 
 use crate::job::{Durability, OnUnknown};
-use crate::words::{Columns, Due, Outcome};
+use crate::words::{Answer, Columns, Due, Outcome};
 
 use lock::Lock;
 use sqlite::Database;
@@ -259,6 +259,21 @@ impl Store {
     /// Notes down whether the files that are there are those of the run.
     pub fn set_published(&mut self, are: bool) -> Result<(), StoreError> {
         self.database.set_published(are)
+    }
+
+    /// Finds out of every answer anew whether it is a valid one, of as many entries as have lines in the results. `check`
+    /// says why it is none. Returns how many are something else now.
+    pub fn restate(
+        &mut self,
+        entries: usize,
+        check: &dyn Fn(&Answer) -> Result<(), String>,
+    ) -> Result<u64, StoreError> {
+        self.database.restate(entries, check)
+    }
+
+    /// The last run of the job; `None` before the first one.
+    pub fn last_run(&self) -> Result<Option<RunLine>, StoreError> {
+        self.database.last_run()
     }
 
     /// Gives rows what others have that ask the same. `on_shared` is called for each outcome once it is durable.
