@@ -17,8 +17,7 @@ use crate::input::Inputs;
 use crate::job::{AnswerPlan, CachePlan, Plan, ScorerKind, ScorerPlan};
 use crate::output::{published, remove_leftovers};
 use crate::store::{
-    Cache, Caching, Reader, RunLine, Sharing, Store, StoreError, Wanted, Writer, has_store,
-    is_remote,
+    Cache, Caching, Reader, Sharing, Store, StoreError, Wanted, Writer, has_store, is_remote,
 };
 use crate::words::{Answer, Event, Outcome, Usd};
 use crate::worker::ModelWorker;
@@ -47,7 +46,6 @@ impl Run {
         }
         remove_leftovers(&plan.output.dir);
         let settings = Settings::of(plan);
-        let before = store.last_run()?;
         let changes = register(
             &mut store,
             plan,
@@ -60,9 +58,7 @@ impl Run {
             return Err(RunError::Stopped(self.stop.interrupt()));
         };
         (self.on_event)(Event::Planned(changes));
-        if let Some(before) = before {
-            self.restate(&mut store, &before, &settings)?;
-        }
+        self.restate(&mut store, &settings)?;
         let budget = match options.offline {
             true => None,
             false => open_budget(plan, &self.inputs, &store, &self.on_event)?,
@@ -82,22 +78,15 @@ impl Run {
     }
 
     /// Reads the answers anew that are there, if the job says something else of answers than it did.
-    fn restate(
-        &self,
-        store: &mut Store,
-        before: &RunLine,
-        settings: &Settings,
-    ) -> Result<(), RunError> {
-        let before = Settings::read(&self.plan.output.dir, before)?;
-        if before.marking.answer == settings.marking.answer {
-            return Ok(());
-        }
+    fn restate(&self, store: &mut Store, settings: &Settings) -> Result<(), RunError> {
+        let form = self.plan.answer.as_ref().map(|answer| &answer.form);
+        let rule = serde_json::json!(form).to_string();
         let reader = self.plan.answer.as_ref().map(AnswerPlan::reader);
         let check = |answer: &Answer| match &reader {
             Some(reader) => reader.read(&answer.text).map(drop),
             None => Ok(()),
         };
-        let changed = store.restate(settings.marker(None).shape.lines(), &check)?;
+        let changed = store.restate(&rule, settings.marker(None).shape.lines(), &check)?;
         if changed > 0 {
             (self.on_event)(Event::AnswersRestated { rows: changed });
         }
@@ -219,16 +208,16 @@ impl Run {
         round: Round,
         reader: Reader,
     ) -> Result<Ended, StoreError> {
-        (self.on_event)(Event::FollowUpsStarted {
-            what: match round {
-                Round::Escalation => "rows without agreement are escalated".to_owned(),
-                Round::Judging => "answers are judged".to_owned(),
-                Round::Command(scorer) => {
-                    format!("answers are scored by {}", self.plan.score[scorer].name)
-                }
-            },
-        });
-        let dues = read_round(reader, &self.plan, follow_ups, round);
+        let what = match round {
+            Round::Escalation => "rows without agreement are escalated".to_owned(),
+            Round::Judging => "answers are judged".to_owned(),
+            Round::Command(scorer) => {
+                format!("answers are scored by {}", self.plan.score[scorer].name)
+            }
+        };
+        let on_event = Arc::clone(&self.on_event);
+        let begins = move || on_event(Event::FollowUpsStarted { what });
+        let dues = read_round(reader, &self.plan, follow_ups, round, begins);
         match round {
             Round::Command(scorer) => {
                 let name = &self.plan.score[scorer].name;

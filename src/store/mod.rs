@@ -262,18 +262,15 @@ impl Store {
     }
 
     /// Finds out of every answer anew whether it is a valid one, of as many entries as have lines in the results. `check`
-    /// says why it is none. Returns how many are something else now.
+    /// says why it is none, by this rule; nothing is done if that is the rule of the last time. Returns how many are
+    /// something else now.
     pub fn restate(
         &mut self,
+        rule: &str,
         entries: usize,
         check: &dyn Fn(&Answer) -> Result<(), String>,
     ) -> Result<u64, StoreError> {
-        self.database.restate(entries, check)
-    }
-
-    /// The last run of the job; `None` before the first one.
-    pub fn last_run(&self) -> Result<Option<RunLine>, StoreError> {
-        self.database.last_run()
+        self.database.restate(rule, entries, check)
     }
 
     /// Gives rows what others have that ask the same. `on_shared` is called for each outcome once it is durable.

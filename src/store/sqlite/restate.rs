@@ -5,20 +5,27 @@ use rusqlite::{Error, params};
 use super::lines::put;
 use super::read::{OUTCOME, end};
 use super::write::INTO_OUTCOMES;
-use super::{Database, StoreError};
+use super::{Database, StoreError, set_meta};
 use crate::words::{Answer, FinishReason, Status};
 
+/// The fact that says by which rule answers were found valid or not.
+const RULE: &str = "answer";
 /// How many outcomes are looked at in one transaction.
 const PAGE: u64 = 1024;
 
 impl Database {
     /// Finds out of every answer anew whether it is a valid one, of as many entries as have lines in the results. `check`
-    /// says why it is none. Returns how many are something else now.
+    /// says why it is none, by this rule; nothing is done if that is the rule of the last time. Returns how many are
+    /// something else now.
     pub(in crate::store) fn restate(
         &mut self,
+        rule: &str,
         entries: usize,
         check: &dyn Fn(&Answer) -> Result<(), String>,
     ) -> Result<u64, StoreError> {
+        if self.meta(RULE)?.as_deref() == Some(rule) {
+            return Ok(0);
+        }
         let entries: Vec<u32> = self
             .entries
             .iter()
@@ -30,10 +37,14 @@ impl Database {
         loop {
             let page = self.restate_page(&entries, after, check, &mut changed);
             match page.map_err(|source| self.failed("write to", source))? {
+                // If this is cut, it begins again.
                 Some(last) => after = last,
-                None => return Ok(changed),
+                None => break,
             }
         }
+        let noted = set_meta(&self.connection, RULE, rule);
+        noted.map_err(|source| self.failed("write to", source))?;
+        Ok(changed)
     }
 
     fn restate_page(
