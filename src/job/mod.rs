@@ -42,9 +42,9 @@ pub use declared::{HttpBackend, HttpPointers};
 pub use fingerprint::{Identity, asked, messages};
 pub use plan::{
     AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, Durability, ENTRY_COLUMN, EchoFailure,
-    EchoScript, EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown,
-    OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan, REPEAT_COLUMN, RESULT_COLUMNS,
-    RetryPolicy, SCORE_COLUMN, Server, Take, VllmApi,
+    EchoScript, EchoUsage, InputPlan, LABEL_COLUMNS, Limits, LlamaCppApi, MaxFailures,
+    MessageTemplate, OnUnknown, OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan,
+    REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, SCORE_COLUMN, Server, Take, VllmApi,
 };
 pub use price_file::write as write_prices;
 pub use price_list::PriceLine;

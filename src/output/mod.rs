@@ -13,6 +13,7 @@ mod formula;
 mod frame;
 mod html;
 mod jsonl;
+mod labels;
 mod latency;
 mod markdown;
 mod prices;
@@ -52,9 +53,10 @@ pub struct OutputError {
 }
 
 /// Everything that a run may publish.
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     csv::NAME,
     jsonl::NAME,
+    labels::NAME,
     report_json::NAME,
     markdown::NAME,
     html::NAME,

@@ -11,6 +11,7 @@ mod agreement;
 mod binomial;
 mod board;
 mod bootstrap;
+mod consensus;
 pub mod interval;
 mod judge;
 mod labels;
@@ -28,6 +29,7 @@ mod tests;
 mod trials;
 
 pub use board::{Board, BoardPlan, Judged};
+pub use consensus::consensus;
 pub use judge::{Judge, Tag};
 pub use paired::{Pairs, verdict};
-pub use scorer::Matcher;
+pub use scorer::{Matcher, Score};
