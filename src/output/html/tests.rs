@@ -9,7 +9,7 @@ use crate::words::{
 
 /// A report in which every name and every error is as long and as rude as this.
 fn rude(text: &str, names: u32) -> Report {
-    let cells: Vec<String> = (0..30).map(|number| format!("{number}{text}")).collect();
+    let cells: Vec<String> = (0..12).map(|number| format!("{number}{text}")).collect();
     let columns: Arc<Columns> = Columns::new(cells.clone()).into();
     let entries = (0..names).map(|number| Arc::from(format!("{number}{text}")));
     let mut report = Report::new(text, []).with_entries(entries);
