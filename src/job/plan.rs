@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Place;
 use super::declared::HttpBackend;
+use super::gating::GatePlan;
 use super::routing::{Entry, FallbackPolicy};
 use super::spending::SpendingPlan;
 use crate::template::Template;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub cache: Option<CachePlan>,
     /// Whether rows that ask the same are asked once.
     pub dedupe: bool,
+    /// What it must come to.
+    pub gate: Option<GatePlan>,
     /// Where and how results are written.
     pub output: OutputPlan,
 }

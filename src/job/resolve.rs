@@ -7,12 +7,13 @@ use jiff::civil::Date;
 
 use super::backend::positive;
 use super::decode::{At, need};
+use super::figure::Measured;
 use super::order::Order;
 use super::plan::{CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
 use super::prompt::Names;
 use super::read::Job;
 use super::written::InputKeys;
-use super::{Backend, Plan, Problem, Problems, backend, order, prompt, spending, suggest};
+use super::{Backend, Plan, Problem, Problems, backend, gating, order, prompt, spending, suggest};
 use crate::words::Columns;
 
 const DEFAULT_CONCURRENCY: usize = 64;
@@ -105,6 +106,16 @@ impl Job {
             problems,
         );
         let cache = self.cache(problems);
+        let entries: Vec<Arc<str>> = order.entries.iter().map(|e| Arc::clone(&e.name)).collect();
+        let measured = Measured {
+            scorers: &[],
+            has_gold: false,
+            labels: None,
+            abstains: false,
+            entries: &entries,
+            repeat: order.repeat,
+        };
+        let gate = gating::resolve(self, &measured, problems);
         let output = self.output(&order, around.columns, problems);
         let columns = around.columns?;
         let named = |name: &String| {
@@ -135,6 +146,7 @@ impl Job {
             on_unknown: value(self.keys.on_unknown.as_ref()),
             cache,
             dedupe: value(self.keys.dedupe.as_ref()),
+            gate,
             output,
         })
     }
