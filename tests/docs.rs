@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio_prompt_orchestrator::job::{ENTRY_COLUMN, REPEAT_COLUMN, RESULT_COLUMNS};
+use tokio_prompt_orchestrator::job::{ENTRY_COLUMN, REPEAT_COLUMN, RESULT_COLUMNS, SCORE_COLUMN};
 use tokio_prompt_orchestrator::words::{
     AttemptKind, Benefit, ErrorClass, Provider, Sampling, Status, TokenClass,
 };
@@ -48,7 +48,7 @@ fn every_word_of_the_results_is_in_the_reference() {
     let reference = read(REFERENCE);
     let words = RESULT_COLUMNS
         .into_iter()
-        .chain([ENTRY_COLUMN, REPEAT_COLUMN])
+        .chain([SCORE_COLUMN, ENTRY_COLUMN, REPEAT_COLUMN])
         .chain(Status::ALL.map(Status::as_str))
         .chain(AttemptKind::ALL.map(AttemptKind::as_str))
         .chain(ErrorClass::ALL.map(ErrorClass::as_str))

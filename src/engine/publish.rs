@@ -11,7 +11,7 @@ use crate::dispatch::Interrupt;
 use crate::job::{MaxFailures, Plan};
 use crate::output::{Frame, Pending, Publication, Report, Sink};
 use crate::store::{Lines, RunLine, Store, StoreError};
-use crate::words::{BackendSeen, Outcome};
+use crate::words::{BackendSeen, Marks, Outcome, ResultLine};
 
 /// What a run's files are made from besides the store's lines. Stored with the run: as it begins, and again
 /// when it has ended.
@@ -117,10 +117,17 @@ pub(super) fn compile_priced<S: Sink>(
     let mut publication = Publication::begin(dir, &settings.frame, &columns)?;
     lines.for_each(&columns, |stored| {
         each(&stored.outcome);
-        publication.add(&stored.outcome)?;
+        let marks = Marks::default();
+        publication.add(&ResultLine {
+            outcome: &stored.outcome,
+            marks: &marks,
+        })?;
         let repriced = repricing.map(|repricing| repricing.of(stored, &mut report));
         let stored = repriced.as_ref().unwrap_or(stored);
-        report.add(&stored.outcome);
+        report.add(&ResultLine {
+            outcome: &stored.outcome,
+            marks: &marks,
+        });
         let interrupted = stored.interrupted.iter();
         interrupted.for_each(|attempt| report.add_interrupted(attempt));
         Ok::<_, RunError>(())

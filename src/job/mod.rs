@@ -45,8 +45,8 @@ pub use gating::{BaselinePlan, GatePlan, Inconclusive, Limit, Operator, Threshol
 pub use plan::{
     AnthropicApi, Backend, BackendKind, CachePlan, Durability, ENTRY_COLUMN, EchoFailure,
     EchoScript, EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown,
-    OpenAiApi, OutputFormat, OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, Server,
-    Take, VllmApi,
+    OpenAiApi, OutputFormat, OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy,
+    SCORE_COLUMN, Server, Take, VllmApi,
 };
 pub use price_file::write as write_prices;
 pub use price_list::PriceLine;

@@ -431,6 +431,10 @@ pub struct OutputPlan {
     pub entries: Vec<Arc<str>>,
     /// How often every row is asked of each entry.
     pub repeat: u32,
+    /// The columns that a JSON answer is spread over, named as the job names them.
+    pub parts: Vec<String>,
+    /// The names of the scorers, in the order of the job.
+    pub scorers: Vec<String>,
 }
 
 /// The columns that the runner adds to the input's, in the order of the results.
@@ -447,22 +451,43 @@ pub const RESULT_COLUMNS: [&str; 10] = [
     "run_error",
 ];
 
-/// The column after [`RESULT_COLUMNS`] that names the entry of the matrix, where there are several.
+/// The column after [`RESULT_COLUMNS`] that says how good the answer is, where the job has scorers. With several, each has
+/// one of its own after it: this name, `_`, and the scorer's.
+pub const SCORE_COLUMN: &str = "run_score";
+
+/// The column after those that names the entry of the matrix, where there are several.
 pub const ENTRY_COLUMN: &str = "run_entry";
 
 /// The last column: which answer of a row it is, counted from 1, where there are several.
 pub const REPEAT_COLUMN: &str = "run_repeat";
 
 impl OutputPlan {
-    /// The names of the added columns, prefix included: [`RESULT_COLUMNS`], then those of the two below
-    /// that apply.
+    /// The names of the added columns, prefix included: [`RESULT_COLUMNS`], the parts of a JSON answer (which have no
+    /// prefix) after the first of them, then those below that apply.
     pub fn result_columns(&self) -> Vec<String> {
-        let by_entry = self.has_entries().then_some(ENTRY_COLUMN);
-        let by_repeat = self.has_repeats().then_some(REPEAT_COLUMN);
-        let columns = RESULT_COLUMNS.into_iter().chain(by_entry).chain(by_repeat);
+        let prefixed = |column: &str| format!("{}{column}", self.prefix);
+        let (answer, about) = RESULT_COLUMNS.split_at(1);
+        let mut columns: Vec<String> = answer.iter().copied().map(prefixed).collect();
+        columns.extend(self.parts.iter().cloned());
+        columns.extend(about.iter().copied().map(prefixed));
+        columns.extend(self.has_scores().then(|| prefixed(SCORE_COLUMN)));
+        if self.has_several_scores() {
+            let scorers = self.scorers.iter();
+            columns.extend(scorers.map(|name| prefixed(&format!("{SCORE_COLUMN}_{name}"))));
+        }
+        columns.extend(self.has_entries().then(|| prefixed(ENTRY_COLUMN)));
+        columns.extend(self.has_repeats().then(|| prefixed(REPEAT_COLUMN)));
         columns
-            .map(|column| format!("{}{column}", self.prefix))
-            .collect()
+    }
+
+    /// Whether results say how good an answer is.
+    pub fn has_scores(&self) -> bool {
+        !self.scorers.is_empty()
+    }
+
+    /// Whether results say what each scorer makes of an answer.
+    pub fn has_several_scores(&self) -> bool {
+        self.scorers.len() > 1
     }
 
     /// Whether results say which entry of the matrix they are from.

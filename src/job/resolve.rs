@@ -255,6 +255,8 @@ impl Job {
                 .unwrap_or_default(),
             entries: order.entries.iter().map(|e| Arc::clone(&e.name)).collect(),
             repeat: order.repeat,
+            parts: Vec::new(),
+            scorers: Vec::new(),
         };
         if let Some(dir) = keys.and_then(|keys| keys.dir.as_ref())
             && dir.value.trim().is_empty()

@@ -1,79 +1,103 @@
 //! `results.csv`: the input's columns unchanged, then what the run adds.
 
-use std::sync::Arc;
-
 use crate::job::OutputPlan;
-use crate::words::{Columns, Outcome};
+use crate::words::{Columns, Item, Marks, Outcome, ResultLine};
 
 /// The file's name.
 pub(super) const NAME: &str = "results.csv";
 
 /// The lines of `results.csv`.
 pub(super) struct Csv {
-    /// The names of the matrix's entries, where lines say which one they are from.
-    entries: Option<Vec<Arc<str>>>,
-    /// Whether lines say which answer of a row they are.
-    repeats: bool,
+    /// What is added to each row, and what each line says.
+    plan: OutputPlan,
 }
 
 impl Csv {
     /// As the job wants them.
     pub(super) fn new(plan: &OutputPlan) -> Self {
-        Self {
-            entries: plan.has_entries().then(|| plan.entries.clone()),
-            repeats: plan.has_repeats(),
-        }
+        Self { plan: plan.clone() }
     }
 
     /// The first line.
-    pub(super) fn header(plan: &OutputPlan, columns: &Columns, out: &mut Vec<u8>) {
-        let added = plan.result_columns();
+    pub(super) fn header(&self, columns: &Columns, out: &mut Vec<u8>) {
+        let added = self.plan.result_columns();
         let header = columns.names().iter().chain(&added);
         record(header.map(String::as_bytes), out);
     }
 
     /// A row's line.
-    pub(super) fn line(&self, outcome: &Outcome, out: &mut Vec<u8>) {
-        let usage = outcome.usage().unwrap_or_default();
-        let last = outcome.deciding();
-        let number = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
-        let added = [
-            outcome
-                .answer
-                .as_ref()
-                .map(|answer| answer.text.clone())
-                .unwrap_or_default(),
-            outcome.status.as_str().to_owned(),
-            last.map(|attempt| attempt.backend.to_string())
-                .unwrap_or_default(),
-            last.and_then(|attempt| attempt.model.clone())
-                .unwrap_or_default(),
-            outcome.requests().to_string(),
-            number(usage.input_tokens),
-            number(usage.output_tokens),
-            outcome
-                .paid()
-                .map(|amount| amount.to_string())
-                .unwrap_or_default(),
-            last.map(|attempt| attempt.latency.as_millis().to_string())
-                .unwrap_or_default(),
-            outcome
-                .failure()
-                .map(|(kind, text)| format!("{kind}: {text}"))
-                .unwrap_or_default(),
-        ];
-        let item = &outcome.item;
-        let entry = self.entries.as_ref().map(|names| {
-            let name = names.get(item.entry as usize);
-            name.map(ToString::to_string).unwrap_or_default()
-        });
-        let repeat = self
-            .repeats
-            .then(|| (u64::from(item.repeat) + 1).to_string());
-        let cells = item.row.cells.iter().chain(&added);
-        let cells = cells.chain(&entry).chain(&repeat);
+    pub(super) fn line(&self, line: &ResultLine<'_>, out: &mut Vec<u8>) {
+        let mut added = vec![line.answer().unwrap_or_default().to_owned()];
+        added.extend(self.parts(line.marks));
+        added.extend(about(line.outcome));
+        added.extend(self.scores(line.marks));
+        added.extend(self.place(&line.outcome.item));
+        let cells = line.outcome.item.row.cells.iter().chain(&added);
         record(cells.map(String::as_bytes), out);
     }
+
+    fn parts(&self, marks: &Marks) -> impl Iterator<Item = String> {
+        let parts = (0..self.plan.parts.len()).map(|at| marks.parts.get(at).cloned());
+        parts.map(|part| part.flatten().unwrap_or_default())
+    }
+
+    /// The mean of the scores, and each of them where there are several.
+    fn scores(&self, marks: &Marks) -> Vec<String> {
+        let mut scores = Vec::new();
+        if self.plan.has_scores() {
+            scores.push(marks.score());
+        }
+        if self.plan.has_several_scores() {
+            let each = (0..self.plan.scorers.len()).map(|at| marks.scores.get(at));
+            scores.extend(each.map(|score| score.copied().flatten()));
+        }
+        let shown = |score: Option<f64>| score.map(decimal).unwrap_or_default();
+        scores.into_iter().map(shown).collect()
+    }
+
+    /// Which answer to the row it is, where there are several.
+    fn place(&self, item: &Item) -> impl Iterator<Item = String> {
+        let entry = self.plan.has_entries().then(|| {
+            let name = self.plan.entries.get(item.entry as usize);
+            name.map(ToString::to_string).unwrap_or_default()
+        });
+        let repeat = self.plan.has_repeats();
+        let repeat = repeat.then(|| (u64::from(item.repeat) + 1).to_string());
+        entry.into_iter().chain(repeat)
+    }
+}
+
+/// How it came to the answer: what every job's results say.
+fn about(outcome: &Outcome) -> [String; 9] {
+    let usage = outcome.usage().unwrap_or_default();
+    let last = outcome.deciding();
+    let number = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
+    [
+        outcome.status.as_str().to_owned(),
+        last.map(|attempt| attempt.backend.to_string())
+            .unwrap_or_default(),
+        last.and_then(|attempt| attempt.model.clone())
+            .unwrap_or_default(),
+        outcome.requests().to_string(),
+        number(usage.input_tokens),
+        number(usage.output_tokens),
+        outcome
+            .paid()
+            .map(|amount| amount.to_string())
+            .unwrap_or_default(),
+        last.map(|attempt| attempt.latency.as_millis().to_string())
+            .unwrap_or_default(),
+        outcome
+            .failure()
+            .map(|(kind, text)| format!("{kind}: {text}"))
+            .unwrap_or_default(),
+    ]
+}
+
+/// A score for people: at most six decimals, and none that say nothing.
+fn decimal(score: f64) -> String {
+    let text = format!("{score:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn record<'a>(cells: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {

@@ -23,6 +23,12 @@ pub struct Frame {
     pub entries: Vec<String>,
     /// How often every row is asked of each entry.
     pub repeat: u32,
+    /// The columns that a JSON answer is spread over.
+    #[serde(default)]
+    pub parts: Vec<String>,
+    /// The names of the scorers, in the order of the job.
+    #[serde(default)]
+    pub scorers: Vec<String>,
     /// What the job says of its backends, in its order.
     pub backends: Vec<Stated>,
     /// What the job may cost.
@@ -42,6 +48,8 @@ impl Frame {
             prefix: plan.output.prefix.clone(),
             entries: entries.map(ToString::to_string).collect(),
             repeat: plan.output.repeat,
+            parts: plan.output.parts.clone(),
+            scorers: plan.output.scorers.clone(),
             backends: plan.backends.iter().map(Stated::of).collect(),
             budget: plan.spending.budget,
             seen: Vec::new(),
@@ -57,6 +65,8 @@ impl Frame {
             prefix: self.prefix.clone(),
             entries: entries.map(|name| Arc::from(&**name)).collect(),
             repeat: self.repeat,
+            parts: self.parts.clone(),
+            scorers: self.scorers.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::job::OutputPlan;
-use crate::words::{Attempt, Cost, ErrorClass, FinishReason, Outcome};
+use crate::words::{Attempt, Cost, ErrorClass, FinishReason, ResultLine};
 
 /// The file's name.
 pub(super) const NAME: &str = "results.jsonl";
@@ -13,6 +13,8 @@ pub(super) const NAME: &str = "results.jsonl";
 /// The lines of `results.jsonl`.
 pub(super) struct Jsonl {
     entries: Vec<Arc<str>>,
+    parts: Vec<String>,
+    scorers: Vec<String>,
 }
 
 impl Jsonl {
@@ -20,48 +22,63 @@ impl Jsonl {
     pub(super) fn new(plan: &OutputPlan) -> Self {
         Self {
             entries: plan.entries.clone(),
+            parts: plan.parts.clone(),
+            scorers: plan.scorers.clone(),
         }
     }
 
     /// A row's line.
-    pub(super) fn line(&self, outcome: &Outcome, out: &mut Vec<u8>) {
-        let line = render(outcome, &self.entries);
+    pub(super) fn line(&self, line: &ResultLine<'_>, out: &mut Vec<u8>) {
+        let line = self.render(line);
         serde_json::to_writer(&mut *out, &line).expect("a vector takes every byte");
         out.push(b'\n');
     }
+
+    fn render(&self, line: &ResultLine<'_>) -> Value {
+        let (outcome, marks) = (line.outcome, line.marks);
+        let row = outcome.item.row.columns.names().iter().cloned();
+        let row: Map<String, Value> = row
+            .zip(outcome.item.row.cells.iter().map(|cell| json!(cell)))
+            .collect();
+        let said = outcome.answer.as_ref();
+        let last = outcome.deciding();
+        let entry = self.entries.get(outcome.item.entry as usize);
+        let scores = named(&self.scorers, |at| json!(marks.scores.get(at)));
+        let mut value = json!({
+            "id": outcome.item.row.id,
+            "row": row,
+            "entry": entry.map(|name| &**name),
+            "repeat": u64::from(outcome.item.repeat) + 1,
+            "answer": line.answer(),
+            "status": outcome.status.as_str(),
+            "backend": last.map(|attempt| &*attempt.backend),
+            "model": last.and_then(|attempt| attempt.model.as_ref()),
+            "finish_reason": said
+                .and_then(|answer| answer.finish_reason.as_ref())
+                .map(FinishReason::as_str),
+            "usage": outcome.usage(),
+            "cost_usd": outcome.paid().map(|amount| amount.to_string()),
+            "latency_ms": last.map(milliseconds),
+            "scores": scores,
+            "error": outcome.failure().map(|(kind, message)| json!({ "kind": kind, "message": message })),
+            "attempts": outcome.attempts.iter().map(attempt).collect::<Vec<_>>(),
+        });
+        let said = said.map(|answer| &*answer.text);
+        if said != line.answer() {
+            value["answer_text"] = json!(said);
+        }
+        if !self.parts.is_empty() {
+            let parts = named(&self.parts, |at| json!(marks.parts.get(at)));
+            value["parts"] = Value::Object(parts);
+        }
+        value
+    }
 }
 
-fn render(outcome: &Outcome, entries: &[Arc<str>]) -> Value {
-    let row: Map<String, Value> = outcome
-        .item
-        .row
-        .columns
-        .names()
-        .iter()
-        .cloned()
-        .zip(outcome.item.row.cells.iter().map(|cell| json!(cell)))
-        .collect();
-    let answer = outcome.answer.as_ref();
-    let last = outcome.deciding();
-    json!({
-        "id": outcome.item.row.id,
-        "row": row,
-        "entry": entries.get(outcome.item.entry as usize).map(|name| &**name),
-        "repeat": u64::from(outcome.item.repeat) + 1,
-        "answer": answer.map(|answer| &answer.text),
-        "status": outcome.status.as_str(),
-        "backend": last.map(|attempt| &*attempt.backend),
-        "model": last.and_then(|attempt| attempt.model.as_ref()),
-        "finish_reason": answer
-            .and_then(|answer| answer.finish_reason.as_ref())
-            .map(FinishReason::as_str),
-        "usage": outcome.usage(),
-        "cost_usd": outcome.paid().map(|amount| amount.to_string()),
-        "latency_ms": last.map(milliseconds),
-        "scores": {},
-        "error": outcome.failure().map(|(kind, message)| json!({ "kind": kind, "message": message })),
-        "attempts": outcome.attempts.iter().map(attempt).collect::<Vec<_>>(),
-    })
+/// Each name with the value at its position.
+fn named(names: &[String], value: impl Fn(usize) -> Value) -> Map<String, Value> {
+    let names = names.iter().cloned().enumerate();
+    names.map(|(at, name)| (name, value(at))).collect()
 }
 
 fn attempt(attempt: &Attempt) -> Value {

@@ -10,7 +10,7 @@ use super::jsonl::Jsonl;
 use super::report::Report;
 use super::{OutputError, csv, html, jsonl, markdown, report_json};
 use crate::job::{OutputFormat, OutputPlan};
-use crate::words::{Columns, Outcome};
+use crate::words::{Columns, ResultLine};
 
 /// Where the bytes of a file go.
 pub trait Sink: Sized {
@@ -74,18 +74,18 @@ impl<'a, S: Sink> Publication<'a, S> {
             line: Vec::new(),
         };
         publication.each(|form, line| {
-            if let Form::Csv(_) = form {
-                Csv::header(&plan, columns, line);
+            if let Form::Csv(csv) = form {
+                csv.header(columns, line);
             }
         })?;
         Ok(publication)
     }
 
     /// Adds a row's line to each file. Rows must come in order.
-    pub fn add(&mut self, outcome: &Outcome) -> Result<(), OutputError> {
+    pub fn add(&mut self, result: &ResultLine<'_>) -> Result<(), OutputError> {
         self.each(|form, line| match form {
-            Form::Csv(csv) => csv.line(outcome, line),
-            Form::Jsonl(jsonl) => jsonl.line(outcome, line),
+            Form::Csv(csv) => csv.line(result, line),
+            Form::Jsonl(jsonl) => jsonl.line(result, line),
         })
     }
 

@@ -13,7 +13,8 @@ use super::remarks::{Remarks, Stated, remarks};
 use super::spending::Spending;
 use crate::job::{Backend, BudgetPlan};
 use crate::words::{
-    Attempt, AttemptKind, BackendSeen, Cost, ErrorClass, Outcome, Status, Usage, Usd,
+    Attempt, AttemptKind, BackendSeen, Cost, ErrorClass, GateReport, Outcome, ResultLine, Scores,
+    Status, Usage, Usd,
 };
 
 /// Everything that the reports say about a run.
@@ -63,6 +64,10 @@ pub struct Report {
     stated: Vec<Stated>,
     /// The job's budget.
     pub(super) budget_plan: Option<BudgetPlan>,
+    /// How good the answers are; `None` of a job that does not say how that is seen.
+    pub scores: Option<Scores>,
+    /// What became of the job's gate; `None` of a job without one.
+    pub gate: Option<GateReport>,
 }
 
 /// What is known to have been paid, and how many attempts on top have no known price.
@@ -203,6 +208,8 @@ impl Report {
             seen: Vec::new(),
             stated: Vec::new(),
             budget_plan: None,
+            scores: None,
+            gate: None,
             examples: BTreeMap::new(),
             by_entry: BTreeMap::new(),
             entry_names: Vec::new(),
@@ -251,8 +258,9 @@ impl Report {
         stated.account.as_deref()
     }
 
-    /// Adds a row.
-    pub fn add(&mut self, outcome: &Outcome) {
+    /// Adds a line of the results.
+    pub fn add(&mut self, line: &ResultLine<'_>) {
+        let outcome = line.outcome;
         let item = &outcome.item;
         self.inputs += u64::from(item.entry == 0 && item.repeat == 0);
         self.by_entry.entry(item.entry).or_default().add(outcome);
@@ -427,7 +435,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::words::{Answer, Columns, Digest, Item, Row};
+    use crate::words::{Answer, Columns, Digest, Item, Marks, Row};
 
     fn attempt(backend: &str, kind: AttemptKind, milliseconds: u64) -> Attempt {
         Attempt {
@@ -459,8 +467,13 @@ mod tests {
 
     fn report(outcome: &Outcome) -> Report {
         let mut report = Report::new("job", ["a", "b"].map(str::to_owned));
-        report.add(outcome);
+        add(&mut report, outcome);
         report
+    }
+
+    fn add(report: &mut Report, outcome: &Outcome) {
+        let marks = &Marks::default();
+        report.add(&ResultLine { outcome, marks });
     }
 
     #[test]
@@ -508,7 +521,7 @@ mod tests {
             let mut outcome = answered(vec![attempt("a", AttemptKind::First, 5)], None);
             outcome.item.entry = entry;
             outcome.item.repeat = repeat;
-            report.add(&outcome);
+            add(&mut report, &outcome);
         }
         assert_eq!((report.rows(), report.inputs), (4, 1));
         let shown: Vec<_> = report

@@ -114,8 +114,19 @@ impl Published {
             .into_iter()
             .filter(|column| self.header.iter().any(|name| name == column))
             .collect();
-        let inputs = self.header.len() - ADDED.len() - counted.len();
-        assert_eq!(self.header[inputs..], [&ADDED, &counted[..]].concat());
+        let first = |name: &str, none: usize| {
+            let found = self.header.iter().rposition(|column| column == name);
+            found.unwrap_or(none)
+        };
+        // Between the answer and its status stand its parts, between its error and what is counted its scores.
+        let inputs = first("answer", 0);
+        let status = first("run_status", 0);
+        let error = first("run_error", 0);
+        let counts = self.header.len() - counted.len();
+        let (parts, scores) = (inputs + 1..status, error + 1..counts);
+        let about = [&self.header[inputs..=inputs], &self.header[status..=error]].concat();
+        assert_eq!(about, ADDED);
+        assert_eq!(self.header[counts..], counted);
         assert_eq!(self.csv.len(), self.lines.len());
         assert_eq!(report["rows"]["total"], self.lines.len());
         assert_eq!(report["exit_code"], code);
@@ -123,8 +134,18 @@ impl Published {
             assert_eq!(report["rows"]["by_status"][status], self.count(status));
         }
         for (record, line) in self.csv.iter().zip(&self.lines) {
-            let counts = inputs + ADDED.len();
-            agree(&self.header[..inputs], &record[..counts], line);
+            let about = [&record[..=inputs], &record[status..=error]].concat();
+            agree(&self.header[..inputs], &about, line);
+            for (column, cell) in self
+                .header
+                .iter()
+                .zip(record)
+                .take(parts.end)
+                .skip(parts.start)
+            {
+                assert_eq!(plain(&line["parts"][column]), *cell, "{column}");
+            }
+            agree_in_scores(&self.header[scores.clone()], &record[scores.clone()], line);
             for (column, cell) in counted.iter().zip(&record[counts..]) {
                 let field = &line[column.trim_start_matches("run_")];
                 assert_eq!(plain(field), *cell, "{column}");
@@ -331,6 +352,25 @@ fn agree(inputs: &[String], record: &[String], line: &Value) {
         error,
     ];
     assert_eq!(record[inputs.len()..], expected, "{line}");
+}
+
+/// The scores of a row in both forms.
+#[track_caller]
+fn agree_in_scores(header: &[String], cells: &[String], line: &Value) {
+    let scores = object(&line["scores"]);
+    let several = if scores.len() > 1 { scores.len() } else { 0 };
+    assert_eq!(header.len(), several + usize::from(!scores.is_empty()));
+    let shown = |score: Option<f64>| score.map_or(String::new(), |score| format!("{score:.6}"));
+    let known: Vec<f64> = scores.values().filter_map(Value::as_f64).collect();
+    let mean = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
+    for (column, cell) in header.iter().zip(cells) {
+        let score = match column.strip_prefix("run_score_") {
+            Some(name) => scores[name].as_f64(),
+            None => mean,
+        };
+        let cell: Option<f64> = (!cell.is_empty()).then(|| cell.parse().expect("a number"));
+        assert_eq!(shown(cell), shown(score), "{column}");
+    }
 }
 
 /// Whether a request was made for this attempt.

@@ -9,8 +9,8 @@ use super::*;
 use crate::job::{BackendKind, Limits};
 use crate::output::Report;
 use crate::words::{
-    Above, Answer, Attempt, AttemptKind, Benefit, Columns, Digest, Item, Outcome, Price, Rate,
-    Rates, Row, Status, Tariff,
+    Above, Answer, Attempt, AttemptKind, Benefit, Columns, Digest, Item, Marks, Outcome, Price,
+    Rate, Rates, ResultLine, Row, Status, Tariff,
 };
 
 const ATTEMPTS: u64 = 1_000_000;
@@ -203,7 +203,10 @@ fn a_million_random_attempts_reconcile_to_the_last_unit() {
             let useful = outcome.status == Status::Answered && at == decided;
             sums.useful += if useful { paid } else { 0 };
         }
-        report.add(&outcome);
+        report.add(&ResultLine {
+            outcome: &outcome,
+            marks: &Marks::default(),
+        });
     }
     assert_eq!(report.disagreements(), Vec::<String>::new());
     let (total, spending) = (report.total(), &report.spending);

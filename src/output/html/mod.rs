@@ -282,7 +282,8 @@ mod tests {
 
     use super::*;
     use crate::words::{
-        Attempt, AttemptKind, BackendSeen, Columns, Cost, Digest, ErrorClass, Item, Outcome, Row,
+        Attempt, AttemptKind, BackendSeen, Columns, Cost, Digest, ErrorClass, Item, Marks, Outcome,
+        ResultLine, Row,
     };
 
     /// A report in which every name and every error is as long and as rude as this.
@@ -314,7 +315,10 @@ mod tests {
                 ..Outcome::not_run(Item::of(row.into()))
             };
             outcome.item.entry = number;
-            report.add(&outcome);
+            report.add(&ResultLine {
+                outcome: &outcome,
+                marks: &Marks::default(),
+            });
             all_seen.push(BackendSeen {
                 backend: name.clone(),
                 stopped: Some(name),
