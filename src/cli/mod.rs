@@ -49,6 +49,7 @@ Exit codes:
   4    the budget had no room for some rows, or more than max_waste was wasted
   5    every backend is exhausted or down
   6    the output directory failed, or what it holds does not agree
+  7    the gate of the job is not met
   75   another runner holds the output directory
   130  interrupted (143: terminated); what was answered is in the results
 

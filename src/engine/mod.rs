@@ -8,6 +8,7 @@
 mod export;
 mod fan_out;
 mod forecast;
+mod gate;
 mod money;
 mod prices;
 mod publish;

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::gate::judge;
 use super::report::Repricing;
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
 use crate::dispatch::Interrupt;
-use crate::job::{MaxFailures, Plan};
+use crate::job::{GatePlan, MaxFailures, Plan};
 use crate::output::{Frame, Pending, Publication, Report, Sink};
 use crate::store::{Lines, RunLine, Store, StoreError};
-use crate::words::{BackendSeen, Marks, Outcome, ResultLine};
+use crate::words::{BackendSeen, GateCheck, Marks, Outcome, ResultLine};
 
 /// What a run's files are made from besides the store's lines. Stored with the run: as it begins, and again
 /// when it has ended.
@@ -19,18 +20,23 @@ use crate::words::{BackendSeen, Marks, Outcome, ResultLine};
 pub(super) struct Settings {
     pub(super) frame: Frame,
     max_failures: MaxFailures,
+    #[serde(default)]
+    pub(super) gate: Option<GatePlan>,
     /// `None` of a run that is under way, or was killed.
-    end: Option<End>,
+    pub(super) end: Option<End>,
 }
 
 /// How a run ended, but for what its rows say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct End {
     pub(super) ended: Ended,
     pub(super) interrupt: Option<Interrupt>,
     pub(super) backends_down: bool,
     #[serde(default)]
     pub(super) budget_reached: bool,
+    /// How it stands to the gate's baseline, which may be another by the time when somebody asks again.
+    #[serde(default)]
+    pub(super) baseline: Option<GateCheck>,
 }
 
 /// What asking came to.
@@ -57,6 +63,7 @@ impl Settings {
         Self {
             frame: Frame::of(plan),
             max_failures: plan.max_failures,
+            gate: plan.gate.clone(),
             end: None,
         }
     }
@@ -69,6 +76,7 @@ impl Settings {
             interrupt: asked.interrupt,
             backends_down: asked.backends_down,
             budget_reached: asked.budget_reached,
+            baseline: None,
         });
         self
     }
@@ -88,7 +96,7 @@ impl Settings {
 
     /// What the run came to. Of one that was killed its rows say it, as if it had ended by itself.
     fn exit_code(&self, report: &Report) -> ExitCode {
-        let end = self.end.unwrap_or_default();
+        let end = self.end.clone().unwrap_or_default();
         exit_code(&end, report, self.max_failures)
     }
 }
@@ -138,6 +146,7 @@ pub(super) fn compile_priced<S: Sink>(
         }
         report.add_outside(&outside.attempt, outside.ended);
     })?;
+    report.gate = judge(settings, &report);
     let exit_code = settings.exit_code(&report);
     Ok(Compiled {
         files: publication.finish(&report, exit_code.code())?,

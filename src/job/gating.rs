@@ -143,6 +143,18 @@ pub struct BaselinePlan {
     pub max_missing: u32,
 }
 
+impl BaselinePlan {
+    /// What is wanted, in words.
+    pub fn wanted(&self) -> String {
+        let Self {
+            written,
+            not_worse_than,
+            ..
+        } = self;
+        format!("not worse than {written} by more than {not_worse_than}")
+    }
+}
+
 /// The gate as written: figures by name, and what is no figure.
 #[derive(Debug, Clone)]
 pub struct Gate {

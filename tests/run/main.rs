@@ -29,6 +29,8 @@ mod budget;
 mod cache;
 // A cache that others use, lock, damage or replace; one that is something else.
 mod cache_harm;
+// What a run must come to: thresholds, exit code 7.
+mod gate;
 // Rows that ask the same, asked once.
 mod dedupe;
 // Which backend is asked when, and when nobody else is.
