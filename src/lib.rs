@@ -113,6 +113,7 @@
 //!
 //! The job file, the files that a run writes and the exit codes are described in `docs/reference.md`.
 
+mod answer;
 mod dispatch;
 mod engine;
 mod input;

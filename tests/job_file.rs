@@ -230,7 +230,12 @@ fn the_job_of_the_design_page_means_what_it_says() {
     assert_eq!(written, "../fixtures/tickets.csv");
     assert_eq!(id.as_ref().map(|(id, _)| id.as_str()), Some("id"));
     assert_eq!(*take, Take::First(1000));
-    let roles: Vec<Role> = plan.prompt.iter().map(|message| message.role).collect();
+    let roles: Vec<Role> = plan
+        .prompt
+        .messages
+        .iter()
+        .map(|message| message.role)
+        .collect();
     assert_eq!(roles, [Role::System, Role::User]);
     let names: Vec<&str> = plan.backends.iter().map(|backend| &*backend.name).collect();
     assert_eq!(names, ["local", "gpt", "claude"]);
@@ -593,7 +598,7 @@ fn a_prompt_file_is_read_beside_the_job_and_its_problems_show_its_own_lines() {
     fs::write(&path, text).unwrap();
     fs::write(&prompt, "Question:\n{{ body }}\n").unwrap();
     let plan = resolve_with(&Job::read(&path, &[]).unwrap(), &env).unwrap();
-    assert_eq!(plan.prompt.len(), 2);
+    assert_eq!(plan.prompt.messages.len(), 2);
     fs::write(&prompt, "Question:\n{{ bodi }}\n").unwrap();
     let shown = problems_of(&path).to_string();
     assert!(
@@ -643,7 +648,7 @@ fn an_override_that_is_a_template_needs_no_quotes() {
         "a: b: {{ body }}",
     ] {
         let plan = good(job, &[&format!("prompt={prompt}")]);
-        let shown = format!("{:?}", plan.prompt[0].content);
+        let shown = format!("{:?}", plan.prompt.messages[0].content);
         assert!(shown.contains(prompt), "{shown}");
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// From the bottom up. Modules of one floor are siblings.
 const FLOORS: &[&[&str]] = &[
     &["words"],
-    &["template"],
+    &["template", "answer"],
     &["job"],
     &["input", "worker", "store", "output"],
     &["dispatch", "score"],

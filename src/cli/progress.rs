@@ -157,6 +157,14 @@ impl Progress {
                 let (row, error) = (terminal::escape(row), terminal::escape(error));
                 tracing::info!(row, from = &**from, to = &**to, "row falls back: {error}");
             }
+            Event::AnswerWasInvalid {
+                row,
+                backend,
+                error,
+            } => {
+                let (row, error) = (terminal::escape(row), terminal::escape(error));
+                tracing::info!(row, backend = &**backend, "answer is not valid: {error}");
+            }
             Event::BackendPaused {
                 backend,
                 wait,

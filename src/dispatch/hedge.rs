@@ -93,15 +93,24 @@ pub(super) async fn send(
     let (stop, journal) = (&dispatcher.stop, &dispatcher.journal);
     let after = dispatcher.policy.hedge_after;
     let number = pending.next_number();
-    let intent = lane.intent(&pending.request, number, pending.kind());
+    let kind = pending.kind();
+    let intent = lane.intent(pending.plain(), &pending.request, number, kind);
     let first_made = Made::now(intent, reserved);
     let intent = &first_made.intent;
     let mut second_request = None;
     let mut second_made = None;
     let (sent, loser, winner) = {
         let item = pending.item();
-        let send =
-            |admission, intent, request| lane.send(admission, item, intent, request, journal, stop);
+        let send = |admission, intent, request| {
+            lane.send(
+                admission,
+                item,
+                intent,
+                (request, &pending.demand),
+                journal,
+                stop,
+            )
+        };
         let mut first = pin!(send(admission, intent, &pending.request));
         let early = match after {
             Some(after) => tokio::select! {
@@ -138,7 +147,11 @@ pub(super) async fn send(
                 let began = Instant::now();
                 let request = second_request.insert(pending.request.clone());
                 request.attempt += 1;
-                let hedge = lane.intent(request, number + 1, AttemptKind::Hedge);
+                let kind = match pending.demand.judges {
+                    true => AttemptKind::Judge,
+                    false => AttemptKind::Hedge,
+                };
+                let hedge = lane.intent(pending.plain(), request, number + 1, kind);
                 let hedge = &second_made.insert(Made::now(hedge, reserved)).intent;
                 let second = pin!(send(admission, hedge, request));
                 match select(first, second).await {

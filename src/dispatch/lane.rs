@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, Ending, Probe, Turn};
 use super::budget::Likely;
 use super::charge::{self, Charge};
+use super::demand::Demand;
 use super::limiter::{Heard, Limiter, Patience, Permit, Refused};
 use super::load::LoadWatch;
 use super::meter::Meter;
@@ -188,6 +189,10 @@ impl Lane {
         let found = cache.find(fingerprint).await?;
         let mut completion = Completion::text(found.text);
         completion.finish_reason = found.finish_reason;
+        if pending.demand.look_at(completion.clone()).invalid.is_some() {
+            // It was the answer to another question: what an answer must be is not part of one.
+            return None;
+        }
         let (number, backend) = (pending.next_number(), Arc::clone(&self.backend.name));
         let attempt = Attempt {
             model: found.model,
@@ -219,12 +224,20 @@ impl Lane {
     }
 
     /// An attempt that is about to be made.
-    pub(super) fn intent(&self, request: &Request, number: u32, kind: AttemptKind) -> Intent {
+    ///
+    /// It is known by what the item asks in any case (`plain`): whatever is added to mend an answer follows from that.
+    pub(super) fn intent(
+        &self,
+        plain: &Request,
+        request: &Request,
+        number: u32,
+        kind: AttemptKind,
+    ) -> Intent {
         Intent {
             number,
             backend: Arc::clone(&self.backend.name),
             kind,
-            fingerprint: self.identity.fingerprint(request),
+            fingerprint: self.identity.fingerprint(plain),
             tariff: self.backend.tariff.clone(),
             reserved: charge::unknown(&self.backend, request),
         }
@@ -237,7 +250,7 @@ impl Lane {
         admission: Admission<'_>,
         item: &Item,
         intent: &Intent,
-        request: &Request,
+        (request, demand): (&Request, &Demand),
         journal: &Journal,
         stop: &Stop,
     ) -> Sent {
@@ -265,6 +278,7 @@ impl Lane {
             limit = out_of_time(self.backend.timeout) => Err(timed_out(limit)),
             () = stop.aborted() => Err(given_up("the run was stopped")),
         };
+        let result = result.map(|reply| demand.look_at(reply));
         let result = result.map_err(|error| sane(error.into_call_error()));
         let time = metered.map(|metered| metered.share());
         let attempt = self.line(intent, request, &result, started.elapsed(), time);
@@ -274,8 +288,11 @@ impl Lane {
             Ok(completion) => completion.allowances.as_deref(),
             Err(error) => error.allowances.as_deref(),
         };
+        // The backend is well, whatever the job wants of its answers.
+        let is_rejected = matches!(&result, Ok(reply) if reply.invalid.is_some());
+        let class = attempt.class.filter(|_| !is_rejected);
         let heard = Heard {
-            class: attempt.class,
+            class,
             wait: error.and_then(|error| error.retry_after),
             overload: error.is_some_and(CallError::is_overload),
             counted: usage.and_then(|usage| self.accounting.counted(request, usage)),
@@ -288,7 +305,7 @@ impl Lane {
         // Before the place is given back: the next request in the queue would slip out before the
         // breaker opens.
         let turn = self.breaker.observe(Ending {
-            class: attempt.class,
+            class,
             probe: probe.is_some(),
             loading,
             elsewhere,
@@ -435,6 +452,7 @@ fn describe(completion: &Completion) -> String {
         Status::Filtered => "the provider's filter cut or withheld the answer",
         Status::Refused => "the model declined to answer",
         Status::Empty => "the answer is empty",
+        Status::Invalid => completion.invalid.as_deref().unwrap_or("invalid"),
         other => other.as_str(),
     }
     .to_owned()

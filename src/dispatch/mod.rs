@@ -8,7 +8,7 @@
 //! failed. What the cache has is not asked, and costs no limit, no permit and no retry. Every wait ends when the
 //! run is stopped. No attempt is made that there might be no money for. All time is tokio's, so a test can pause it.
 //!
-//! From the outside in: `pending` (an item on its way), `tries` and `backoff` (its attempts on one
+//! From the outside in: `pending` (an item on its way; `demand`: what its answer must be), `tries` and `backoff` (its attempts on one
 //! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`; and the money for
 //! each: `spend`, `budget`, `charge`. Beside it
 //! `rehearsal`: what would become of an item whose backends follow a script.
@@ -17,6 +17,7 @@ mod backoff;
 mod breaker;
 mod budget;
 mod charge;
+mod demand;
 mod hedge;
 mod lane;
 mod limiter;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub use demand::{Demand, Rejected};
 pub use limiter::default_burst;
 pub use pending::Pending;
 pub use rehearsal::rehearse;
@@ -215,7 +217,7 @@ impl Dispatcher {
     }
 
     /// An item that is to be asked along a route.
-    pub fn pending(&self, due: Due, request: Request, route: &[usize]) -> Pending {
+    pub fn pending(&self, due: Due, request: Request, route: &[usize], demand: Demand) -> Pending {
         let cut = due.ended.min(due.attempts.len());
         let place = |attempt: &Attempt| {
             route.iter().position(|lane| {
@@ -225,6 +227,7 @@ impl Dispatcher {
         };
         let places: Vec<_> = due.attempts[cut..].iter().map(place).collect();
         let mut pending = Pending::new(due, request, route, self.policy.retry);
+        pending.demand = demand;
         pending.go_on(cut, &places);
         pending
     }
@@ -345,6 +348,7 @@ impl Dispatcher {
                     break;
                 }
             }
+            pending.forget_demands();
             if pending.patient {
                 break;
             }
@@ -377,7 +381,8 @@ impl Dispatcher {
             } = hedge::send(self, lane, admission, reserved, pending).await;
             let on = &self.policy.fallback.on;
             let unwanted = |reply: &Completion| elsewhere && on.contains(&Status::of(reply));
-            let goes_on = result.as_ref().is_ok_and(unwanted);
+            let demand = result.as_ref().ok().and_then(|reply| pending.mends(reply));
+            let goes_on = demand.is_some() || result.as_ref().is_ok_and(unwanted);
             self.note(lane, pending, made, goes_on).await;
             if let Some(other) = other {
                 self.tell(lane, other.turn, other.refused, &other.error);
@@ -388,6 +393,15 @@ impl Dispatcher {
             let error = match result {
                 Ok(completion) => {
                     self.tell_turn(lane, turn, "");
+                    if let Some(demand) = demand {
+                        (self.on_event)(Event::AnswerWasInvalid {
+                            row: pending.id().to_owned(),
+                            backend: Arc::clone(lane.name()),
+                            error: completion.invalid.clone().unwrap_or_default(),
+                        });
+                        pending.ask_again(attempt, completion, demand);
+                        continue;
+                    }
                     return match goes_on {
                         true => Asked::Unwanted(attempt, completion),
                         false => Asked::Replied(attempt, completion),

@@ -2,11 +2,12 @@
 
 use tokio::time::Instant;
 
+use super::demand::Demand;
 use super::tries::{Next, Tries};
 use crate::job::RetryPolicy;
 use crate::words::{
-    Answer, Attempt, AttemptKind, CallError, Completion, Due, ErrorClass, Item, Outcome, Request,
-    Status, Usd,
+    Answer, Attempt, AttemptKind, CallError, Completion, Due, ErrorClass, Item, Message, Outcome,
+    Request, Role, Status, Usd,
 };
 
 /// An item that has no outcome yet.
@@ -44,6 +45,14 @@ pub struct Pending {
     pub(super) patient: bool,
     /// Before this time nothing is asked.
     pub(super) not_before: Option<Instant>,
+    /// What its answer must be.
+    pub(super) demand: Demand,
+    /// The request without the demands to mend an answer, where there are any.
+    plain: Option<Box<Request>>,
+    /// How often the backend whose turn it is was asked to mend its answer.
+    demanded: u32,
+    /// Whether the next attempt is the first that says how.
+    demands: bool,
 }
 
 impl Pending {
@@ -70,7 +79,55 @@ impl Pending {
             passed_over: Vec::new(),
             patient: false,
             not_before: None,
+            demand: Demand::default(),
+            plain: None,
+            demanded: 0,
+            demands: false,
         }
+    }
+
+    /// What the item asks, whatever was said since to mend its answer.
+    pub(super) fn plain(&self) -> &Request {
+        self.plain.as_deref().unwrap_or(&self.request)
+    }
+
+    /// What the backend is told whose turn it is, if it is asked again for this answer.
+    pub(super) fn mends(&self, reply: &Completion) -> Option<String> {
+        let may_ask = self.demanded < self.demand.reask;
+        may_ask.then(|| self.demand.mends(reply)).flatten()
+    }
+
+    /// The same backend is asked again, and told what was wrong with its answer, which stays the answer if there is no
+    /// better one.
+    pub(super) fn ask_again(&mut self, attempt: usize, reply: Completion, demand: String) {
+        let plain = || Box::new(self.request.clone());
+        self.plain.get_or_insert_with(plain);
+        self.demanded += 1;
+        self.demands = true;
+        let messages = &mut self.request.messages;
+        // Nobody takes a turn in which nothing is said.
+        if !reply.text.trim().is_empty() {
+            let (role, content) = (Role::Assistant, reply.text.clone());
+            messages.push(Message { role, content });
+        }
+        match messages.last_mut() {
+            Some(last) if last.role == Role::User => {
+                last.content = format!("{}\n\n{demand}", last.content);
+            }
+            _ => messages.push(Message {
+                role: Role::User,
+                content: demand,
+            }),
+        }
+        self.keep(attempt, reply);
+    }
+
+    /// The next backend hears nothing of what was wrong with another one's answer.
+    pub(super) fn forget_demands(&mut self) {
+        if let Some(plain) = self.plain.take() {
+            self.request = *plain;
+        }
+        (self.demanded, self.demands) = (0, false);
     }
 
     /// Goes on where a run before was cut, whose attempts these are: what was used up is not given again.
@@ -129,6 +186,7 @@ impl Pending {
         self.patient = false;
         self.passed_over.clear();
         self.too_dear.clear();
+        self.forget_demands();
         self.tries.iter_mut().for_each(Tries::once_more);
         // What has just failed may be about to come back.
         let wait = self.tries.first_mut().map(Tries::wait);
@@ -146,7 +204,13 @@ impl Pending {
     }
 
     /// The kind of the next attempt.
-    pub(super) fn kind(&self) -> AttemptKind {
+    pub(super) fn kind(&mut self) -> AttemptKind {
+        if self.demand.judges {
+            return AttemptKind::Judge;
+        }
+        if std::mem::take(&mut self.demands) {
+            return AttemptKind::ReAsk;
+        }
         match (self.at, self.request.attempt) {
             (_, 2..) => AttemptKind::Retry,
             (0, _) => AttemptKind::First,

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::summary::Ended;
-use crate::dispatch::{Called, Dispatcher, OnEvent, Pending, Stop};
-use crate::job::{Entry, MessageTemplate};
+use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop};
+use crate::job::{Entry, PromptPlan};
 use crate::store::{Closed, Journal, Reader, StoreError, Wanted};
 use crate::words::{Columns, Due, Event, Item, Message, Outcome, Request, Status};
 
@@ -35,8 +35,9 @@ pub(super) struct FanOut {
 
 /// What it takes to ask one item.
 pub(super) struct Asking {
-    pub(super) prompt: Vec<MessageTemplate>,
+    pub(super) prompt: PromptPlan,
     pub(super) entries: Vec<Entry>,
+    pub(super) demand: Demand,
     pub(super) dispatcher: Dispatcher,
     pub(super) journal: Journal,
 }
@@ -265,7 +266,8 @@ impl Asking {
         };
         match render(&self.prompt, &item) {
             Ok(request) => {
-                let pending = self.dispatcher.pending(due, request, route);
+                let demand = self.demand.clone();
+                let pending = self.dispatcher.pending(due, request, route, demand);
                 self.dispatcher.call(pending).await
             }
             Err(error) => Called::Ended(Outcome::unsendable(item, error)),
@@ -309,9 +311,9 @@ async fn unharmed(item: Item, asked: impl Future<Output = Called>) -> Called {
 }
 
 /// The request of an item.
-pub(super) fn render(prompt: &[MessageTemplate], item: &Item) -> Result<Request, String> {
-    let mut messages = Vec::with_capacity(prompt.len());
-    for message in prompt {
+pub(super) fn render(prompt: &PromptPlan, item: &Item) -> Result<Request, String> {
+    let mut messages = Vec::with_capacity(prompt.messages.len());
+    for message in &prompt.messages {
         let content = message
             .content
             .render(&item.row)
@@ -332,6 +334,7 @@ pub(super) fn render(prompt: &[MessageTemplate], item: &Item) -> Result<Request,
     }
     let mut request = Request::new(messages).with_row(Arc::clone(&item.row));
     request.repeat = item.repeat;
+    request.schema.clone_from(&prompt.schema);
     Ok(request)
 }
 

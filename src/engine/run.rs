@@ -10,9 +10,9 @@ use super::publish::{Asked, Settings, publish_end};
 use super::resume::register;
 use super::runner::Options;
 use super::summary::{Ended, RunError, Summary};
-use crate::dispatch::{Budget, Dispatcher, OnEvent, Policy, Stop};
+use crate::dispatch::{Budget, Demand, Dispatcher, OnEvent, Policy, Rejected, Stop};
 use crate::input::Inputs;
-use crate::job::{CachePlan, Plan};
+use crate::job::{AnswerPlan, CachePlan, Plan};
 use crate::output::{published, remove_leftovers};
 use crate::store::{Cache, Caching, Sharing, Store, Wanted, Writer, has_store, is_remote};
 use crate::words::{Event, Outcome, Usd};
@@ -191,6 +191,7 @@ impl Run {
             asking: Arc::new(Asking {
                 prompt: plan.prompt.clone(),
                 entries: plan.entries.clone(),
+                demand: demand(plan.answer.as_ref()),
                 dispatcher,
                 journal: writer.journal(),
             }),
@@ -198,6 +199,26 @@ impl Run {
             stop: stop.clone(),
             on_event: Arc::clone(on_event),
         }
+    }
+}
+
+/// What the job wants of an answer.
+fn demand(answer: Option<&AnswerPlan>) -> Demand {
+    let Some(answer) = answer else {
+        return Demand::default();
+    };
+    let reader = answer.reader();
+    let check = move |text: &str| match reader.read(text) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(Rejected {
+            demand: reader.demand(&reason),
+            reason,
+        }),
+    };
+    Demand {
+        check: Some(Arc::new(check)),
+        reask: answer.reask,
+        judges: false,
     }
 }
 

@@ -261,8 +261,8 @@ fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
         ));
         Problems::from(problem.help(help()))
     };
-    let mut messages = Vec::with_capacity(plan.prompt.len());
-    for message in &plan.prompt {
+    let mut messages = Vec::with_capacity(plan.prompt.messages.len());
+    for message in &plan.prompt.messages {
         let role = message.role;
         let content = message
             .content

@@ -106,12 +106,9 @@ impl Reader<'_> {
         match &node.value {
             Value::Null | Value::Refused => BodyPart::Json(Json::Null),
             Value::Bool(value) => BodyPart::Json(Json::Bool(*value)),
-            Value::Number(text) => BodyPart::Json(number(text).unwrap_or_else(|| {
-                let message = format!("the number {text} cannot be sent exactly");
-                let problem = node.span.problem(message);
-                problems.push(problem.help("put it in quotes, if a text will do"));
-                Json::Null
-            })),
+            Value::Number(text) => {
+                BodyPart::Json(exact(text, node, problems).unwrap_or(Json::Null))
+            }
             Value::Text(text) if !text.contains('{') => BodyPart::Json(Json::from(text.as_str())),
             Value::Text(text) => {
                 let template = self.template(text, &node.span, problems);
@@ -143,6 +140,38 @@ impl Reader<'_> {
         }
         Some(template)
     }
+}
+
+/// A node as JSON, nothing in it a template.
+pub fn json(node: &Node, problems: &mut Vec<Problem>) -> Option<Json> {
+    Some(match &node.value {
+        Value::Refused => return None,
+        Value::Null => Json::Null,
+        Value::Bool(value) => Json::Bool(*value),
+        Value::Number(text) => exact(text, node, problems)?,
+        Value::Text(text) => Json::from(text.as_str()),
+        Value::List(items) => items
+            .iter()
+            .map(|item| json(item, problems))
+            .collect::<Option<_>>()?,
+        Value::Mapping(entries) => {
+            let entries = entries.iter();
+            let entries =
+                entries.map(|(key, node)| Some((key.name.clone(), json(node, problems)?)));
+            Json::Object(entries.collect::<Option<_>>()?)
+        }
+    })
+}
+
+/// The number, or the problem that it cannot be held exactly.
+fn exact(text: &str, node: &Node, problems: &mut Vec<Problem>) -> Option<Json> {
+    let number = number(text);
+    if number.is_none() {
+        let message = format!("the number {text} cannot be sent exactly");
+        let problem = node.span.problem(message);
+        problems.push(problem.help("put it in quotes, if a text will do"));
+    }
+    number
 }
 
 /// The number as JSON, if JSON and the program can hold all of it.

@@ -205,6 +205,15 @@ pub fn one_of<T: Copy>(node: &Node, names: &[(&str, T)], problems: &mut Vec<Prob
     found.map(|(_, value)| *value)
 }
 
+/// A value, and where it stands.
+impl<T: Decode> Decode for At<T> {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let value = T::decode(node, problems)?;
+        let span = node.span.clone();
+        Some(Self { value, span })
+    }
+}
+
 /// Whatever it is: its reader makes sense of it.
 impl Decode for Node {
     fn decode(node: &Node, _: &mut Vec<Problem>) -> Option<Self> {

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::answering::AnswerPlan;
+use super::order::Order;
+use super::scoring::{ScorerKind, ScorerPlan, Wanted};
 use super::yaml::Key;
 use super::{Problem, suggest};
+use crate::answer::Form;
 
 /// A figure of a run, or of one entry of its matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,20 +76,45 @@ impl FigureKind {
 }
 
 /// What the answers of a job can be measured by.
-#[derive(Debug, Clone, Copy)]
-pub struct Measured<'a> {
+#[derive(Debug, Clone)]
+pub struct Measured {
     /// The names of its scorers, in their order.
-    pub scorers: &'a [String],
+    pub scorers: Vec<String>,
     /// Whether it says which label or text each row should have.
     pub has_gold: bool,
     /// The labels, where the job names them.
-    pub labels: Option<&'a [String]>,
+    pub labels: Option<Vec<String>>,
     /// Whether a model may abstain.
     pub abstains: bool,
     /// The names of the entries of the matrix; one without a matrix.
-    pub entries: &'a [Arc<str>],
+    pub entries: Vec<Arc<str>>,
     /// How often every row is asked of each.
     pub repeat: u32,
+}
+
+impl Measured {
+    /// Of a job with these answers, scorers and entries.
+    pub fn of(answer: Option<&AnswerPlan>, scorers: &[ScorerPlan], order: &Order) -> Self {
+        let is_gold = |scorer: &ScorerPlan| {
+            let ScorerKind::Match { wanted, .. } = &scorer.kind else {
+                return false;
+            };
+            matches!(wanted, Wanted::Equals { .. })
+        };
+        let (labels, abstain) = match answer.map(|answer| &answer.form) {
+            Some(Form::Labels { labels, abstain }) => (Some(labels.clone()), abstain.as_ref()),
+            _ => (None, None),
+        };
+        let entries = order.entries.iter();
+        Self {
+            scorers: scorers.iter().map(|scorer| scorer.name.clone()).collect(),
+            has_gold: scorers.iter().any(is_gold),
+            labels,
+            abstains: abstain.is_some(),
+            entries: entries.map(|entry| Arc::clone(&entry.name)).collect(),
+            repeat: order.repeat,
+        }
+    }
 }
 
 /// Figures that every job has.
@@ -111,7 +140,7 @@ enum Refused {
 }
 
 /// The figure of this name; what the job cannot have is a problem.
-pub fn find(key: &Key, measured: &Measured<'_>, problems: &mut Vec<Problem>) -> Option<Figure> {
+pub fn find(key: &Key, measured: &Measured, problems: &mut Vec<Problem>) -> Option<Figure> {
     let name = key.name.as_str();
     let (entry, rest) = of_entry(name, measured).map_or((None, name), |(e, rest)| (Some(e), rest));
     let refused = match kind(rest, entry.is_some(), measured) {
@@ -127,13 +156,7 @@ pub fn find(key: &Key, measured: &Measured<'_>, problems: &mut Vec<Problem>) -> 
             problem.help(how)
         }
         Refused::Label(label) => {
-            let labels: Vec<&str> = measured
-                .labels
-                .iter()
-                .copied()
-                .flatten()
-                .map(|l| &**l)
-                .collect();
+            let labels: Vec<&str> = measured.labels.iter().flatten().map(|l| &**l).collect();
             let problem = key.span.problem(format!("there is no label `{label}`"));
             suggest::among(problem, &label, &labels)
         }
@@ -149,7 +172,7 @@ pub fn find(key: &Key, measured: &Measured<'_>, problems: &mut Vec<Problem>) -> 
 }
 
 /// The entry of the matrix that a name begins with, and the rest of it.
-fn of_entry<'a>(name: &'a str, measured: &Measured<'a>) -> Option<(&'a Arc<str>, &'a str)> {
+fn of_entry<'a>(name: &'a str, measured: &'a Measured) -> Option<(&'a Arc<str>, &'a str)> {
     if measured.entries.len() < 2 {
         return None;
     }
@@ -162,7 +185,7 @@ fn of_entry<'a>(name: &'a str, measured: &Measured<'a>) -> Option<(&'a Arc<str>,
     found.max_by_key(|(entry, _)| entry.len())
 }
 
-fn kind(name: &str, of_entry: bool, measured: &Measured<'_>) -> Result<FigureKind, Refused> {
+fn kind(name: &str, of_entry: bool, measured: &Measured) -> Result<FigureKind, Refused> {
     if let Some((_, kind)) = ALWAYS.iter().find(|(always, _)| *always == name) {
         return Ok(kind.clone());
     }
@@ -198,7 +221,7 @@ fn kind(name: &str, of_entry: bool, measured: &Measured<'_>) -> Result<FigureKin
     }
 }
 
-fn needs_gold(measured: &Measured<'_>) -> Result<(), Refused> {
+fn needs_gold(measured: &Measured) -> Result<(), Refused> {
     match measured.has_gold {
         true => Ok(()),
         false => Err(Refused::Lacks(
@@ -208,7 +231,7 @@ fn needs_gold(measured: &Measured<'_>) -> Result<(), Refused> {
     }
 }
 
-fn of_label(name: &str, measured: &Measured<'_>) -> Result<FigureKind, Refused> {
+fn of_label(name: &str, measured: &Measured) -> Result<FigureKind, Refused> {
     let parts = OF_LABELS
         .iter()
         .find_map(|part| Some((*part, name.strip_prefix(part)?)));
@@ -219,6 +242,7 @@ fn of_label(name: &str, measured: &Measured<'_>) -> Result<FigureKind, Refused> 
     let label = label.to_owned();
     if measured
         .labels
+        .as_ref()
         .is_some_and(|labels| !labels.contains(&label))
     {
         return Err(Refused::Label(label));
@@ -231,7 +255,7 @@ fn of_label(name: &str, measured: &Measured<'_>) -> Result<FigureKind, Refused> 
 }
 
 /// Everything that the job has, for a suggestion.
-fn names(measured: &Measured<'_>) -> Vec<String> {
+fn names(measured: &Measured) -> Vec<String> {
     const OTHERS: [&str; 10] = [
         "accuracy",
         "accuracy_answered",
@@ -250,13 +274,13 @@ fn names(measured: &Measured<'_>) -> Vec<String> {
     names.extend(measured.scorers.iter().cloned());
     names.extend(ALWAYS.iter().map(|(name, _)| (*name).to_owned()));
     if measured.has_gold {
-        for label in measured.labels.into_iter().flatten() {
+        for label in measured.labels.iter().flatten() {
             names.extend(OF_LABELS.iter().map(|part| format!("{part}{label}")));
         }
     }
     if measured.entries.len() > 1 {
         let of_all = names.clone();
-        for entry in measured.entries {
+        for entry in &measured.entries {
             let of_entry = of_all
                 .iter()
                 .filter(|name| kind(name, true, measured).is_ok());

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::declared::HttpBackend;
-use super::plan::{Backend, BackendKind, EchoScript, Plan, Server};
-use crate::words::{Digest, Request, Sampling};
+use super::plan::{
+    AnthropicApi, Backend, BackendKind, EchoScript, OpenAiApi, Plan, Server, VllmApi,
+};
+use crate::words::{Digest, Provider, Request, Sampling, takes_schema};
 
 /// Raised when the same job would ask something else.
 const VERSION: &str = "1";
@@ -18,6 +20,8 @@ const VERSION: &str = "1";
 pub struct Identity {
     digest: Digest,
     per_row: PerRow,
+    /// Whether the schema of an answer is sent.
+    sends_schema: bool,
 }
 
 /// What a backend makes of a row besides the prompt.
@@ -84,6 +88,25 @@ impl Backend {
         Identity {
             digest: Digest::of([VERSION, &written.to_string()]),
             per_row,
+            sends_schema: self.kind.sends_schema(),
+        }
+    }
+}
+
+impl BackendKind {
+    /// Whether the schema of an answer is part of a request. A worker of the program's own may send it.
+    fn sends_schema(&self) -> bool {
+        let takes = |provider, server: &Server| takes_schema(provider, server.model.as_deref());
+        match self {
+            BackendKind::Echo(_) | BackendKind::Http(_) => false,
+            BackendKind::OpenAi(api, server) => {
+                *api != OpenAiApi::Completions && takes(Provider::OpenAi, server)
+            }
+            BackendKind::Anthropic(api, server) => {
+                *api == AnthropicApi::Messages && takes(Provider::Anthropic, server)
+            }
+            BackendKind::Vllm(api, _) => *api != VllmApi::Generate,
+            BackendKind::LlamaCpp(..) | BackendKind::Custom => true,
         }
     }
 }
@@ -93,12 +116,19 @@ impl Identity {
     pub fn fingerprint(&self, request: &Request) -> Digest {
         let repeat = request.repeat.to_le_bytes();
         let (messages, per_row) = (messages(request), self.per_row(request));
-        Digest::of([
+        let schema = request.schema.as_ref().filter(|_| self.sends_schema);
+        let schema = schema.map(|schema| schema.bare().to_string());
+        let parts = [
             self.digest.as_ref(),
             messages.as_ref(),
             per_row.as_bytes(),
             &repeat,
-        ])
+        ];
+        Digest::of(
+            parts
+                .into_iter()
+                .chain(schema.as_ref().map(String::as_bytes)),
+        )
     }
 
     /// What the backend makes of the row besides the prompt. What cannot be rendered is never sent.
@@ -166,7 +196,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::job::{AnthropicApi, Limits, OpenAiApi};
+    use crate::job::Limits;
     use crate::words::{Columns, Message, Provider, Role, Row, Tariff};
 
     fn backend(kind: BackendKind) -> Backend {

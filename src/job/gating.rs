@@ -201,12 +201,13 @@ impl Decode for Inconclusive {
 }
 
 /// The gate, with every figure found; what the job cannot be measured by is a problem.
-pub fn resolve(
-    job: &Job,
-    measured: &Measured<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<GatePlan> {
+pub fn resolve(job: &Job, measured: &Measured, problems: &mut Vec<Problem>) -> Option<GatePlan> {
     let At { value: gate, span } = job.keys.gate.as_ref()?;
+    let score = job.keys.score.as_ref();
+    if score.is_some_and(|score| score.value.0.len() != measured.scorers.len()) {
+        // What is wrong with `score` is said already, and a gate on it cannot be right before.
+        return None;
+    }
     if gate.thresholds.is_empty() && gate.baseline.is_none() {
         let problem = span.problem("the gate asks for nothing");
         problems.push(problem.help("say what a figure must be, such as `cost_usd: \"<= 2.00\"`"));
@@ -225,7 +226,7 @@ pub fn resolve(
 fn threshold(
     key: &Key,
     node: &Node,
-    measured: &Measured<'_>,
+    measured: &Measured,
     problems: &mut Vec<Problem>,
 ) -> Option<Threshold> {
     let figure = figure::find(key, measured, problems)?;
@@ -406,7 +407,7 @@ fn example(kind: &FigureKind) -> &'static str {
 fn baseline(
     job: &Job,
     keys: &At<BaselineKeys>,
-    measured: &Measured<'_>,
+    measured: &Measured,
     problems: &mut Vec<Problem>,
 ) -> Option<BaselinePlan> {
     need(keys, "baseline", &["path"], problems);

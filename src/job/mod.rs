@@ -7,6 +7,7 @@
 //! of what can be measured) for its parts. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
 //! at most, `echo` what an echo does. A problem never ends the search for others, shows its place, and never shows a secret.
 
+mod answering;
 mod backend;
 mod body;
 mod bounds;
@@ -28,6 +29,7 @@ mod prompt;
 mod read;
 mod resolve;
 mod routing;
+mod scoring;
 mod server;
 mod set;
 mod source;
@@ -37,6 +39,7 @@ mod url;
 mod written;
 mod yaml;
 
+pub use answering::AnswerPlan;
 pub use body::{BodyPart, HttpBody};
 pub use declared::{HttpBackend, HttpPointers};
 pub use figure::{Figure, FigureKind};
@@ -45,8 +48,8 @@ pub use gating::{BaselinePlan, GatePlan, Inconclusive, Limit, Operator, Threshol
 pub use plan::{
     AnthropicApi, Backend, BackendKind, CachePlan, Durability, ENTRY_COLUMN, EchoFailure,
     EchoScript, EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown,
-    OpenAiApi, OutputFormat, OutputPlan, Plan, REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy,
-    SCORE_COLUMN, Server, Take, VllmApi,
+    OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan, REPEAT_COLUMN, RESULT_COLUMNS,
+    RetryPolicy, SCORE_COLUMN, Server, Take, VllmApi,
 };
 pub use price_file::write as write_prices;
 pub use price_list::PriceLine;
@@ -55,4 +58,5 @@ pub use problem::{Place, Problem, Problems};
 pub use read::Job;
 pub use resolve::Surroundings;
 pub use routing::{Entry, FallbackPolicy, Rule};
+pub use scoring::{Ignore, JudgePlan, ScorerKind, ScorerPlan, Tolerance, Wanted};
 pub use spending::{BudgetMode, BudgetPlan, MaxWaste, SpendingPlan};

@@ -12,12 +12,14 @@ use super::routing::{Entry, FallbackPolicy, Rule};
 use super::source::Span;
 use super::written::RuleKeys;
 use super::yaml::{Node, Value};
-use super::{Problem, suggest};
+use super::{Problem, scoring, suggest};
 use crate::words::{Columns, Status};
 
 const MAX_REPEAT: u32 = 1_000;
 /// The name of the only entry of a job with a `route`, whose backends differ from row to row.
 const ROUTE: &str = "route";
+/// The name of the entry of those who are asked where the others disagree.
+const ESCALATED: &str = "escalated";
 
 /// The order as the job says it, with every name resolved.
 pub struct Order {
@@ -31,6 +33,8 @@ pub struct Order {
     pub fallback: FallbackPolicy,
     /// When a second request is made beside the first.
     pub hedge_after: Option<Duration>,
+    /// Who is asked last where the entries disagree.
+    pub escalate: Option<Entry>,
 }
 
 /// One name of a backend, or a list of them.
@@ -93,6 +97,8 @@ pub fn resolve(job: &Job, columns: Option<&Columns>, problems: &mut Vec<Problem>
         true => vec![Entry::asking(&[], &[])],
         false => backends.entries(job, columns),
     };
+    let escalate = backends.escalate(job);
+    backends.judges(job);
     let Backends { used, .. } = backends;
     let keys = &job.keys;
     let repeat = in_range(keys.repeat.as_ref(), "repeat", 1..=MAX_REPEAT, problems);
@@ -102,7 +108,17 @@ pub fn resolve(job: &Job, columns: Option<&Columns>, problems: &mut Vec<Problem>
         repeat: repeat.unwrap_or(1),
         fallback: fallback_policy(job, problems),
         hedge_after: positive(keys.hedge_after.as_ref(), "hedge_after", problems),
+        escalate,
     }
+}
+
+/// The backends that only judge or decide: without an order of the job's own they are not asked for the rows.
+fn spared(job: &Job) -> Vec<&str> {
+    let judges = scoring::judges(job);
+    let all = judges.chain(&job.keys.escalate);
+    all.flat_map(|at| &at.value.0)
+        .map(|at| at.value.as_str())
+        .collect()
 }
 
 /// The names of the job's backends, in the order in which they are written.
@@ -170,12 +186,54 @@ impl Backends<'_> {
             entries.push(self.route(&route.value.0, place, columns));
         }
         if entries.is_empty() {
-            self.used.clone_from(&self.known);
-            let names: Vec<&str> = self.known.iter().map(String::as_str).collect();
+            let spared = spared(job);
+            let asked = self
+                .known
+                .iter()
+                .filter(|name| !spared.contains(&name.as_str()));
+            self.used = asked.cloned().collect();
+            let names: Vec<&str> = self.used.iter().map(String::as_str).collect();
             let all: Vec<usize> = (0..names.len()).collect();
             entries.push(Entry::asking(&names, &all));
         }
         entries
+    }
+
+    /// Who is asked last where the entries disagree.
+    fn escalate(&mut self, job: &Job) -> Option<Entry> {
+        let At {
+            value: Names(names),
+            span,
+        } = job.keys.escalate.as_ref()?;
+        if job.keys.written.key("matrix").is_none() {
+            let place = job.keys.written.key("escalate").unwrap_or(span);
+            let problem =
+                place.problem("`escalate` is for rows on which the entries of a `matrix` disagree");
+            self.problems
+                .push(problem.help("ask several models: `matrix: [a, b]`"));
+        }
+        if self.known.is_empty() {
+            return None;
+        }
+        let entry = self.entry("`escalate`", names, span, "name the backend that decides");
+        Some(Entry {
+            name: Arc::from(ESCALATED),
+            ..entry
+        })
+    }
+
+    /// The backends that judge are in use too.
+    fn judges(&mut self, job: &Job) {
+        if self.known.is_empty() {
+            return;
+        }
+        for At {
+            value: Names(names),
+            span,
+        } in scoring::judges(job)
+        {
+            self.list("`judge`", names, span, "name the backend that judges");
+        }
     }
 
     fn matrix(&mut self, list: &[At<Names>], place: &Span) -> Vec<Entry> {

@@ -8,12 +8,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
+use super::answering::AnswerPlan;
 use super::declared::HttpBackend;
 use super::gating::GatePlan;
 use super::routing::{Entry, FallbackPolicy};
+use super::scoring::ScorerPlan;
 use super::spending::SpendingPlan;
 use crate::template::Template;
-use crate::words::{Columns, ErrorClass, Price, Role, Sampling, Tariff};
+use crate::words::{Columns, ErrorClass, OutputSchema, Price, Role, Sampling, Tariff};
 
 /// A job that can run: every name resolved, every default filled in.
 #[derive(Debug, Clone)]
@@ -24,12 +26,18 @@ pub struct Plan {
     pub inputs: Vec<InputPlan>,
     /// The header that all inputs share.
     pub columns: Arc<Columns>,
-    /// The prompt's messages, system messages first.
-    pub prompt: Vec<MessageTemplate>,
+    /// What is asked of each row.
+    pub prompt: PromptPlan,
+    /// What an answer must be.
+    pub answer: Option<AnswerPlan>,
+    /// How good the answers are.
+    pub score: Vec<ScorerPlan>,
     /// The backends that are used, in the order of their first use.
     pub backends: Vec<Backend>,
     /// What every row is asked of: the entries of the matrix, or one without a matrix; not empty.
     pub entries: Vec<Entry>,
+    /// Who is asked last where the entries of the matrix disagree.
+    pub escalate: Option<Entry>,
     /// Whether the job says `matrix`.
     pub is_matrix: bool,
     /// How often every row is asked of each entry, at least 1.
@@ -98,6 +106,15 @@ pub enum Take {
         /// What the draw depends on.
         seed: u64,
     },
+}
+
+/// What is asked of each row.
+#[derive(Debug, Clone, Default)]
+pub struct PromptPlan {
+    /// The messages, system messages first.
+    pub messages: Vec<MessageTemplate>,
+    /// The schema of the answers, which goes with them.
+    pub schema: Option<Arc<OutputSchema>>,
 }
 
 /// A message whose content is rendered for each row.

@@ -9,11 +9,16 @@ use super::backend::positive;
 use super::decode::{At, need};
 use super::figure::Measured;
 use super::order::Order;
-use super::plan::{CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, RetryPolicy, Take};
+use super::plan::{
+    CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, PromptPlan, RetryPolicy, Take,
+};
 use super::prompt::Names;
 use super::read::Job;
 use super::written::InputKeys;
-use super::{Backend, Plan, Problem, Problems, backend, gating, order, prompt, spending, suggest};
+use super::{
+    Backend, Plan, Problem, Problems, answering, backend, gating, order, prompt, scoring, spending,
+    suggest,
+};
 use crate::words::Columns;
 
 const DEFAULT_CONCURRENCY: usize = 64;
@@ -95,8 +100,10 @@ impl Job {
             columns: around.columns.map(Arc::as_ref),
             also: &[],
         };
-        let prompt = prompt::resolve(self, names, problems);
+        let messages = prompt::resolve(self, names, problems);
         let order = order::resolve(self, around.columns.map(Arc::as_ref), problems);
+        let answer = answering::resolve(self, problems);
+        let score = scoring::resolve(self, names, &order, problems);
         let backends = backend::resolve(self, &order.used, around, problems);
         let retry = self.retry(problems);
         let concurrency = in_range(
@@ -106,15 +113,7 @@ impl Job {
             problems,
         );
         let cache = self.cache(problems);
-        let entries: Vec<Arc<str>> = order.entries.iter().map(|e| Arc::clone(&e.name)).collect();
-        let measured = Measured {
-            scorers: &[],
-            has_gold: false,
-            labels: None,
-            abstains: false,
-            entries: &entries,
-            repeat: order.repeat,
-        };
+        let measured = Measured::of(answer.as_ref(), &score, &order);
         let gate = gating::resolve(self, &measured, problems);
         let output = self.output(&order, around.columns, problems);
         let columns = around.columns?;
@@ -128,8 +127,14 @@ impl Job {
             name: self.name(),
             inputs: self.inputs(),
             columns: Arc::clone(columns),
-            prompt,
+            prompt: PromptPlan {
+                messages,
+                schema: answer.as_ref().and_then(answering::AnswerPlan::sent_schema),
+            },
+            answer,
+            score,
             entries: order.entries,
+            escalate: order.escalate,
             is_matrix: self.keys.matrix.is_some(),
             backends: used,
             repeat: order.repeat,

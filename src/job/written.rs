@@ -5,10 +5,12 @@
 use std::time::Duration;
 
 use super::Problem;
+use super::answering::{Label, NumberForm, Parts};
 use super::decode::{At, Decode, List, Named, Share, Texts, keys, one_of, percent, wrong};
 use super::gating::Gate;
 use super::order::{FallbackOn, Names};
 use super::plan::{Durability, MaxFailures, OnUnknown, OutputFormat};
+use super::scoring::{Ignore, Scorers, Tolerance};
 use super::spending::BudgetMode;
 use super::yaml::{Node, Value};
 use crate::words::{Rate, Role, Usd};
@@ -24,6 +26,12 @@ keys! {
         prompt: Prompt,
         /// The backends by name.
         backends: Named<BackendKeys>,
+        /// What an answer must be; default: any text.
+        answer: AnswerKeys,
+        /// How good the answers are: a scorer, or a list of them.
+        score: Scorers,
+        /// Who is asked last where the entries of the matrix disagree.
+        escalate: Names,
         /// The order in which backends are tried; default: the order in which they are written.
         fallback: List<String>,
         /// Every row is asked of each of these: names of backends or fallback lists.
@@ -130,6 +138,80 @@ keys! {
         messages: List<MessageKeys>,
         /// A file with the user message, relative to the job file.
         file: String,
+    }
+}
+
+keys! {
+    /// What an answer must be: one of `labels`, `json_schema`, `pattern` and `number`.
+    AnswerKeys {
+        /// One of these.
+        labels: List<Label>,
+        /// One more label, by which a model says that it cannot tell.
+        abstain: Label,
+        /// JSON that this schema holds of: the schema, or the path of a file with it.
+        json_schema: Node,
+        /// A text in which this regular expression is found.
+        pattern: String,
+        /// A number: `true`, or its bounds.
+        number: NumberForm,
+        /// How often each backend is asked again for an answer that is not valid; default: 1.
+        reask: u32,
+        /// Whether the form is sent to backends that take one; default: true.
+        structured: bool,
+        /// Parts of a JSON answer that get columns of their own.
+        columns: Parts,
+    }
+}
+
+keys! {
+    /// The bounds of a number.
+    NumberKeys {
+        /// The least.
+        min: f64,
+        /// The most.
+        max: f64,
+        /// Whether it has to be a whole one; default: false.
+        whole: bool,
+    }
+}
+
+keys! {
+    /// A scorer: one of `equals`, `contains`, `regex`, `number`, `json_path`, `judge` and `command`.
+    ScorerKeys {
+        /// What its scores are called; default: what it does.
+        name: String,
+        /// The answer is this text, a template over the row.
+        equals: String,
+        /// The answer contains this text, or each of these; templates over the row.
+        contains: Texts,
+        /// This regular expression is found in the answer; a template over the row.
+        regex: String,
+        /// The answer is this number; a template over the row.
+        number: String,
+        /// By how much a number may be off: `0.5`, or `1%` of the number that is wanted; default: 0.
+        tolerance: Tolerance,
+        /// The place in a JSON answer that is looked at; alone: that there is something at it.
+        json_path: String,
+        /// A model that reads the answer and says how good it is.
+        judge: JudgeKeys,
+        /// A program that reads lines of JSON and writes one with a score for each.
+        command: Texts,
+        /// How long the program may take for one answer; default: 60s.
+        timeout: Duration,
+        /// What makes no difference: case, space, punctuation; default: space.
+        ignore: List<Ignore>,
+    }
+}
+
+keys! {
+    /// A model that says how good an answer is.
+    JudgeKeys {
+        /// The backend, or several as a fallback list.
+        backend: Names,
+        /// What a good answer is, a template over the row.
+        rubric: String,
+        /// The verdicts and what each is worth, from 0 to 1; default: `{ pass: 1, fail: 0 }`.
+        choices: Named<f64>,
     }
 }
 

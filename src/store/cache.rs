@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::sqlite::{CacheFile, Trouble};
-use crate::words::{Digest, Event, FinishReason, Outcome, Status, Usage, Usd};
+use crate::words::{AttemptKind, Digest, Event, FinishReason, Outcome, Status, Usage, Usd};
 
 /// The most lookups and the most notes that wait.
 const QUEUE: usize = 8 * 1024;
@@ -46,6 +46,8 @@ impl CacheEntry {
         let is_clean = outcome.status == Status::Answered
             && attempt.class.is_none()
             && attempt.kind.is_request()
+            // It followed upon another answer.
+            && attempt.kind != AttemptKind::ReAsk
             && is_end(answer.finish_reason.as_ref())
             && !answer.text.trim().is_empty();
         is_clean.then(|| Self {

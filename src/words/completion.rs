@@ -57,6 +57,8 @@ pub struct Completion {
     pub model: Option<String>,
     /// The provider's id of the request, for its support.
     pub request_id: Option<String>,
+    /// Why it is not what the job says that an answer must be; `None` where it is, or where the job does not say.
+    pub invalid: Option<String>,
     /// What the server says of its limits, where it does.
     pub allowances: Option<Box<Allowances>>,
 }
@@ -71,6 +73,7 @@ impl Completion {
             usage: None,
             model: None,
             request_id: None,
+            invalid: None,
             allowances: None,
         }
     }

@@ -74,6 +74,15 @@ pub enum Event {
         /// How long until the next attempt.
         wait: Duration,
     },
+    /// An answer is not what the job says that one must be: the same backend is asked again, and told why.
+    AnswerWasInvalid {
+        /// The row's id.
+        row: String,
+        /// The backend.
+        backend: Arc<str>,
+        /// Why it is none.
+        error: String,
+    },
     /// A row left a backend for the next one of its route.
     RowFellBack {
         /// The row's id.

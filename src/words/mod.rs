@@ -26,6 +26,7 @@ mod row;
 mod sampling;
 mod scores;
 mod shown;
+mod structured;
 mod usage;
 
 pub use allowance::{Allowance, Allowances, Load};
@@ -50,4 +51,5 @@ pub use row::{Columns, Row};
 pub use sampling::{Sampling, refuses_sampling};
 pub use scores::{Confusion, Group, LabelScores, Scores};
 pub use shown::steers;
+pub use structured::{OutputSchema, WRAPPER, takes_schema};
 pub use usage::Usage;

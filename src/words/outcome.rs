@@ -86,6 +86,7 @@ impl Status {
             _ if completion.refusal.is_some() => Status::Refused,
             Some(FinishReason::Length) => Status::Truncated,
             _ if completion.text.trim().is_empty() => Status::Empty,
+            _ if completion.invalid.is_some() => Status::Invalid,
             _ => Status::Answered,
         }
     }
@@ -113,6 +114,10 @@ pub enum AttemptKind {
     Fallback,
     /// A second one beside an attempt that took long.
     Hedge,
+    /// The same backend again, with the reason why its answer was not valid.
+    ReAsk,
+    /// One that judges an answer.
+    Judge,
     /// None was made: the answer was in the cache.
     Cache,
     /// None was made: another row of the job asked the same.
@@ -121,11 +126,13 @@ pub enum AttemptKind {
 
 impl AttemptKind {
     /// Every kind, in the order of reports.
-    pub const ALL: [AttemptKind; 6] = [
+    pub const ALL: [AttemptKind; 8] = [
         AttemptKind::First,
         AttemptKind::Retry,
         AttemptKind::Fallback,
         AttemptKind::Hedge,
+        AttemptKind::ReAsk,
+        AttemptKind::Judge,
         AttemptKind::Cache,
         AttemptKind::Duplicate,
     ];
@@ -137,6 +144,8 @@ impl AttemptKind {
             AttemptKind::Retry => "retry",
             AttemptKind::Fallback => "fallback",
             AttemptKind::Hedge => "hedge",
+            AttemptKind::ReAsk => "re-ask",
+            AttemptKind::Judge => "judge",
             AttemptKind::Cache => "cache",
             AttemptKind::Duplicate => "duplicate",
         }

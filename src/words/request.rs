@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Row;
+use super::{OutputSchema, Row};
 
 /// Who speaks in a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +48,8 @@ pub struct Request {
     /// Which of the job's `repeat`s it is, counted from 0. A seed that is sent is raised by it, so that
     /// repeats can differ and still be reproduced.
     pub repeat: u32,
+    /// The schema of the answer, which is sent where the backend takes one.
+    pub schema: Option<Arc<OutputSchema>>,
 }
 
 impl Request {
@@ -58,6 +60,7 @@ impl Request {
             row: None,
             attempt: 1,
             repeat: 0,
+            schema: None,
         }
     }
 

@@ -80,7 +80,7 @@ fn openai_reasons(model: &str) -> bool {
 
 /// The version in a Claude model's name: `claude-opus-4-7-20260416` is (4, 7), `claude-sonnet-5` is
 /// (5, 0), `claude-3-5-haiku-20241022` is (3, 5).
-fn claude_version(model: &str) -> Option<(u32, u32)> {
+pub(super) fn claude_version(model: &str) -> Option<(u32, u32)> {
     let rest = model.strip_prefix("claude-")?;
     let mut numbers = rest
         .split(['-', '.', '@'])

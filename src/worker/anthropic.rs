@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::builders::remote_builders;
 use super::http::Http;
@@ -11,7 +11,9 @@ use super::openai::chat::message;
 use super::remote::{Auth, Dialect, Endpoint, Remote};
 use super::wire::{Body, count, maybe, read, whole};
 use crate::job::{AnthropicApi, Server};
-use crate::words::{CallError, Completion, FinishReason, Provider, Request, Role, Sampling, Usage};
+use crate::words::{
+    CallError, Completion, FinishReason, Provider, Request, Role, Sampling, Usage, takes_schema,
+};
 
 static DIALECT: Dialect = Dialect {
     provider: Provider::Anthropic,
@@ -72,7 +74,8 @@ impl AnthropicWorker {
             AnthropicApi::Messages => (
                 MESSAGES,
                 self.messages(request)
-                    .with("max_tokens", sampling.max_tokens),
+                    .with("max_tokens", sampling.max_tokens)
+                    .maybe("output_config", self.format(request)),
             ),
             AnthropicApi::Complete => (
                 COMPLETE,
@@ -91,6 +94,15 @@ impl AnthropicWorker {
         self.body()
             .maybe("system", request.system())
             .with("messages", request.turns().map(message).collect::<Value>())
+    }
+
+    /// The form of the answer, for models that take one.
+    fn format(&self, request: &Request) -> Option<Value> {
+        let model = self.remote.server.model.as_deref();
+        let takes = takes_schema(Provider::Anthropic, model);
+        let schema = request.schema.as_ref().filter(|_| takes)?;
+        let schema = schema.for_anthropic()?;
+        Some(json!({"format": {"type": "json_schema", "schema": schema}}))
     }
 
     fn body(&self) -> Body {

@@ -80,7 +80,8 @@ impl LlamaCppWorker {
                 chat::body(model, request, sampling)
                     .with("max_tokens", cap)
                     .maybe("top_k", sampling.top_k)
-                    .maybe("min_p", sampling.min_p),
+                    .maybe("min_p", sampling.min_p)
+                    .maybe("response_format", chat::format(request)),
             ),
             LlamaCppApi::Completion => (
                 COMPLETION,
@@ -159,6 +160,10 @@ fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
         .maybe("top_p", sampling.top_p)
         .maybe("top_k", sampling.top_k)
         .maybe("min_p", sampling.min_p)
+        .maybe(
+            "json_schema",
+            request.schema.as_ref().map(|schema| schema.bare().clone()),
+        )
         .list("stop", &sampling.stop)
         .seed(sampling.seed, request.repeat)
         .maybe("frequency_penalty", sampling.frequency_penalty)

@@ -74,14 +74,16 @@ impl VllmWorker {
         match self.api {
             VllmApi::Chat => {
                 let body = chat::body(Some(self.model().await?), request, sampling)
-                    .with("max_tokens", sampling.max_tokens);
+                    .with("max_tokens", sampling.max_tokens)
+                    .maybe("response_format", chat::format(request));
                 let endpoint = chat::endpoint("/v1/chat/completions");
                 self.remote
                     .ask(endpoint, &more(body, sampling).json())
                     .await
             }
             VllmApi::Completions => {
-                let body = completions::body(Some(self.model().await?), request, sampling);
+                let body = completions::body(Some(self.model().await?), request, sampling)
+                    .maybe("response_format", chat::format(request));
                 let endpoint = completions::endpoint("/v1/completions");
                 self.remote
                     .ask(endpoint, &more(body, sampling).json())

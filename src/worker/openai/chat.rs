@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::usage::usage;
-use crate::words::{Completion, FinishReason, Message, Request, Sampling};
+use crate::words::{Completion, FinishReason, Message, OutputSchema, Request, Sampling};
 use crate::worker::remote::Endpoint;
 use crate::worker::wire::{Body, maybe, read as read_wire};
 
@@ -50,6 +50,18 @@ pub(in crate::worker) fn body(model: Option<&str>, request: &Request, sampling: 
         .maybe("frequency_penalty", sampling.frequency_penalty)
         .maybe("presence_penalty", sampling.presence_penalty)
         .maybe("reasoning_effort", sampling.reasoning_effort.as_deref())
+}
+
+/// The form of the answer, for OpenAI's own models: they take objects alone.
+pub(super) fn strict_format(schema: &OutputSchema) -> Value {
+    let strict = schema.is_strict();
+    json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": strict, "schema": schema.object()}})
+}
+
+/// The form of the answer, for servers that take any schema.
+pub(in crate::worker) fn format(request: &Request) -> Option<Value> {
+    let schema = request.schema.as_ref()?.bare();
+    Some(json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}))
 }
 
 /// A message in the form that all providers share.

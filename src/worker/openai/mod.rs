@@ -11,7 +11,7 @@ use super::builders::remote_builders;
 use super::http::Http;
 use super::remote::{Auth, Dialect, Remote};
 use crate::job::{OpenAiApi, Server};
-use crate::words::{CallError, Completion, Provider, Request};
+use crate::words::{CallError, Completion, Provider, Request, takes_schema};
 
 static DIALECT: Dialect = Dialect {
     provider: Provider::OpenAi,
@@ -58,11 +58,14 @@ impl OpenAiWorker {
     async fn answer(&self, request: &Request) -> Result<Completion, CallError> {
         let server = &self.remote.server;
         let (model, sampling) = (server.model.as_deref(), &server.sampling);
+        let schema = request.schema.as_deref();
+        let schema = schema.filter(|_| takes_schema(Provider::OpenAi, model));
         let (endpoint, body) = match self.api {
             OpenAiApi::Chat => (
                 chat::endpoint("/chat/completions"),
                 chat::body(model, request, sampling)
-                    .with("max_completion_tokens", sampling.max_tokens),
+                    .with("max_completion_tokens", sampling.max_tokens)
+                    .maybe("response_format", schema.map(chat::strict_format)),
             ),
             OpenAiApi::Completions => (
                 completions::endpoint("/completions"),
@@ -70,7 +73,8 @@ impl OpenAiWorker {
             ),
             OpenAiApi::Responses => (
                 responses::ENDPOINT,
-                responses::body(model, request, sampling),
+                responses::body(model, request, sampling)
+                    .maybe("text", schema.map(responses::format)),
             ),
         };
         self.remote.ask(endpoint, &body.json()).await

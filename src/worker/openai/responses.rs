@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::chat::message;
-use crate::words::{Completion, FinishReason, Request, Role, Sampling, Usage};
+use crate::words::{Completion, FinishReason, OutputSchema, Request, Role, Sampling, Usage};
 use crate::worker::remote::Endpoint;
 use crate::worker::wire::{Body, count, maybe, read as read_wire};
 
@@ -97,6 +97,12 @@ pub(super) fn body(model: Option<&str>, request: &Request, sampling: &Sampling) 
         .maybe("reasoning", effort.map(|effort| json!({"effort": effort})))
         // The provider would keep the conversation otherwise.
         .with("store", false)
+}
+
+/// The form of the answer, flat where chat has it nested.
+pub(super) fn format(schema: &OutputSchema) -> Value {
+    let strict = schema.is_strict();
+    json!({"format": {"type": "json_schema", "name": "answer", "strict": strict, "schema": schema.object()}})
 }
 
 fn read(reply: &Value) -> Result<Completion, String> {
