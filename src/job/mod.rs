@@ -46,7 +46,7 @@ pub use figure::{Figure, FigureKind};
 pub use fingerprint::{Identity, asked, messages};
 pub use gating::{BaselinePlan, GatePlan, Inconclusive, Limit, Operator, Threshold};
 pub use plan::{
-    AnthropicApi, Backend, BackendKind, CachePlan, Durability, ENTRY_COLUMN, EchoFailure,
+    AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, Durability, ENTRY_COLUMN, EchoFailure,
     EchoScript, EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown,
     OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan, REPEAT_COLUMN, RESULT_COLUMNS,
     RetryPolicy, SCORE_COLUMN, Server, Take, VllmApi,

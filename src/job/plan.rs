@@ -452,6 +452,25 @@ pub struct OutputPlan {
     pub parts: Vec<String>,
     /// The names of the scorers, in the order of the job.
     pub scorers: Vec<String>,
+    /// What `results.csv` does about text that a spreadsheet would take for a formula.
+    pub csv_safe: CsvSafe,
+}
+
+/// What `results.csv` does about text of a model or a server that a spreadsheet would take for a formula.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CsvSafe {
+    /// A `'` stands before it.
+    Prefix,
+    /// Nothing: the file is for programs. So it was in runs that say nothing of it.
+    #[default]
+    Off,
+}
+
+impl CsvSafe {
+    /// Every way and its name in the job file.
+    pub const NAMES: [(&'static str, CsvSafe); 2] =
+        [("prefix", CsvSafe::Prefix), ("off", CsvSafe::Off)];
 }
 
 /// The columns that the runner adds to the input's, in the order of the results.

@@ -10,7 +10,8 @@ use super::decode::{At, need};
 use super::figure::Measured;
 use super::order::Order;
 use super::plan::{
-    CachePlan, InputPlan, MaxFailures, OutputFormat, OutputPlan, PromptPlan, RetryPolicy, Take,
+    CachePlan, CsvSafe, InputPlan, MaxFailures, OutputFormat, OutputPlan, PromptPlan, RetryPolicy,
+    Take,
 };
 use super::prompt::Names;
 use super::read::Job;
@@ -262,6 +263,9 @@ impl Job {
             repeat: order.repeat,
             parts: Vec::new(),
             scorers: Vec::new(),
+            csv_safe: keys
+                .and_then(|keys| keys.csv_safe.as_ref())
+                .map_or(CsvSafe::Prefix, |safe| safe.value),
         };
         if let Some(dir) = keys.and_then(|keys| keys.dir.as_ref())
             && dir.value.trim().is_empty()

@@ -9,7 +9,7 @@ use super::answering::{Label, NumberForm, Parts};
 use super::decode::{At, Decode, List, Named, Share, Texts, keys, one_of, percent, wrong};
 use super::gating::Gate;
 use super::order::{FallbackOn, Names};
-use super::plan::{Durability, MaxFailures, OnUnknown, OutputFormat};
+use super::plan::{CsvSafe, Durability, MaxFailures, OnUnknown, OutputFormat};
 use super::scoring::{Ignore, Scorers, Tolerance};
 use super::spending::BudgetMode;
 use super::yaml::{Node, Value};
@@ -408,6 +408,8 @@ keys! {
         formats: List<OutputFormat>,
         /// What stands before the name of each column that the runner adds.
         prefix: String,
+        /// What results.csv does about answers that a spreadsheet would take for formulas: prefix, off; default: prefix.
+        csv_safe: CsvSafe,
     }
 }
 
@@ -565,6 +567,12 @@ impl Decode for OutputFormat {
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
         let names = [("csv", OutputFormat::Csv), ("jsonl", OutputFormat::Jsonl)];
         one_of(node, &names, problems)
+    }
+}
+
+impl Decode for CsvSafe {
+    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        one_of(node, &Self::NAMES, problems)
     }
 }
 

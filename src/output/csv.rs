@@ -1,6 +1,7 @@
-//! `results.csv`: the input's columns unchanged, then what the run adds.
+//! `results.csv`: the input's columns unchanged, then what the run adds, so that no spreadsheet runs what a model wrote.
 
-use crate::job::OutputPlan;
+use super::formula::inert;
+use crate::job::{CsvSafe, OutputPlan};
 use crate::words::{Columns, Item, Marks, Outcome, ResultLine};
 
 /// The file's name.
@@ -32,6 +33,9 @@ impl Csv {
         added.extend(about(line.outcome));
         added.extend(self.scores(line.marks));
         added.extend(self.place(&line.outcome.item));
+        if self.plan.csv_safe == CsvSafe::Prefix {
+            added = added.into_iter().map(inert).collect();
+        }
         let cells = line.outcome.item.row.cells.iter().chain(&added);
         record(cells.map(String::as_bytes), out);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::remarks::Stated;
-use crate::job::{BudgetPlan, OutputFormat, OutputPlan, Plan};
+use crate::job::{BudgetPlan, CsvSafe, OutputFormat, OutputPlan, Plan};
 use crate::words::BackendSeen;
 
 /// What the files of a run depend on besides what was asked and answered. It is stored with the run, so that
@@ -29,6 +29,9 @@ pub struct Frame {
     /// The names of the scorers, in the order of the job.
     #[serde(default)]
     pub scorers: Vec<String>,
+    /// What `results.csv` does about text that a spreadsheet would take for a formula.
+    #[serde(default)]
+    pub csv_safe: CsvSafe,
     /// What the job says of its backends, in its order.
     pub backends: Vec<Stated>,
     /// What the job may cost.
@@ -50,6 +53,7 @@ impl Frame {
             repeat: plan.output.repeat,
             parts: plan.output.parts.clone(),
             scorers: plan.output.scorers.clone(),
+            csv_safe: plan.output.csv_safe,
             backends: plan.backends.iter().map(Stated::of).collect(),
             budget: plan.spending.budget,
             seen: Vec::new(),
@@ -67,6 +71,7 @@ impl Frame {
             repeat: self.repeat,
             parts: self.parts.clone(),
             scorers: self.scorers.clone(),
+            csv_safe: self.csv_safe,
         }
     }
 }

@@ -8,6 +8,7 @@
 mod budget;
 mod compare;
 mod csv;
+mod formula;
 mod frame;
 mod html;
 mod jsonl;

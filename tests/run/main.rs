@@ -41,6 +41,8 @@ mod order;
 mod declared;
 // Servers and rows that mean harm: keys, terminals, endless replies.
 mod hostile;
+// What a model may write to harm those who look at the results: formulas, markup, commands to terminals.
+mod payloads;
 // What is said of limits, pauses and outages, and that nothing is said without any.
 mod tell;
 // What is never exceeded: requests a minute, requests at once, tokens a minute.
