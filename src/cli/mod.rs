@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod signals;
 mod status;
+mod step_summary;
 mod summary;
 mod terminal;
 mod verify;

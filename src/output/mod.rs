@@ -12,6 +12,7 @@ mod formula;
 mod frame;
 mod html;
 mod jsonl;
+mod junit;
 mod latency;
 mod markdown;
 mod prices;
@@ -48,12 +49,13 @@ pub struct OutputError {
 }
 
 /// Everything that a run may publish.
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     csv::NAME,
     jsonl::NAME,
     report_json::NAME,
     markdown::NAME,
     html::NAME,
+    junit::NAME,
 ];
 
 /// The first file in a directory that a run would write over.

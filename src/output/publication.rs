@@ -8,7 +8,7 @@ use super::csv::Csv;
 use super::frame::Frame;
 use super::jsonl::Jsonl;
 use super::report::Report;
-use super::{OutputError, csv, html, jsonl, markdown, report_json};
+use super::{OutputError, csv, html, jsonl, junit, markdown, report_json};
 use crate::job::{OutputFormat, OutputPlan};
 use crate::words::{Columns, ResultLine};
 
@@ -33,6 +33,7 @@ pub(super) struct Written {
 pub struct Publication<'a, S> {
     dir: &'a Path,
     files: Vec<ResultsFile<S>>,
+    rows: junit::Rows,
     line: Vec<u8>,
 }
 
@@ -71,6 +72,7 @@ impl<'a, S: Sink> Publication<'a, S> {
         let mut publication = Self {
             dir,
             files,
+            rows: junit::Rows::of(frame),
             line: Vec::new(),
         };
         publication.each(|form, line| {
@@ -83,6 +85,7 @@ impl<'a, S: Sink> Publication<'a, S> {
 
     /// Adds a row's line to each file. Rows must come in order.
     pub fn add(&mut self, result: &ResultLine<'_>) -> Result<(), OutputError> {
+        self.rows.add(result);
         self.each(|form, line| match form {
             Form::Csv(csv) => csv.line(result, line),
             Form::Jsonl(jsonl) => jsonl.line(result, line),
@@ -107,6 +110,7 @@ impl<'a, S: Sink> Publication<'a, S> {
             ),
             (markdown::NAME, markdown::render(report)),
             (html::NAME, html::render(report)),
+            (junit::NAME, self.rows.render(report, exit_code)),
         ];
         for (name, text) in reports {
             let mut sink = S::begin(self.dir, name)?;

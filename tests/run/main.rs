@@ -31,6 +31,8 @@ mod cache;
 mod cache_harm;
 // What a run must come to: thresholds, exit code 7.
 mod gate;
+// junit.xml and the summary of a step on GitHub Actions: what CI systems show.
+mod junit;
 // Rows that ask the same, asked once.
 mod dedupe;
 // Which backend is asked when, and when nobody else is.
