@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::baseline;
 use super::gate::judge;
 use super::report::Repricing;
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
@@ -160,9 +161,14 @@ pub(super) fn compile_priced<S: Sink>(
 pub(super) fn publish_end(
     mut store: Store,
     dir: &Path,
-    settings: Settings,
+    mut settings: Settings,
 ) -> Result<Summary, RunError> {
     store.set_settings(&settings.to_json())?;
+    let compared = baseline::compare(store.lines(), &settings)?;
+    if let (Some(end), Some(compared)) = (&mut settings.end, compared) {
+        end.baseline = Some(compared);
+        store.set_settings(&settings.to_json())?;
+    }
     let published = compile(dir, store.lines(), &settings, |_| {}).and_then(|compiled| {
         store.end_run(compiled.exit_code.code())?;
         publish(&mut store, compiled)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::baseline;
 use super::forecast::{Forecast, ForecastOptions, forecast};
 use super::run::Run;
 use super::summary::{RunError, Summary};
@@ -78,6 +79,7 @@ impl Runner {
         }
         spare_inputs(&plan.output.dir, &inputs)?;
         spare_files(&plan, &inputs)?;
+        baseline::check(&plan)?;
         if let Some(limit) = options.limit {
             inputs.truncate(limit);
         }

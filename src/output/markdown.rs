@@ -204,7 +204,7 @@ fn amount(spent: Spent) -> String {
 }
 
 /// Names come from the job file and from servers: they must not become markup.
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 pub use budget::BudgetLine;
 pub use compare::Comparison;
 pub use frame::Frame;
+pub use markdown::escape as escape_markdown;
 pub use prices::{Charged, Repriced, origin, price_changes, repriced_lines};
 pub use publication::{Publication, Sink, file_name};
 pub use publish::Pending;

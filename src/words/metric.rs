@@ -36,6 +36,8 @@ pub enum Method {
     Normal,
     /// Bonett and Price's interval of the difference between paired shares.
     BonettPrice,
+    /// Newcombe's interval of the difference between independent shares.
+    Newcombe,
 }
 
 impl Method {
@@ -46,6 +48,7 @@ impl Method {
             Method::Bootstrap => "bootstrap",
             Method::Normal => "normal",
             Method::BonettPrice => "bonett_price",
+            Method::Newcombe => "newcombe",
         }
     }
 }

@@ -7,6 +7,7 @@
 mod allowance;
 mod benefit;
 mod changes;
+mod comparison;
 mod completion;
 mod cost;
 mod digest;
@@ -32,6 +33,7 @@ mod usage;
 pub use allowance::{Allowance, Allowances, Load};
 pub use benefit::Benefit;
 pub use changes::Changes;
+pub use comparison::Comparison;
 pub use completion::{Completion, FinishReason};
 pub use cost::{Cost, Tariff};
 pub use digest::Digest;

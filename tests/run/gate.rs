@@ -75,3 +75,54 @@ fn the_gate_is_judged_again_from_the_store_alone() {
         .says("gate: not met");
     scratch.runner(&["verify", "out"]).exits(0);
 }
+
+/// A job that is compared with what is at this path.
+fn against(path: &str) -> Scratch {
+    let scratch = Scratch::new();
+    let score = "score: [{ equals: \"{{ text }}\" }]";
+    scratch.rows(3).job(&format!(
+        "{ECHO}\n{score}\ngate: {{ baseline: {{ path: {path} }} }}"
+    ));
+    scratch
+}
+
+#[test]
+fn a_baseline_that_is_none_is_found_before_anything_is_sent() {
+    let told = "there is nothing to compare with: ";
+    let missing = against("main.json");
+    let ran = missing.runner(&["check", "job.yaml"]).exits(2);
+    ran.says(&format!("error: {told}main.json is not there"))
+        .says("--> job.yaml:")
+        .says("`runner baseline DIR --to FILE` writes the scores of a run to a file");
+    missing.write("main.json", "{}");
+    let ran = missing.runner(&["check", "job.yaml"]).exits(2);
+    ran.says(&format!(
+        "{told}main.json is no baseline file: missing field `schema`"
+    ));
+    let empty = against("main");
+    empty.write("main/notes.txt", "");
+    let ran = empty.runner(&["job.yaml"]).exits(2);
+    ran.says(&format!("{told}main holds no run"));
+    let unscored = against("main");
+    unscored.write(
+        "plain.yaml",
+        "inputs: rows.csv\nprompt: x\nbackends: { a: { type: echo } }\n",
+    );
+    unscored.runner(&["plain.yaml", "--out", "main"]).exits(0);
+    for path in [
+        "main",
+        "main/run.db",
+        "main/report.json",
+        "main/results.jsonl",
+    ] {
+        let set = format!("gate.baseline.path={path}");
+        let ran = unscored
+            .runner(&["check", "job.yaml", "--set", &set])
+            .exits(2);
+        ran.says(&format!("{told}main has no scores"));
+    }
+    let own = unscored
+        .runner(&["check", "job.yaml", "--out", "main"])
+        .exits(2);
+    own.says("main is where this run writes: it would be compared with itself");
+}

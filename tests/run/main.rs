@@ -33,6 +33,8 @@ mod cache_harm;
 mod gate;
 // junit.xml and the summary of a step on GitHub Actions: what CI systems show.
 mod junit;
+// Two runs side by side, and the noise between runs that should be alike.
+mod diff;
 // Rows that ask the same, asked once.
 mod dedupe;
 // Which backend is asked when, and when nobody else is.
