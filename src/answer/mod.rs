@@ -9,6 +9,7 @@ mod place;
 mod repair;
 
 pub use place::Place;
+pub use repair::last_number;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -117,3 +117,25 @@ fn is_space(c: char) -> bool {
             '\u{feff}' | '\u{200b}' | '\u{200c}' | '\u{200d}' | '\u{2060}'
         )
 }
+
+/// The number that a text is, else the last one in it.
+pub fn last_number(text: &str) -> Option<(String, f64)> {
+    if let Some(found) = number(unquoted(text)) {
+        return Some(found);
+    }
+    let is_part = |c: char| c.is_ascii_digit() || "+-.,eE".contains(c);
+    let mut words = text.rsplit(|c: char| !is_part(c));
+    words.find_map(|word| {
+        let word = word.trim_start_matches(|c: char| !(c.is_ascii_digit() || c == '-' || c == '.'));
+        let word = word.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let whole = number(word);
+        // Digits that hang together with other signs: `3-5`, `2024-05-13`.
+        let last = || {
+            number(
+                word.rsplit(|c: char| !(c.is_ascii_digit() || c == '.' || c == ','))
+                    .next()?,
+            )
+        };
+        whole.or_else(last)
+    })
+}

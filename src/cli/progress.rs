@@ -126,6 +126,10 @@ impl Progress {
                 self.bar.set_message(state.message());
                 self.line_now_and_then(&mut state);
             }
+            Event::FollowUpFinished { paid, .. } => {
+                state.paid += *paid;
+                self.bar.set_message(state.message());
+            }
             Event::AttemptFailedWillRetry {
                 row,
                 backend,
@@ -214,6 +218,16 @@ impl Progress {
                         &format!("fails too often, retries are put off: {error}"),
                     );
                 }
+            }
+            Event::FollowUpsStarted { what } => {
+                tracing::debug!("{what}");
+                self.line(what);
+            }
+            Event::ScorerFailed { scorer, error } => {
+                let error = terminal::escape(error);
+                self.say(&format!(
+                    "warning: the program of the scorer {scorer} cannot go on, what is left is not scored: {error}"
+                ));
             }
             Event::SweepStarted { rows } => {
                 tracing::debug!(rows, "asking rows without an answer once more");

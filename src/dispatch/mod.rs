@@ -123,7 +123,7 @@ pub enum Called {
 
 /// How the way along a route ended.
 enum End {
-    Replied(usize, Completion),
+    Replied(usize, Box<Completion>),
     Deferred,
     Stopped,
 }
@@ -132,7 +132,7 @@ impl End {
     fn called(self, pending: Pending) -> Called {
         match self {
             End::Replied(attempt, completion) => {
-                Called::Ended(pending.answered(attempt, completion))
+                Called::Ended(pending.answered(attempt, *completion))
             }
             End::Deferred => Called::Deferred(pending),
             End::Stopped => Called::Ended(pending.given_up()),
@@ -313,11 +313,11 @@ impl Dispatcher {
                 });
             }
             if let Some((attempt, completion)) = cached {
-                return Some(End::Replied(attempt, completion));
+                return Some(End::Replied(attempt, Box::new(completion)));
             }
             match self.ask(lane, pending).await {
                 Asked::Replied(attempt, completion) => {
-                    return Some(End::Replied(attempt, completion));
+                    return Some(End::Replied(attempt, Box::new(completion)));
                 }
                 Asked::Unwanted(attempt, completion) => {
                     let error = Status::of(&completion).as_str().to_owned();

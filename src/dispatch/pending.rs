@@ -310,6 +310,7 @@ mod tests {
             superseded: 0,
             ended: 0,
             unknown: Usd::ZERO,
+            about: None,
         };
         let policy = RetryPolicy {
             attempts: 2,

@@ -9,7 +9,7 @@ use super::publish::Settings;
 use super::summary::RunError;
 use crate::score::{Pairs, interval};
 use crate::store::{Reader, StoreError};
-use crate::words::{Comparison, Digest, Metric, Status, Usd};
+use crate::words::{Comparison, Digest, Metric, ResultLine, Status, Usd};
 
 /// How sure an interval is.
 const CONFIDENCE: f64 = 0.95;
@@ -293,13 +293,15 @@ fn look_up(dir: &Path, wanted: Vec<(Digest, usize)>) -> Result<Texts, RunError> 
         dir: dir.to_owned(),
     })?;
     let settings = Settings::read(dir, &run)?;
-    marked::for_each(reader.lines(), &settings, |line| {
-        let item = &line.outcome.item;
+    marked::for_each(reader.lines(), &settings, |outcome, marks| {
+        let Some(marks) = marks else { return };
+        let line = ResultLine { outcome, marks };
+        let item = &outcome.item;
         let Some((id, seen)) = texts.get_mut(&(item.row.key, item.entry as usize)) else {
             return;
         };
         id.clone_from(&item.row.id);
-        seen.status.get_or_insert(line.outcome.status);
+        seen.status.get_or_insert(outcome.status);
         if item.repeat > 0 {
             seen.answer.push_str(" | ");
         }

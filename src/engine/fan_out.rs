@@ -9,14 +9,15 @@ use futures::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::follow_up::FollowUps;
 use super::summary::Ended;
 use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop};
-use crate::job::{Entry, PromptPlan};
+use crate::job::PromptPlan;
 use crate::store::{Closed, Journal, Reader, StoreError, Wanted};
 use crate::words::{Columns, Due, Event, Item, Message, Outcome, Request, Status};
 
 /// How many rows are read at once, and how many items ahead.
-const READ_AHEAD: usize = 256;
+pub(super) const READ_AHEAD: usize = 256;
 /// How many items may be put off before they go ahead of new ones: memory must not grow with the job.
 const MAX_PUT_OFF: usize = 2_000;
 /// So many rows must have recovered for each that is left, to believe that its failures pass too.
@@ -36,8 +37,8 @@ pub(super) struct FanOut {
 /// What it takes to ask one item.
 pub(super) struct Asking {
     pub(super) prompt: PromptPlan,
-    pub(super) entries: Vec<Entry>,
     pub(super) demand: Demand,
+    pub(super) follow_ups: Arc<FollowUps>,
     pub(super) dispatcher: Dispatcher,
     pub(super) journal: Journal,
 }
@@ -253,7 +254,7 @@ impl Asking {
 
     async fn ask(&self, due: Due) -> Called {
         let item = due.item.clone();
-        let route = match self.entries[item.entry as usize].route(&item.row) {
+        let route = match self.follow_ups.entries()[item.entry as usize].route(&item.row) {
             Ok(Some(route)) => route,
             Ok(None) => {
                 let error = "no rule of the job's `route` matches the row";
@@ -264,9 +265,14 @@ impl Asking {
                 return Called::Ended(Outcome::unsendable(item, error));
             }
         };
-        match render(&self.prompt, &item) {
-            Ok(request) => {
-                let demand = self.demand.clone();
+        let about = due.about.as_deref();
+        let about = about.and_then(|answer| self.follow_ups.about(&item, answer));
+        let asks = about.unwrap_or_else(|| {
+            let request = render(&self.prompt, &item);
+            request.map(|request| (request, self.demand.clone()))
+        });
+        match asks {
+            Ok((request, demand)) => {
                 let pending = self.dispatcher.pending(due, request, route, demand);
                 self.dispatcher.call(pending).await
             }

@@ -70,9 +70,13 @@ impl Graded {
         let frame = &settings.frame;
         let mut graded = Self::new(&frame.job, &frame.scorers, &frame.entries);
         let mut report = Report::of(frame);
-        marked::for_each(lines, settings, |line| {
-            graded.add(line);
-            report.add(line);
+        marked::for_each(lines, settings, |outcome, marks| match marks {
+            Some(marks) => {
+                let line = ResultLine { outcome, marks };
+                graded.add(&line);
+                report.add(&line);
+            }
+            None => report.add_side(outcome),
         })?;
         graded.settle();
         lines.for_each_outside(|outside| {

@@ -6,13 +6,16 @@
 //! Nothing is printed here: what happens is told as [`Event`](crate::words::Event)s.
 
 mod baseline;
+mod command;
 mod diff;
 mod export;
 mod fan_out;
+mod follow_up;
 mod forecast;
 mod gate;
 mod graded;
 mod marked;
+mod marks;
 mod money;
 mod noise;
 mod prices;
@@ -21,6 +24,7 @@ mod report;
 mod resume;
 mod run;
 mod runner;
+mod shape;
 #[cfg(test)]
 mod simulation;
 mod status;

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline;
 use super::gate::judge;
+use super::marks::{Marker, Marking};
 use super::report::Repricing;
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
 use crate::dispatch::Interrupt;
 use crate::job::{GatePlan, MaxFailures, Plan};
 use crate::output::{Frame, Pending, Publication, Report, Sink};
-use crate::store::{Lines, RunLine, Store, StoreError};
+use crate::store::{Lines, RunLine, Store, StoreError, Stored};
 use crate::words::{BackendSeen, GateCheck, Marks, Outcome, ResultLine};
 
 /// What a run's files are made from besides the store's lines. Stored with the run: as it begins, and again
@@ -23,6 +24,8 @@ pub(super) struct Settings {
     max_failures: MaxFailures,
     #[serde(default)]
     pub(super) gate: Option<GatePlan>,
+    #[serde(default)]
+    pub(super) marking: Marking,
     /// `None` of a run that is under way, or was killed.
     pub(super) end: Option<End>,
 }
@@ -65,8 +68,14 @@ impl Settings {
             frame: Frame::of(plan),
             max_failures: plan.max_failures,
             gate: plan.gate.clone(),
+            marking: Marking::of(plan),
             end: None,
         }
+    }
+
+    /// What marks the run's lines, given the mark of its store.
+    pub(super) fn marker(&self, mark: Option<i64>) -> Marker {
+        Marker::new(&self.marking, &self.frame.entries, mark)
     }
 
     /// The same at the end of the run.
@@ -124,21 +133,35 @@ pub(super) fn compile_priced<S: Sink>(
     let columns = lines.columns()?;
     let mut report = Report::of(&settings.frame);
     let mut publication = Publication::begin(dir, &settings.frame, &columns)?;
-    lines.for_each(&columns, |stored| {
-        each(&stored.outcome);
-        let marks = Marks::default();
-        publication.add(&ResultLine {
-            outcome: &stored.outcome,
-            marks: &marks,
-        })?;
-        let repriced = repricing.map(|repricing| repricing.of(stored, &mut report));
-        let stored = repriced.as_ref().unwrap_or(stored);
-        report.add(&ResultLine {
-            outcome: &stored.outcome,
-            marks: &marks,
-        });
-        let interrupted = stored.interrupted.iter();
-        interrupted.for_each(|attempt| report.add_interrupted(attempt));
+    let marker = settings.marker(lines.mark()?);
+    lines.for_each_row(&columns, |all| {
+        for stored in all {
+            let outcome = &stored.outcome;
+            each(outcome);
+            let is_line = marker.is_line(outcome);
+            let marks = match is_line {
+                true => marker.marks(outcome, all),
+                false => Marks::default(),
+            };
+            if is_line {
+                let marks = &marks;
+                publication.add(&ResultLine { outcome, marks })?;
+            }
+            let repriced = repricing.map(|repricing| repricing.of(stored, &mut report));
+            let Stored {
+                outcome,
+                interrupted,
+            } = repriced.as_ref().unwrap_or(stored);
+            match is_line {
+                true => report.add(&ResultLine {
+                    outcome,
+                    marks: &marks,
+                }),
+                false => report.add_side(outcome),
+            }
+            let interrupted = interrupted.iter();
+            interrupted.for_each(|attempt| report.add_interrupted(attempt));
+        }
         Ok::<_, RunError>(())
     })?;
     lines.for_each_outside(|mut outside| {

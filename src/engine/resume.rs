@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::fan_out::render;
+use super::shape::Shape;
 use super::summary::RunError;
 use crate::dispatch::Stop;
 use crate::input::Inputs;
@@ -51,11 +52,13 @@ pub(super) fn register(
 
 /// What is compared with the store.
 pub(super) fn registered(plan: &Plan) -> Registered<'_> {
+    let names = plan.entries.iter().map(|entry| Arc::clone(&entry.name));
     let tariffs = plan.backends.iter().filter_map(|b| b.tariff.clone());
     Registered {
         asked: asked(plan),
         columns: &plan.columns,
-        entries: &plan.output.entries,
+        entries: names.collect(),
+        follow_ups: Shape::of(plan).follow_ups(),
         is_matrix: plan.is_matrix,
         repeat: plan.repeat,
         tariffs: tariffs.collect(),

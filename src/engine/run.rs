@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::fan_out::{Asking, FanOut, read_ahead};
+use super::command::Program;
+use super::fan_out::{Asking, Dues, FanOut, read_ahead};
+use super::follow_up::{FollowUps, Round, read_round};
 use super::money::{WasteWatch, open_budget};
 use super::publish::{Asked, Settings, publish_end};
 use super::resume::register;
@@ -12,9 +14,11 @@ use super::runner::Options;
 use super::summary::{Ended, RunError, Summary};
 use crate::dispatch::{Budget, Demand, Dispatcher, OnEvent, Policy, Rejected, Stop};
 use crate::input::Inputs;
-use crate::job::{AnswerPlan, CachePlan, Plan};
+use crate::job::{AnswerPlan, CachePlan, Plan, ScorerKind, ScorerPlan};
 use crate::output::{published, remove_leftovers};
-use crate::store::{Cache, Caching, Sharing, Store, Wanted, Writer, has_store, is_remote};
+use crate::store::{
+    Cache, Caching, Reader, Sharing, Store, StoreError, Wanted, Writer, has_store, is_remote,
+};
 use crate::words::{Event, Outcome, Usd};
 use crate::worker::ModelWorker;
 
@@ -66,7 +70,7 @@ impl Run {
         self.share(&mut store, Sharing::Before)?;
         let (mut store, asked) = match options.offline && plan.cache.is_none() {
             true => (store, Asked::default()),
-            false => self.ask(store, budget).await?,
+            false => self.ask(store, budget, &settings).await?,
         };
         self.share(&mut store, Sharing::After)?;
         publish_end(store, &plan.output.dir, settings.ended(asked))
@@ -77,33 +81,49 @@ impl Run {
         &self,
         store: Store,
         budget: Option<Arc<Budget>>,
+        settings: &Settings,
     ) -> Result<(Store, Asked), RunError> {
         let Self { plan, stop, .. } = self;
+        let judges = |scorer: &ScorerPlan| matches!(scorer.kind, ScorerKind::Judge(_));
+        let mark = plan.score.iter().any(judges).then(|| store.mark());
+        let marker = settings.marker(mark.transpose()?);
+        let follow_ups = Arc::new(FollowUps::of(plan, marker));
         let caching = self.open_cache(&store)?;
         let cache = caching.as_ref().map(Caching::cache);
         let reader = store.reader()?;
+        let mut readers = Vec::new();
+        for round in follow_ups.rounds() {
+            readers.push((round, store.reader()?));
+        }
         let most = plan.spending.max_waste;
         let waste = WasteWatch::new(most, stop.clone(), Arc::clone(&self.on_event));
         let writer = {
             let (on_event, stop) = (Arc::clone(&self.on_event), stop.clone());
             let keep = self.keep(cache.clone());
             let waste = Arc::clone(&waste);
+            let main = plan.entries.len();
             store.write(
                 move |outcome| {
                     keep(outcome);
-                    on_event(finished(outcome));
+                    on_event(finished(outcome, main));
                     waste.see(outcome);
                 },
                 move || stop.halt(),
             )?
         };
-        let fan_out = self.fan_out(&writer, cache, budget.clone());
+        let fan_out = self.fan_out(&writer, cache, budget.clone(), &follow_ups);
         let wanted = Wanted {
             on_unknown: plan.on_unknown,
             once: plan.dedupe,
         };
         let dues = read_ahead(reader, Arc::clone(&plan.columns), wanted);
-        let ended = fan_out.run(dues).await;
+        let mut ended = fan_out.run(dues).await;
+        for (round, reader) in readers {
+            if !matches!(ended, Ok(Ended::Complete)) {
+                break;
+            }
+            ended = self.follow_up(&fan_out, &follow_ups, round, reader).await;
+        }
         let dispatcher = &fan_out.asking.dispatcher;
         let (seen, backends_down) = (dispatcher.seen(), dispatcher.down());
         drop(fan_out);
@@ -156,10 +176,84 @@ impl Run {
     /// Gives rows the answers of others that ask the same, if the job wants that.
     fn share(&self, store: &mut Store, sharing: Sharing) -> Result<(), RunError> {
         if self.plan.dedupe {
-            let on_shared = |outcome: &Outcome| (self.on_event)(finished(outcome));
+            let main = self.plan.entries.len();
+            let on_shared = |outcome: &Outcome| (self.on_event)(finished(outcome, main));
             store.share(&self.plan.columns, sharing, on_shared)?;
         }
         Ok(())
+    }
+
+    /// Asks what follows upon the answers.
+    async fn follow_up(
+        &self,
+        fan_out: &FanOut,
+        follow_ups: &Arc<FollowUps>,
+        round: Round,
+        reader: Reader,
+    ) -> Result<Ended, StoreError> {
+        (self.on_event)(Event::FollowUpsStarted {
+            what: match round {
+                Round::Escalation => "rows without agreement are escalated".to_owned(),
+                Round::Judging => "answers are judged".to_owned(),
+                Round::Command(scorer) => {
+                    format!("answers are scored by {}", self.plan.score[scorer].name)
+                }
+            },
+        });
+        let dues = read_round(reader, &self.plan, follow_ups, round);
+        match round {
+            Round::Command(scorer) => {
+                let name = &self.plan.score[scorer].name;
+                self.score(fan_out, follow_ups.program(scorer), name, dues)
+                    .await
+            }
+            _ => fan_out.run(dues).await,
+        }
+    }
+
+    /// Has a program score answers. One that fails leaves the others without a score; the run goes on.
+    async fn score(
+        &self,
+        fan_out: &FanOut,
+        program: Option<&Program>,
+        name: &str,
+        mut dues: Dues,
+    ) -> Result<Ended, StoreError> {
+        let mut running = None;
+        let failed = |error: String| {
+            (self.on_event)(Event::ScorerFailed {
+                scorer: name.to_owned(),
+                error,
+            });
+            Ok(Ended::Complete)
+        };
+        while let Some(due) = dues.recv().await {
+            let due = due?;
+            if running.is_none() {
+                match program.map(|program| program.start(name)) {
+                    Some(Ok(started)) => running = Some(started),
+                    Some(Err(error)) => return failed(error),
+                    None => return Ok(Ended::Complete),
+                }
+            }
+            let Some(running) = &mut running else {
+                return Ok(Ended::Complete);
+            };
+            let said = tokio::select! {
+                biased;
+                () = self.stop.draining() => return Ok(Ended::Stopped),
+                said = running.ask(due) => said,
+            };
+            match said {
+                Ok(outcome) => {
+                    if fan_out.asking.journal.outcome(outcome).await.is_err() {
+                        return Ok(Ended::Stopped);
+                    }
+                }
+                Err(error) => return failed(error),
+            }
+        }
+        Ok(Ended::Complete)
     }
 
     fn fan_out(
@@ -167,6 +261,7 @@ impl Run {
         writer: &Writer,
         cache: Option<Cache>,
         budget: Option<Arc<Budget>>,
+        follow_ups: &Arc<FollowUps>,
     ) -> FanOut {
         let Self {
             plan,
@@ -190,8 +285,8 @@ impl Run {
         FanOut {
             asking: Arc::new(Asking {
                 prompt: plan.prompt.clone(),
-                entries: plan.entries.clone(),
                 demand: demand(plan.answer.as_ref()),
+                follow_ups: Arc::clone(follow_ups),
                 dispatcher,
                 journal: writer.journal(),
             }),
@@ -233,9 +328,12 @@ fn spare_results(dir: &Path) -> Result<(), RunError> {
     }
 }
 
-fn finished(outcome: &Outcome) -> Event {
-    Event::RowFinished {
-        status: outcome.status,
-        paid: outcome.paid().unwrap_or(Usd::ZERO),
+/// What is told of an outcome that is durable. `main`: how many entries every row is asked of; what has a later one
+/// follows upon answers.
+fn finished(outcome: &Outcome, main: usize) -> Event {
+    let (status, paid) = (outcome.status, outcome.paid().unwrap_or(Usd::ZERO));
+    match (outcome.item.entry as usize) < main {
+        true => Event::RowFinished { status, paid },
+        false => Event::FollowUpFinished { status, paid },
     }
 }

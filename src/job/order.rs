@@ -94,7 +94,7 @@ pub fn resolve(job: &Job, columns: Option<&Columns>, problems: &mut Vec<Problem>
     };
     let entries = match backends.known.is_empty() {
         // What the order names would be unknown, and only because there is nothing to know.
-        true => vec![Entry::asking(&[], &[])],
+        true => vec![Entry::always("", &[])],
         false => backends.entries(job, columns),
     };
     let escalate = backends.escalate(job);
@@ -139,19 +139,6 @@ fn known(job: &Job, problems: &mut Vec<Problem>) -> Vec<String> {
     names
 }
 
-impl Entry {
-    /// The entry that asks these backends for every row, in this order.
-    fn asking(names: &[&str], to: &[usize]) -> Self {
-        Self {
-            name: Arc::from(names.join(">")),
-            rules: vec![Rule {
-                when: None,
-                to: to.to_vec(),
-            }],
-        }
-    }
-}
-
 /// The backends while the order is read.
 struct Backends<'a> {
     known: Vec<String>,
@@ -194,7 +181,7 @@ impl Backends<'_> {
             self.used = asked.cloned().collect();
             let names: Vec<&str> = self.used.iter().map(String::as_str).collect();
             let all: Vec<usize> = (0..names.len()).collect();
-            entries.push(Entry::asking(&names, &all));
+            entries.push(Entry::always(&names.join(">"), &all));
         }
         entries
     }
@@ -294,7 +281,7 @@ impl Backends<'_> {
     fn entry(&mut self, what: &str, names: &[At<String>], place: &Span, help: &str) -> Entry {
         let to = self.list(what, names, place, help);
         let names: Vec<&str> = to.iter().map(|at| self.used[*at].as_str()).collect();
-        Entry::asking(&names, &to)
+        Entry::always(&names.join(">"), &to)
     }
 
     /// The positions of a list's backends among those in use, each once.

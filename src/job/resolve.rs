@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 
+use super::answering::AnswerPlan;
 use super::backend::positive;
 use super::decode::{At, need};
 use super::figure::Measured;
@@ -15,6 +16,7 @@ use super::plan::{
 };
 use super::prompt::Names;
 use super::read::Job;
+use super::scoring::ScorerPlan;
 use super::written::InputKeys;
 use super::{
     Backend, Plan, Problem, Problems, answering, backend, gating, order, prompt, scoring, spending,
@@ -116,7 +118,7 @@ impl Job {
         let cache = self.cache(problems);
         let measured = Measured::of(answer.as_ref(), &score, &order);
         let gate = gating::resolve(self, &measured, problems);
-        let output = self.output(&order, around.columns, problems);
+        let output = self.output(&order, (answer.as_ref(), &score), around.columns, problems);
         let columns = around.columns?;
         let named = |name: &String| {
             let mut all = backends.iter();
@@ -241,6 +243,7 @@ impl Job {
     fn output(
         &self,
         order: &Order,
+        (answer, score): (Option<&AnswerPlan>, &[ScorerPlan]),
         columns: Option<&Arc<Columns>>,
         problems: &mut Vec<Problem>,
     ) -> OutputPlan {
@@ -259,10 +262,16 @@ impl Job {
             prefix: prefix
                 .map(|prefix| prefix.value.clone())
                 .unwrap_or_default(),
-            entries: order.entries.iter().map(|e| Arc::clone(&e.name)).collect(),
+            entries: {
+                let entries = order.entries.iter().chain(&order.escalate);
+                entries.map(|entry| Arc::clone(&entry.name)).collect()
+            },
             repeat: order.repeat,
-            parts: Vec::new(),
-            scorers: Vec::new(),
+            parts: {
+                let columns = answer.iter().flat_map(|answer| &answer.columns);
+                columns.map(|(name, _)| name.clone()).collect()
+            },
+            scorers: score.iter().map(|scorer| scorer.name.clone()).collect(),
             csv_safe: keys
                 .and_then(|keys| keys.csv_safe.as_ref())
                 .map_or(CsvSafe::Prefix, |safe| safe.value),

@@ -16,6 +16,17 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// One that asks these backends, by their positions in the plan, for every row.
+    pub fn always(name: &str, to: &[usize]) -> Self {
+        Self {
+            name: Arc::from(name),
+            rules: vec![Rule {
+                when: None,
+                to: to.to_vec(),
+            }],
+        }
+    }
+
     /// Who is asked for this row, in this order: positions in the plan's backends. `None` where no rule
     /// matches.
     pub fn route(&self, row: &Arc<Row>) -> Result<Option<&[usize]>, TemplateError> {

@@ -111,3 +111,70 @@ fn record<'a>(cells: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
         .expect("a vector takes every byte");
     writer.flush().expect("a vector takes every byte");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::output::Frame;
+    use crate::output::jsonl::Jsonl;
+    use crate::words::{Answer, Columns, Digest, Row};
+
+    fn said(text: &str) -> Outcome {
+        let row = Row {
+            index: 0,
+            id: "1".to_owned(),
+            columns: Columns::new(vec!["x".to_owned()]).into(),
+            cells: vec!["=1".to_owned()],
+            key: Digest::default(),
+        };
+        Outcome {
+            answer: Some(Answer {
+                text: text.to_owned(),
+                finish_reason: None,
+            }),
+            ..Outcome::not_run(Item::of(Arc::new(row)))
+        }
+    }
+
+    #[test]
+    fn what_the_job_makes_of_an_answer_stands_in_columns_of_its_own() {
+        let outcome = said("{\"a\": \"=A1\"}");
+        let marks = Marks {
+            value: Some("yes".to_owned()),
+            parts: vec![Some("=A1".to_owned()), None],
+            scores: vec![Some(1.0), Some(0.5), None],
+            ..Marks::default()
+        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let frame = Frame {
+            prefix: "p_".to_owned(),
+            parts: names(&["a", "b"]),
+            scorers: names(&["first", "second", "third"]),
+            csv_safe: CsvSafe::Prefix,
+            ..Frame::default()
+        };
+        let plan = frame.output("out".as_ref());
+        let result = ResultLine {
+            outcome: &outcome,
+            marks: &marks,
+        };
+        let (mut csv, mut json) = (Vec::new(), Vec::new());
+        Csv::new(&plan).header(&outcome.item.row.columns, &mut csv);
+        Csv::new(&plan).line(&result, &mut csv);
+        assert_eq!(
+            String::from_utf8(csv).unwrap(),
+            "x,p_answer,a,b,p_run_status,p_run_backend,p_run_model,p_run_attempts,p_run_input_tokens,p_run_output_tokens,\
+             p_run_cost_usd,p_run_latency_ms,p_run_error,p_run_score,p_run_score_first,p_run_score_second,p_run_score_third\n\
+             =1,yes,'=A1,,not_run,,,0,,,,,,0.75,1,0.5,\n"
+        );
+        Jsonl::new(&plan).line(&result, &mut json);
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["answer"], "yes");
+        assert_eq!(json["answer_text"], "{\"a\": \"=A1\"}");
+        assert_eq!(json["parts"], serde_json::json!({ "a": "=A1", "b": null }));
+        let scores = serde_json::json!({ "first": 1.0, "second": 0.5, "third": null });
+        assert_eq!(json["scores"], scores);
+    }
+}

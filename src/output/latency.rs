@@ -32,6 +32,33 @@ impl Latency {
     }
 }
 
+/// How many replies took how long, in steps of the same width from nothing on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Histogram {
+    /// How wide a step is, in milliseconds.
+    pub(super) width: u64,
+    /// How many replies there are in each; in the last one all that took longer, too.
+    pub(super) counts: Vec<u64>,
+}
+
+impl Latency {
+    /// As few steps as show the shape; `None` without replies. The slowest in a hundred are not told apart.
+    pub(super) fn histogram(&self) -> Option<Histogram> {
+        const STEPS: u64 = 24;
+        let slow = self.percentile(99)?;
+        let tens = (0..19).map(|power| 10_u64.pow(power));
+        let mut widths = tens.flat_map(|ten| [1, 2, 5].map(|of| of * ten));
+        let width = widths.find(|width| slow / width < STEPS)?;
+        let mut counts = vec![0; usize::try_from(slow / width + 1).ok()?];
+        let last = counts.len() - 1;
+        for (milliseconds, count) in &self.0 {
+            let step = usize::try_from(milliseconds / width).unwrap_or(last);
+            counts[step.min(last)] += count;
+        }
+        Some(Histogram { width, counts })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +79,34 @@ mod tests {
         assert_eq!(latency(&[7]).percentile(50), Some(7));
         assert_eq!(latency(&[1, 9]).percentile(50), Some(1));
         assert_eq!(latency(&[]).percentile(50), None);
+    }
+
+    #[test]
+    fn a_histogram_counts_every_reply_in_at_most_24_steps() {
+        for (times, width, counts) in [
+            (vec![0], 1, vec![1]),
+            (vec![3, 3, 5], 1, vec![0, 0, 0, 2, 0, 1]),
+            (
+                vec![10, 119],
+                5,
+                [vec![0, 0, 1], vec![0; 20], vec![1]].concat(),
+            ),
+            (
+                vec![u64::MAX],
+                1_000_000_000_000_000_000,
+                [vec![0; 18], vec![1]].concat(),
+            ),
+        ] {
+            let mut latency = Latency::default();
+            for time in times {
+                *latency.0.entry(time).or_default() += 1;
+            }
+            assert_eq!(latency.histogram(), Some(Histogram { width, counts }));
+        }
+        assert_eq!(Latency::default().histogram(), None);
+        let many = Latency((0..10_000).map(|time| (time, 1)).collect());
+        let many = many.histogram().unwrap();
+        assert!(many.counts.len() <= 24);
+        assert_eq!(many.counts.iter().sum::<u64>(), 10_000);
     }
 }

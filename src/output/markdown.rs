@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::prices;
 use super::remarks::Hint;
 use super::report::{BackendLine, Report, Spent};
 use super::sentences::{bought, notes, savings, spendings};
+use super::{prices, score_markdown};
 use crate::words::{Status, Usd, steers};
 
 /// The file's name.
@@ -35,6 +35,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     for line in report.budget_in_words().into_iter().chain(savings(report)) {
         writeln!(out, "{line}.\n")?;
     }
+    score_markdown::write(out, report)?;
     writeln!(out, "## Rows\n\n| status | rows |\n|---|---:|")?;
     for (status, rows) in report.by_status.iter().filter(|(_, rows)| **rows > 0) {
         writeln!(out, "| {} | {rows} |", status.as_str())?;
@@ -77,7 +78,13 @@ fn cost(out: &mut String, report: &Report, total: &BackendLine) -> std::fmt::Res
         backend(out, &escape(name), line)?;
     }
     backend(out, "**total**", total)?;
-    writeln!(out, "\n| model | USD |\n|---|---:|")?;
+    writeln!(out)?;
+    fold(out, "Cost in detail", |out| details(out, report, total))
+}
+
+/// By model, by kind of attempt, by use, by what was paid for, by price.
+fn details(out: &mut String, report: &Report, total: &BackendLine) -> std::fmt::Result {
+    writeln!(out, "| model | USD |\n|---|---:|")?;
     for (model, spent) in &report.by_model {
         writeln!(out, "| {} | {} |", escape(model), amount(*spent))?;
     }
@@ -94,6 +101,17 @@ fn cost(out: &mut String, report: &Report, total: &BackendLine) -> std::fmt::Res
         }
     }
     prices::markdown(out, report)
+}
+
+/// A part that is shown when somebody wants to see it.
+pub(super) fn fold(
+    out: &mut String,
+    title: &str,
+    inside: impl FnOnce(&mut String) -> std::fmt::Result,
+) -> std::fmt::Result {
+    writeln!(out, "<details>\n<summary>{title}</summary>\n")?;
+    inside(out)?;
+    writeln!(out, "\n</details>\n")
 }
 
 /// A table of attempts, counted and summed up; without lines that count none.
@@ -203,12 +221,23 @@ fn amount(spent: Spent) -> String {
         .map_or("unknown".to_owned(), |amount| amount.to_string())
 }
 
-/// Names come from the job file and from servers: they must not become markup.
+/// What breaks up a word without being seen.
+const GAP: &str = "&#8203;";
+
+/// Names come from the job file and from servers: they must not become markup, nor what forges make links of on their own:
+/// addresses, names of people, numbers of issues.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
         match character {
-            '|' | '*' | '_' | '`' | '[' | ']' | '<' | '>' | '#' | '\\' => {
+            '@' => escaped.extend(["@", GAP]),
+            ':' if rest.as_str().starts_with('/') => escaped.extend([":", GAP]),
+            '.' if ends_in_www(&escaped) => escaped.extend([GAP, "."]),
+            '#' => escaped.extend(["\\#", GAP]),
+            '&' => escaped.push_str("&amp;"),
+            '$' => escaped.push_str("&#36;"),
+            '|' | '~' | '*' | '_' | '`' | '[' | ']' | '<' | '>' | '\\' => {
                 escaped.push('\\');
                 escaped.push(character);
             }
@@ -217,4 +246,9 @@ pub fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+fn ends_in_www(text: &str) -> bool {
+    let last = text.len().checked_sub(3).and_then(|at| text.get(at..));
+    last.is_some_and(|last| last.eq_ignore_ascii_case("www"))
 }

@@ -8,6 +8,7 @@
 mod budget;
 mod compare;
 mod csv;
+mod figures;
 mod formula;
 mod frame;
 mod html;
@@ -21,6 +22,9 @@ mod publish;
 mod remarks;
 mod report;
 mod report_json;
+mod samples;
+mod score_json;
+mod score_markdown;
 mod sentences;
 mod spending;
 

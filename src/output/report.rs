@@ -7,9 +7,10 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::frame::Frame;
-use super::latency::Latency;
+use super::latency::{Histogram, Latency};
 use super::prices::{Charged, Repriced};
 use super::remarks::{Remarks, Stated, remarks};
+use super::samples::Samples;
 use super::spending::Spending;
 use crate::job::{Backend, BudgetPlan};
 use crate::words::{
@@ -64,6 +65,8 @@ pub struct Report {
     stated: Vec<Stated>,
     /// The job's budget.
     pub(super) budget_plan: Option<BudgetPlan>,
+    /// Lines of the results to look at.
+    pub(super) samples: Samples,
     /// How good the answers are; `None` of a job that does not say how that is seen.
     pub scores: Option<Scores>,
     /// What became of the job's gate; `None` of a job without one.
@@ -208,6 +211,7 @@ impl Report {
             seen: Vec::new(),
             stated: Vec::new(),
             budget_plan: None,
+            samples: Samples::default(),
             scores: None,
             gate: None,
             examples: BTreeMap::new(),
@@ -229,6 +233,7 @@ impl Report {
             seen: frame.seen.clone(),
             stated: frame.backends.clone(),
             budget_plan: frame.budget,
+            samples: Samples::new(frame.entries.len() > 1 || frame.repeat > 1),
             ..Self::new(&frame.job, backends)
         }
     }
@@ -260,6 +265,7 @@ impl Report {
 
     /// Adds a line of the results.
     pub fn add(&mut self, line: &ResultLine<'_>) {
+        self.samples.add(line);
         let outcome = line.outcome;
         let item = &outcome.item;
         self.inputs += u64::from(item.entry == 0 && item.repeat == 0);
@@ -287,6 +293,14 @@ impl Report {
             line.answered += 1;
             line.reused += u64::from(!deciding.kind.is_request());
             self.fell_back += u64::from(is_fallback(deciding, &outcome.attempts));
+        }
+    }
+
+    /// Adds what was asked about the answer to a row: it was paid for, but no line of the results shows it.
+    pub fn add_side(&mut self, outcome: &Outcome) {
+        self.spending.add_side(outcome);
+        for attempt in &outcome.attempts {
+            self.add_attempt(attempt);
         }
     }
 
@@ -321,6 +335,9 @@ impl Report {
         let (attempts, spent) = self.by_kind.entry(attempt.kind).or_default();
         *attempts += 1;
         spent.add(attempt.cost);
+        if attempt.kind == AttemptKind::Command {
+            return;
+        }
         if !attempt.kind.is_request() {
             let saved = self.saved.entry(attempt.kind).or_default();
             match attempt.saved {
@@ -358,6 +375,11 @@ impl Report {
         self.latency.percentile(percent)
     }
 
+    /// How many replies took how long; `None` without any.
+    pub(super) fn histogram(&self) -> Option<Histogram> {
+        self.latency.histogram()
+    }
+
     /// What each entry of the matrix came to, also those that were never asked; none where there is only
     /// one.
     pub fn entries(&self) -> impl Iterator<Item = (String, EntryLine)> {
@@ -366,10 +388,15 @@ impl Report {
         let several = positions.len() > 1;
         let positions = positions.into_iter().filter(move |_| several);
         positions.map(|entry| {
-            let name = self.entry_names.get(entry as usize);
-            let name = name.map_or_else(|| (u64::from(entry) + 1).to_string(), ToString::to_string);
-            (name, self.by_entry.get(&entry).cloned().unwrap_or_default())
+            let line = self.by_entry.get(&entry).cloned();
+            (self.entry_name(entry), line.unwrap_or_default())
         })
+    }
+
+    /// The name of an entry of the matrix; its number, counted from 1, stands for one without.
+    pub(super) fn entry_name(&self, entry: u32) -> String {
+        let name = self.entry_names.get(entry as usize);
+        name.map_or_else(|| (u64::from(entry) + 1).to_string(), ToString::to_string)
     }
 
     /// What each entry of the matrix came to that was asked; also where there is only one.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::prices;
 use super::publication::Written;
 use super::report::{BackendLine, EntryLine, Report, Spent};
 use super::spending::Fallback;
-use crate::words::{BackendSeen, LimitSource, Status, Usd};
+use super::{prices, score_json};
+use crate::words::{BackendSeen, LimitSource, Status, Usd, steers};
 
 /// The file's name.
 pub(super) const NAME: &str = "report.json";
@@ -42,8 +42,8 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
         },
         "attempts": attempts(report, &total),
         "limits": limits(report),
-        "scores": {},
-        "gate": null,
+        "scores": score_json::scores(report.scores.as_ref()),
+        "gate": score_json::gate(report.gate.as_ref()),
         "exit_code": exit_code,
         "files": contents(files),
     });
@@ -57,7 +57,20 @@ pub(super) fn render(report: &Report, exit_code: u8, files: &[Written]) -> Strin
     if let Some(repriced) = prices::repriced_json(report) {
         value["repriced"] = repriced;
     }
-    format!("{value:#}\n")
+    harmless(&format!("{value:#}\n"))
+}
+
+/// The same values, but nothing that a terminal would obey or hide is in the file itself.
+fn harmless(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character != '\n' && steers(character) {
+            // Such a character only stands in a text, and there this is how JSON writes it.
+            true => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            false => text.push(character),
+        }
+    }
+    text
 }
 
 fn cost(report: &Report, total: &BackendLine) -> Value {

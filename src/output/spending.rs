@@ -68,6 +68,14 @@ impl Spending {
         self.fallback.add(outcome);
     }
 
+    /// Adds what was asked about the answer to a row, which makes that row dearer.
+    pub(super) fn add_side(&mut self, outcome: &Outcome) {
+        for (attempt, benefit) in outcome.benefits() {
+            self.add_attempt(attempt, benefit);
+        }
+        self.done.1 += outcome.paid().unwrap_or(Usd::ZERO);
+    }
+
     /// Adds an attempt for a row, or an entry of the matrix, that is not in the job any more.
     pub(super) fn add_removed(&mut self, attempt: &Attempt) {
         self.add_attempt(attempt, Benefit::Removed);

@@ -91,27 +91,27 @@ impl Board {
 
     fn line<'a>(&mut self, judged: &Judged<'a>) -> Line<'a> {
         let abstain = self.plan.abstain.as_deref();
-        let label = judged.label.filter(|label| Some(*label) != abstain);
         let gold = judged.gold.filter(|_| self.plan.has_gold);
         let right = match judged.scores.first() {
             Some(score) => score.map(|score| score >= 1.0),
             None => gold.map(|gold| judged.label == Some(gold)),
         };
-        let has = gold.map(|gold| self.labels.number(gold));
         // To abstain may be right; it is no label for all that.
-        let is_strange = has == Some(None) && gold != abstain;
-        self.strangers += u64::from(is_strange);
-        let number = label.and_then(|label| self.labels.number(label));
+        let label = judged.label.filter(|label| Some(*label) != abstain);
+        let gold_label = gold.filter(|gold| Some(*gold) != abstain);
+        let given = label.and_then(|label| self.labels.number(label));
+        let has = gold_label.and_then(|label| self.labels.number(label));
+        self.strangers += u64::from(gold_label.is_some() && has.is_none());
         Line {
             entry: judged.entry,
             answered: judged.answered,
             has_abstained: judged.label.is_some() && label.is_none(),
             label,
-            number,
-            gold,
+            number: given,
+            gold: gold_label,
             right,
             scores: judged.scores,
-            cell: has.map(|has| (has.unwrap_or(NONE), number.unwrap_or(NONE))),
+            cell: gold.map(|_| (has.unwrap_or(NONE), given.unwrap_or(NONE))),
         }
     }
 
@@ -159,7 +159,9 @@ impl Board {
 
     fn notes(&self, lacks_intervals: bool, has_alpha: bool) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.labels.are_too_many() {
+        let plan = &self.plan;
+        let wants_labels = plan.has_gold || plan.repeat > 1 || plan.entries.len() > 1;
+        if self.labels.are_too_many() && wants_labels {
             notes.push(format!(
                 "There are more than {} different labels and answers: no confusion matrix, no figures by label and \
                  no agreement beyond chance.",
@@ -198,6 +200,7 @@ struct Line<'a> {
     /// The valid answer, unless it is to abstain.
     label: Option<&'a str>,
     number: Option<u32>,
+    /// The label that it should have, unless it is to abstain.
     gold: Option<&'a str>,
     /// Whether it counts as right; `None` where nobody can tell.
     right: Option<bool>,

@@ -4,10 +4,8 @@
 //! same rows give the same figures, to the last bit, however often they are reckoned; memory does not grow with the
 //! rows.
 //!
-//! [`Board`] is what the lines of the results are shown to, row by row; [`Pairs`] is what two runs are compared by.
-
-// Nothing above asks for it yet.
-#![allow(dead_code, unused_imports)]
+//! [`Matcher`] and [`Judge`] say what one answer is worth; [`Board`] is what the lines of the results are shown to, row by
+//! row; [`Pairs`] is what two runs are compared by.
 
 mod agreement;
 mod binomial;
@@ -15,10 +13,12 @@ mod board;
 mod bootstrap;
 mod gate;
 pub mod interval;
+mod judge;
 mod labels;
 mod matrix;
 mod paired;
 mod ratio;
+mod scorer;
 mod votes;
 
 #[cfg(test)]
@@ -30,4 +30,6 @@ mod trials;
 
 pub use board::{Board, BoardPlan, Judged};
 pub use gate::{Figures, Part, judge};
+pub use judge::{Judge, Tag};
 pub use paired::{Pairs, verdict};
+pub use scorer::Matcher;

@@ -73,7 +73,12 @@ fn what_is_not_valid_is_wrong_and_left_out_of_the_accuracy_of_answers() {
 
 #[test]
 fn to_abstain_is_right_where_the_row_says_so_and_a_gold_label_that_is_no_label_is_told() {
-    let scores = of(plan(), &[("?", "?"), ("z", "a"), ("a", "a")]);
+    let twice = || BoardPlan {
+        repeat: 2,
+        ..plan()
+    };
+    let scores = of(twice(), &[("?", "?"), ("z", "a"), ("a", "a")]);
+    assert_eq!(figure(&scores, "majority_accuracy"), Some((0.5, 2)));
     assert_eq!(figure(&scores, "accuracy"), Some((2.0 / 3.0, 3)));
     let a = scores.overall.labels["a"];
     assert_eq!(
@@ -226,6 +231,21 @@ fn labels_that_nobody_named_are_those_that_are_seen_unless_they_are_many() {
 }
 
 #[test]
+fn answers_that_are_no_labels_to_anybody_are_no_loss() {
+    let mut board = Board::new(BoardPlan {
+        repeat: 1,
+        ..BoardPlan::default()
+    });
+    for row in 0..60 {
+        let answer = format!("answer {row}");
+        board.add_row(&[judged(0, &answer, " ", &[])]);
+    }
+    let scores = board.finish();
+    assert_eq!(figure(&scores, "answered"), Some((1.0, 60)));
+    assert_eq!((scores.overall.metrics.len(), scores.notes.len()), (1, 0));
+}
+
+#[test]
 fn figures_of_several_lines_a_row_are_as_sure_as_the_rows_are_many() {
     let plan = || BoardPlan {
         repeat: 5,
@@ -293,7 +313,7 @@ fn nothing_at_all_is_no_figure() {
 /// `cargo test --release --lib -- --ignored a_million`
 #[test]
 #[ignore = "a measurement: run it in release"]
-fn a_million_rows_take_a_second() {
+fn a_million_rows_take_a_second_or_two() {
     let names: Vec<String> = (0..10).map(|label| format!("label {label}")).collect();
     for entries in [1, 3] {
         let mut board = Board::new(BoardPlan {
@@ -312,12 +332,9 @@ fn a_million_rows_take_a_second() {
                 .collect();
             board.add_row(&lines);
         }
-        let added = started.elapsed();
         let scores = board.finish();
         assert!(scores.overall.metrics.contains_key("f1_macro"));
-        panic!(
-            "{entries}: added in {added:?}, all in {:?}",
-            started.elapsed()
-        );
+        let taken = started.elapsed();
+        assert!(taken.as_secs() < 5, "{entries}: {taken:?}");
     }
 }

@@ -148,7 +148,7 @@ fn cell(random: &mut fastrand::Rng) -> (u32, u32) {
 fn the_true_macro_f1_is_in_its_interval_as_often_as_is_said() {
     let labels = Labels::new(Some(["a", "b", "c"].map(str::to_owned).to_vec()));
     let mut random = fastrand::Rng::with_seed(11);
-    let (trials, truth) = (400, true_f1());
+    let (trials, truth) = (200, true_f1());
     let covered = (0..trials).filter(|_| {
         let mut matrix = Matrix::new();
         (0..ROWS).for_each(|_| matrix.add(vec![cell(&mut random)]));

@@ -31,12 +31,12 @@ pub use journal::Record;
 pub use journal::{Closed, Ended, Intent, Journal, OnDurable};
 pub use lock::Holder;
 pub use sqlite::{
-    Asked, BackendTally, Ledger, Outside, RULES, Register, Registered, Rule, RunLine, Sharing,
-    Standing, Stored, Table, Tally, Wanted,
+    Asked, BackendTally, FollowUp, Ledger, Outside, RULES, Register, Registered, Rule, RunLine,
+    Sharing, Standing, Stored, Table, Tally, Wanted,
 };
 pub use writer::Writer;
 
-use crate::job::Durability;
+use crate::job::{Durability, OnUnknown};
 use crate::words::{Columns, Due, Outcome};
 
 use lock::Lock;
@@ -300,19 +300,25 @@ impl Store {
 pub struct Lines<'a>(&'a Database);
 
 impl Lines<'_> {
+    /// What tells the answers of this store from those of others, if that was ever needed.
+    pub fn mark(&self) -> Result<Option<i64>, StoreError> {
+        let mark = self.0.meta(sqlite::MARK)?;
+        Ok(mark.and_then(|mark| mark.parse().ok()))
+    }
+
     /// The names of the job's columns.
     pub fn columns(&self) -> Result<Arc<Columns>, StoreError> {
         self.0.columns()
     }
 
-    /// Calls `each` for every item of the job, by row, entry and repeat: also for those that were never
-    /// asked.
-    pub fn for_each<E: From<StoreError>>(
+    /// Calls `each` for every row of the job, with all its items by entry and repeat: also with those that were never
+    /// asked. What was asked about the answers comes after them, as far as it was.
+    pub fn for_each_row<E: From<StoreError>>(
         &self,
         columns: &Arc<Columns>,
-        each: impl FnMut(&Stored) -> Result<(), E>,
+        each: impl FnMut(&[Stored]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.0.for_each(columns, each)
+        self.0.for_each_row(columns, each)
     }
 
     /// Calls `each` for every attempt that no line of the results shows.
@@ -363,8 +369,7 @@ impl Reader {
 
     /// What tells its answers from those of others in a cache, if it ever used one.
     pub fn mark(&self) -> Result<Option<i64>, StoreError> {
-        let mark = self.database.meta(sqlite::MARK)?;
-        Ok(mark.and_then(|mark| mark.parse().ok()))
+        self.lines().mark()
     }
 
     /// How far the job is.
@@ -411,5 +416,19 @@ impl Reader {
         wanted: Wanted,
     ) -> Result<(Vec<Due>, Option<u64>), StoreError> {
         self.database.due(columns, after, rows, wanted)
+    }
+
+    /// The same of what follows upon the answers to these rows. `follows` says what that is, given everything that is
+    /// stored of a row, in the order of the entries.
+    pub fn due_follow_ups(
+        &self,
+        columns: &Arc<Columns>,
+        after: Option<u64>,
+        rows: usize,
+        on_unknown: OnUnknown,
+        follows: &dyn Fn(&[Stored]) -> Vec<FollowUp>,
+    ) -> Result<(Vec<Due>, Option<u64>), StoreError> {
+        let database = &self.database;
+        database.due_follow_ups(columns, after, rows, on_unknown, follows)
     }
 }

@@ -58,7 +58,8 @@ impl Kept {
             .register(&Registered {
                 asked: Digest::of(["the job"]),
                 columns: &self.columns,
-                entries: &self.entries,
+                entries: self.entries.to_vec(),
+                follow_ups: Vec::new(),
                 is_matrix: true,
                 repeat: self.repeat,
                 tariffs: vec![self.tariff.clone()],
@@ -82,8 +83,8 @@ impl Kept {
 
     fn all(&self, store: &Store) -> Result<Vec<Stored>, StoreError> {
         let mut all = Vec::new();
-        store.lines().for_each(&self.columns, |stored| {
-            all.push(stored.clone());
+        store.lines().for_each_row(&self.columns, |stored| {
+            all.extend_from_slice(stored);
             Ok::<_, StoreError>(())
         })?;
         Ok(all)

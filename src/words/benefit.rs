@@ -1,6 +1,6 @@
 //! What the money for an attempt was good for.
 
-use super::{Attempt, ErrorClass, Outcome, Status};
+use super::{Attempt, AttemptKind, ErrorClass, Outcome, Status};
 
 /// What the money for an attempt was good for. Every attempt has exactly one, so that what was paid is the sum
 /// over them.
@@ -8,6 +8,8 @@ use super::{Attempt, ErrorClass, Outcome, Status};
 pub enum Benefit {
     /// The answer of a row.
     Useful,
+    /// What an answer is worth.
+    Overhead,
     /// A row's only answer, which was cut.
     Truncated,
     /// A row's only answer, in which the model declined.
@@ -26,8 +28,9 @@ pub enum Benefit {
 
 impl Benefit {
     /// Every one, in the order of reports.
-    pub const ALL: [Benefit; 8] = [
+    pub const ALL: [Benefit; 9] = [
         Benefit::Useful,
+        Benefit::Overhead,
         Benefit::Truncated,
         Benefit::Refused,
         Benefit::Filtered,
@@ -41,6 +44,7 @@ impl Benefit {
     pub fn as_str(self) -> &'static str {
         match self {
             Benefit::Useful => "useful",
+            Benefit::Overhead => "overhead",
             Benefit::Truncated => "truncated",
             Benefit::Refused => "refused",
             Benefit::Filtered => "filtered",
@@ -53,13 +57,20 @@ impl Benefit {
 
     /// Whether the money is lost to the job.
     pub fn is_wasted(self) -> bool {
-        self != Benefit::Useful
+        !matches!(self, Benefit::Useful | Benefit::Overhead)
     }
 
     /// That of an attempt which ended in this class, for a row with this status. `decided`: the status follows
     /// from this attempt; `answered`: the row has something to show, from whichever attempt.
-    pub fn of(status: Status, class: Option<ErrorClass>, decided: bool, answered: bool) -> Self {
+    pub fn of(
+        status: Status,
+        kind: AttemptKind,
+        class: Option<ErrorClass>,
+        decided: bool,
+        answered: bool,
+    ) -> Self {
         match (status, class) {
+            _ if kind.is_about_an_answer() => Benefit::Overhead,
             (Status::Answered, _) if decided => Benefit::Useful,
             (Status::Truncated, _) if decided => Benefit::Truncated,
             (Status::Refused, _) if decided => Benefit::Refused,
@@ -83,7 +94,9 @@ impl Outcome {
         let attempts = self.attempts.iter().enumerate();
         attempts.map(move |(at, attempt)| {
             let decided = at == decided_by;
-            let benefit = Benefit::of(self.status, attempt.class, decided, self.answer.is_some());
+            let Attempt { kind, class, .. } = attempt;
+            let answered = self.answer.is_some();
+            let benefit = Benefit::of(self.status, *kind, *class, decided, answered);
             (attempt, benefit)
         })
     }

@@ -159,6 +159,25 @@ pub enum Event {
         /// What is known to have been paid for it.
         paid: Usd,
     },
+    /// Something is asked about the answers: who decides where they disagree, or what they are worth.
+    FollowUpsStarted {
+        /// What is done, as `3 rows are escalated`.
+        what: String,
+    },
+    /// A scorer's program cannot go on: the answers that it said nothing of are not scored.
+    ScorerFailed {
+        /// The scorer.
+        scorer: String,
+        /// What happened.
+        error: String,
+    },
+    /// What was asked about an answer has its end, and that is durable.
+    FollowUpFinished {
+        /// How it ended.
+        status: Status,
+        /// What is known to have been paid for it.
+        paid: Usd,
+    },
     /// The run was asked to stop: no new rows, those in flight may end.
     DrainStarted {
         /// How many rows are in flight.

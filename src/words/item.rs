@@ -41,6 +41,8 @@ pub struct Due {
     pub ended: usize,
     /// What attempts may have cost whose end is not known, as far as there is a bound.
     pub unknown: Usd,
+    /// The answer that it is about, if it is about one.
+    pub about: Option<String>,
 }
 
 impl Due {
@@ -53,6 +55,7 @@ impl Due {
             superseded: 0,
             ended: 0,
             unknown: Usd::ZERO,
+            about: None,
         }
     }
 }

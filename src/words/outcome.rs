@@ -118,6 +118,8 @@ pub enum AttemptKind {
     ReAsk,
     /// One that judges an answer.
     Judge,
+    /// None was made: a program said what an answer is worth.
+    Command,
     /// None was made: the answer was in the cache.
     Cache,
     /// None was made: another row of the job asked the same.
@@ -126,13 +128,14 @@ pub enum AttemptKind {
 
 impl AttemptKind {
     /// Every kind, in the order of reports.
-    pub const ALL: [AttemptKind; 8] = [
+    pub const ALL: [AttemptKind; 9] = [
         AttemptKind::First,
         AttemptKind::Retry,
         AttemptKind::Fallback,
         AttemptKind::Hedge,
         AttemptKind::ReAsk,
         AttemptKind::Judge,
+        AttemptKind::Command,
         AttemptKind::Cache,
         AttemptKind::Duplicate,
     ];
@@ -146,6 +149,7 @@ impl AttemptKind {
             AttemptKind::Hedge => "hedge",
             AttemptKind::ReAsk => "re-ask",
             AttemptKind::Judge => "judge",
+            AttemptKind::Command => "command",
             AttemptKind::Cache => "cache",
             AttemptKind::Duplicate => "duplicate",
         }
@@ -154,7 +158,15 @@ impl AttemptKind {
     /// Whether a request was made. The others are lines of the ledger too, but nothing was sent, used or
     /// paid.
     pub fn is_request(self) -> bool {
-        !matches!(self, AttemptKind::Cache | AttemptKind::Duplicate)
+        !matches!(
+            self,
+            AttemptKind::Command | AttemptKind::Cache | AttemptKind::Duplicate
+        )
+    }
+
+    /// Whether it is about the answer to another one.
+    pub fn is_about_an_answer(self) -> bool {
+        matches!(self, AttemptKind::Judge | AttemptKind::Command)
     }
 
     /// The reverse of [`AttemptKind::as_str`].

@@ -3,6 +3,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::loopback::reply;
+use crate::payloads::{assert_inert_markdown, assert_inert_page};
 use crate::scratch::Scratch;
 use crate::served::{self, Served};
 
@@ -155,27 +156,8 @@ fn what_servers_and_rows_say_is_text_in_the_reports_and_nothing_else() {
         assert!(!text.contains(steers), "{text:?}");
         assert!(text.contains("alert(1)"), "it is shown");
     }
-    let tags = page.split('<').skip(1).map(|rest| {
-        let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '!' && c != '/');
-        name.into_iter()
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches('/')
-    });
-    let known = [
-        "!DOCTYPE", "html", "head", "meta", "title", "style", "body", "header", "section", "h1",
-        "h2", "h3", "dl", "div", "dt", "dd", "p", "ul", "li", "table", "thead", "tbody", "tr",
-        "th", "td", "svg", "rect", "span",
-    ];
-    for tag in tags {
-        assert!(known.contains(&tag), "{tag}");
-    }
-    assert_eq!(page.matches("</style>").count(), 1);
-    let bytes = markdown.as_bytes();
-    for (at, _) in markdown.match_indices(['<', '[', '`', '#']) {
-        let heading = markdown[..at].ends_with('\n') || markdown[..at].ends_with('#') || at == 0;
-        assert!(heading || bytes[at - 1] == b'\\', "{}", &markdown[at..]);
-    }
+    assert_inert_page(&page);
+    assert_inert_markdown(&markdown);
     assert!(
         !markdown.lines().any(|line| line.starts_with("# owned")),
         "{markdown}"

@@ -146,6 +146,8 @@ struct Sums {
     possible: i128,
     unpriced: u64,
     useful: i128,
+    overhead: i128,
+    overhead: i128,
     by_backend: BTreeMap<String, i128>,
 }
 
@@ -200,7 +202,9 @@ fn a_million_random_attempts_reconcile_to_the_last_unit() {
         let decided = outcome.answered_by.unwrap_or(outcome.attempts.len() - 1);
         for (at, attempt) in outcome.attempts.iter().enumerate() {
             let paid = sums.add(attempt);
-            let useful = outcome.status == Status::Answered && at == decided;
+            let overhead = attempt.kind.is_about_an_answer();
+            sums.overhead += if overhead { paid } else { 0 };
+            let useful = outcome.status == Status::Answered && at == decided && !overhead;
             sums.useful += if useful { paid } else { 0 };
         }
         report.add(&ResultLine {
@@ -217,7 +221,10 @@ fn a_million_random_attempts_reconcile_to_the_last_unit() {
     assert_eq!(spending.unexplained, Usd::ZERO);
     assert_eq!(spending.by_class.total().units(), sums.paid);
     assert_eq!(spending.used(Benefit::Useful).1.paid.units(), sums.useful);
-    assert_eq!(spending.wasted().units(), sums.paid - sums.useful);
+    let overhead = spending.used(Benefit::Overhead).1.paid;
+    assert_eq!(overhead.units(), sums.overhead);
+    let wasted = sums.paid - sums.useful - sums.overhead;
+    assert_eq!(spending.wasted().units(), wasted);
     for (name, line) in &report.by_backend {
         let paid = sums.by_backend.get(name).copied().unwrap_or_default();
         assert_eq!(line.spent.paid.units(), paid, "{name}");

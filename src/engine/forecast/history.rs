@@ -50,15 +50,18 @@ pub(super) fn learn(
     let mut past = vec![Past::default(); plan.backends.len()];
     let mut seen = 0;
     let lines = reader.lines();
-    let read = lines.for_each(&lines.columns()?, |stored| {
-        if stored.outcome.attempts.is_empty() {
-            return Ok(());
+    let asked = |stored: &&Stored| {
+        let outcome = &stored.outcome;
+        !outcome.attempts.is_empty() && (outcome.item.entry as usize) < plan.entries.len()
+    };
+    let read = lines.for_each_row(&lines.columns()?, |all| {
+        for stored in all.iter().filter(asked) {
+            if seen == ENOUGH {
+                return Err(Halt::Enough);
+            }
+            seen += 1;
+            add(&mut past, plan, identities, stored);
         }
-        if seen == ENOUGH {
-            return Err(Halt::Enough);
-        }
-        seen += 1;
-        add(&mut past, plan, identities, stored);
         Ok(())
     });
     match read {

@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::fan_out::{Asking, Dues, FanOut};
+use super::follow_up::FollowUps;
 use super::summary::Ended;
-use crate::dispatch::{Budget, Dispatcher, Policy, Stop};
+use crate::dispatch::{Budget, Demand, Dispatcher, Policy, Stop};
 use crate::job::{
-    Backend, BackendKind, Entry, FallbackPolicy, Limits, MessageTemplate, OpenAiApi, RetryPolicy,
-    Rule,
+    Backend, BackendKind, Entry, FallbackPolicy, Limits, MessageTemplate, OpenAiApi, PromptPlan,
+    RetryPolicy, Rule,
 };
 use crate::store::{Journal, Record};
 use crate::template::Template;
@@ -159,11 +160,15 @@ impl Job {
         });
         let fan_out = FanOut {
             asking: Arc::new(Asking {
-                prompt: vec![MessageTemplate {
-                    role: Role::User,
-                    content: Template::compile("{{ text }}").unwrap(),
-                }],
-                entries: entries.collect(),
+                prompt: PromptPlan {
+                    messages: vec![MessageTemplate {
+                        role: Role::User,
+                        content: Template::compile("{{ text }}").unwrap(),
+                    }],
+                    schema: None,
+                },
+                demand: Demand::default(),
+                follow_ups: Arc::new(FollowUps::none(entries.collect())),
                 dispatcher,
                 journal,
             }),

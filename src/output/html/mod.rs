@@ -1,14 +1,19 @@
-//! `report.html`, for people: one file that needs nothing else, runs nothing and loads nothing.
+//! `report.html`, for people: one file that needs nothing else, loads nothing and runs nothing but its own
+//! search.
 //!
 //! Each part of the page is a function from the report to a section; a section without anything in it is left out.
 
+mod charts;
 mod parts;
+mod samples;
+mod scores;
 
+use super::figures::{self, figure, range};
 use super::remarks::Hint;
 use super::report::{BackendLine, Report, Spent};
 use super::sentences::{bought, notes, savings, spendings};
 use crate::words::{Status, Usd};
-use parts::{Cell, figures, list, page, paragraph, section, table};
+use parts::{Cell, list, page, paragraph, section, table};
 
 /// The file's name.
 pub(super) const NAME: &str = "report.html";
@@ -19,42 +24,85 @@ const SHOWN: usize = 50;
 /// The whole file.
 pub(super) fn render(report: &Report) -> String {
     let sections = [
-        head(report),
-        section("rows", "Rows", &rows(report)),
-        section("cost", "Cost", &cost(report)),
-        section("failures", "What went wrong", &failures(report)),
-        section("limits", "Limits", &limits(report)),
+        ("gate", "Gate", scores::gate(report.gate.as_ref())),
+        ("scores", "Scores", scores::scores(report.scores.as_ref())),
+        ("rows", "Rows", rows(report)),
+        ("cost", "Cost", cost(report)),
+        ("latency", "Latency", latency(report)),
+        ("failures", "What went wrong", failures(report)),
+        ("limits", "Limits", limits(report)),
+        ("sample", "Sample of rows", samples::samples(report)),
     ];
-    page(&format!("{} - report", report.job), &sections.concat())
+    let contents = sections.iter().filter(|(_, _, inside)| !inside.is_empty());
+    let contents = contents.map(|(id, title, _)| format!("<a href=\"#{id}\">{title}</a>\n"));
+    let contents = format!("<nav>\n{}</nav>\n", contents.collect::<String>());
+    let sections = sections.map(|(id, title, inside)| section(id, title, &inside));
+    page(
+        &format!("{} - report", report.job),
+        &[head(report), contents, sections.concat()].concat(),
+    )
 }
 
 /// The name of the job and the figures that are looked for first.
 fn head(report: &Report) -> String {
     let total = report.total();
     let answered = report.rows_with(Status::Answered);
-    let mut shown = vec![
-        ("answered", format!("{answered} of {}", report.asked())),
-        ("paid, USD", amount(total.spent)),
-    ];
+    let mut shown: Vec<_> = main_scores(report).collect();
+    shown.extend([
+        (
+            "answered".to_owned(),
+            format!("{answered} of {}", report.asked()),
+        ),
+        ("paid, USD".to_owned(), amount(total.spent)),
+    ]);
     if total.spent.paid != Usd::ZERO {
-        shown.push(("wasted, USD", report.spending.wasted().to_string()));
+        shown.push((
+            "wasted, USD".to_owned(),
+            report.spending.wasted().to_string(),
+        ));
     }
     let per_row = report
         .per_answered_row()
         .filter(|amount| *amount != Usd::ZERO);
-    shown.extend(per_row.map(|amount| ("per answered row, USD", amount.about())));
+    shown.extend(per_row.map(|amount| ("per answered row, USD".to_owned(), amount.about())));
     let times = [50, 90, 99].map(|percent| report.latency_ms(percent));
     if let [Some(p50), Some(p90), Some(p99)] = times {
         shown.push((
-            "latency p50 / p90 / p99, ms",
+            "latency p50 / p90 / p99, ms".to_owned(),
             format!("{p50} / {p90} / {p99}"),
         ));
     }
+    let gate = report.gate.as_ref().map(|gate| {
+        let (said, colour) = scores::met(gate.is_met);
+        format!("<p><span class=\"badge {colour}\">gate {said}</span></p>\n")
+    });
     format!(
-        "<header>\n<h1>{}</h1>\n{}</header>\n",
+        "<header>\n<h1>{}</h1>\n{}{}</header>\n",
         parts::escape(&report.job),
-        figures(&shown)
+        gate.unwrap_or_default(),
+        parts::figures(&shown)
     )
+}
+
+/// The first figures of how good the answers are.
+fn main_scores(report: &Report) -> impl Iterator<Item = (String, String)> {
+    let scores = report.scores.iter();
+    let metrics = scores.flat_map(|scores| scores.overall.metrics.iter());
+    let metrics = metrics.filter(|(name, _)| *name != "answered").take(2);
+    metrics.map(|(name, metric)| {
+        let value = match metric.interval {
+            Some(found) => format!("{} ({})", figure(metric.value), range(found)),
+            None => figure(metric.value),
+        };
+        (parts::escape_name(&figures::name(name)), value)
+    })
+}
+
+/// How long the replies took.
+fn latency(report: &Report) -> String {
+    let marks = [("p50", 50), ("p90", 90)];
+    let marks = marks.map(|(name, percent)| (name, report.latency_ms(percent).unwrap_or(0)));
+    charts::histogram(report.histogram(), &marks)
 }
 
 fn rows(report: &Report) -> String {
@@ -150,9 +198,30 @@ fn cost(report: &Report) -> String {
         "share",
     ];
     let total = total.spent;
+    let drawn = [
+        charts::stacked(
+            "By backend",
+            parts_of(
+                report
+                    .by_backend
+                    .iter()
+                    .map(|(name, line)| (&**name, line.spent)),
+            ),
+        ),
+        charts::stacked(
+            "By what it was good for",
+            parts_of(
+                report
+                    .spending
+                    .uses()
+                    .map(|(benefit, (_, spent))| (benefit.as_str(), spent)),
+            ),
+        ),
+    ];
     [
         list(&spendings(report)),
         notes,
+        drawn.concat(),
         spent("By backend", &header, backends.collect(), total),
         spent(
             "By model",
@@ -180,6 +249,13 @@ fn cost(report: &Report) -> String {
         ),
     ]
     .concat()
+}
+
+/// Names, and what was paid.
+fn parts_of<'a>(lines: impl Iterator<Item = (&'a str, Spent)>) -> Vec<(String, i128)> {
+    lines
+        .map(|(name, spent)| (name.to_owned(), spent.paid.units()))
+        .collect()
 }
 
 /// A table of what was spent: a name, what else is to be said, the amount and its share of the total. Lines
@@ -277,76 +353,4 @@ fn amount(spent: Spent) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::words::{
-        Attempt, AttemptKind, BackendSeen, Columns, Cost, Digest, ErrorClass, Item, Marks, Outcome,
-        ResultLine, Row,
-    };
-
-    /// A report in which every name and every error is as long and as rude as this.
-    fn rude(text: &str, names: u32) -> Report {
-        let columns: Arc<Columns> = Columns::new(Vec::new()).into();
-        let entries = (0..names).map(|number| Arc::from(format!("{number}{text}")));
-        let mut report = Report::new(text, []).with_entries(entries);
-        let mut all_seen = Vec::new();
-        for number in 0..names {
-            let name = format!("{number}{text}");
-            let class = ErrorClass::ALL[number as usize % ErrorClass::ALL.len()];
-            let row = Row {
-                index: number.into(),
-                id: name.clone(),
-                columns: Arc::clone(&columns),
-                cells: Vec::new(),
-                key: Digest::default(),
-            };
-            let attempt = Attempt {
-                model: Some(name.clone()),
-                class: Some(class),
-                error: Some(name.clone()),
-                cost: Cost::Known(Usd::from_units(1)),
-                ..Attempt::new(1, (&*name).into(), AttemptKind::First, Digest::default())
-            };
-            let mut outcome = Outcome {
-                status: Status::Failed,
-                attempts: vec![attempt],
-                ..Outcome::not_run(Item::of(row.into()))
-            };
-            outcome.item.entry = number;
-            report.add(&ResultLine {
-                outcome: &outcome,
-                marks: &Marks::default(),
-            });
-            all_seen.push(BackendSeen {
-                backend: name.clone(),
-                stopped: Some(name),
-                ..BackendSeen::default()
-            });
-        }
-        report.with_seen(all_seen, &[])
-    }
-
-    #[test]
-    fn no_run_makes_a_page_that_is_too_large_to_send() {
-        for text in ["\"", "é", "😀", "\u{202e}"] {
-            let page = render(&rude(&text.repeat(5_000), 400));
-            assert!(page.len() < 200_000, "{text}: {}", page.len());
-        }
-    }
-
-    #[test]
-    fn lines_that_are_not_shown_are_counted_and_summed_up() {
-        let page = render(&rude("", 53));
-        let line = "<th scope=\"row\">and 3 more</th>";
-        assert_eq!(
-            page.matches(line).count(),
-            3,
-            "backends, models and entries"
-        );
-        assert!(page.contains("<td class=\"number\">0.000000000000003</td>"));
-        assert!(page.contains("and 3 more backends"));
-        assert!(!render(&rude("", 50)).contains("more"));
-    }
-}
+mod tests;

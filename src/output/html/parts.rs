@@ -6,6 +6,8 @@ use crate::words::steers;
 
 /// The style of the page, in it: nothing is fetched from anywhere.
 const STYLE: &str = include_str!("report.css");
+/// What searches the sample of rows. Nothing else may run, and without it all rows are shown.
+const SCRIPT: &str = include_str!("report.js");
 /// The longest text that is shown, in bytes as they are written. The whole is in the results.
 const LONGEST: usize = 600;
 /// The longest name.
@@ -21,6 +23,12 @@ pub(super) enum Cell {
     Share(i128, i128),
     /// Words.
     Text(String),
+    /// A word of the program, and the class of its colour.
+    Mark(&'static str, &'static str),
+    /// A count, and the class of how much that is.
+    Heat(u64, &'static str),
+    /// What one of [`super::charts`] has drawn.
+    Drawn(String),
 }
 
 impl Cell {
@@ -32,19 +40,24 @@ impl Cell {
     fn class(&self) -> &'static str {
         match self {
             Cell::Name(_) => "",
-            Cell::Number(_) => " class=\"number\"",
+            Cell::Number(_) | Cell::Heat(..) => " class=\"number\"",
             Cell::Share(..) => " class=\"share\"",
             Cell::Text(_) => " class=\"text\"",
+            Cell::Mark(..) => "",
+            Cell::Drawn(_) => " class=\"drawn\"",
         }
     }
 
     fn render(&self) -> String {
         let class = self.class();
         match self {
-            Cell::Name(text) => {
-                format!("<th scope=\"row\">{}</th>", escape_to(text, LONGEST_NAME))
-            }
+            Cell::Name(text) => format!("<th scope=\"row\">{}</th>", escape_name(text)),
             Cell::Number(text) | Cell::Text(text) => format!("<td{class}>{}</td>", escape(text)),
+            Cell::Mark(word, colour) => {
+                format!("<td><span class=\"badge {colour}\">{word}</span></td>")
+            }
+            Cell::Heat(count, heat) => format!("<td class=\"number {heat}\">{count}</td>"),
+            Cell::Drawn(drawn) => format!("<td{class}>{drawn}</td>"),
             Cell::Share(part, whole) => format!("<td{class}>{}</td>", bar(*part, *whole)),
         }
     }
@@ -52,15 +65,15 @@ impl Cell {
 
 /// A whole page.
 pub(super) fn page(title: &str, body: &str) -> String {
-    let hash = base64(&Sha256::digest(STYLE));
+    let [style, script] = [STYLE, SCRIPT].map(|text| base64(&Sha256::digest(text)));
     let title = escape(title);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{hash}'; \
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; \
          base-uri 'none'; form-action 'none'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"referrer\" content=\"no-referrer\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 }
 
@@ -75,8 +88,8 @@ pub(super) fn section(id: &str, title: &str, inside: &str) -> String {
 }
 
 /// Figures that are seen first.
-pub(super) fn figures(figures: &[(&str, String)]) -> String {
-    let figure = |(name, value): &(&str, String)| {
+pub(super) fn figures(figures: &[(String, String)]) -> String {
+    let figure = |(name, value): &(String, String)| {
         format!("<div><dt>{name}</dt><dd>{}</dd></div>\n", escape(value))
     };
     let figures: String = figures.iter().map(figure).collect();
@@ -137,6 +150,28 @@ fn bar(part: i128, whole: i128) -> String {
 /// Text from a job file, a row or a server, as text: it becomes no markup, steers nothing, and has an end.
 pub(super) fn escape(text: &str) -> String {
     escape_to(text, LONGEST)
+}
+
+/// The same of a name.
+pub(super) fn escape_name(text: &str) -> String {
+    escape_to(text, LONGEST_NAME)
+}
+
+/// The same of a text in which lines are told apart.
+pub(super) fn escape_lines(text: &str) -> String {
+    let lines = text.trim_end().split('\n');
+    let lines: Vec<&str> = lines.map(|line| line.trim_end_matches('\r')).collect();
+    let mut escaped = String::new();
+    for line in lines {
+        if !escaped.is_empty() {
+            escaped.push('\n');
+        }
+        match LONGEST.checked_sub(escaped.len()) {
+            Some(room) if room > 0 => escaped.push_str(&escape_to(line, room)),
+            _ => return escaped + "…",
+        }
+    }
+    escaped
 }
 
 fn escape_to(text: &str, most: usize) -> String {
@@ -211,8 +246,9 @@ mod tests {
     }
 
     #[test]
-    fn the_style_of_the_page_cannot_end_before_it_ends() {
+    fn style_and_script_of_the_page_cannot_end_before_they_end() {
         assert!(!STYLE.contains('<'));
         assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
+        assert!(!SCRIPT.contains("</") && !SCRIPT.contains("<!--"));
     }
 }

@@ -8,7 +8,7 @@ use super::lines::{ATTEMPT, ATTEMPT_COLUMNS, Line, attempt, check, unknown};
 use super::open::plain;
 use super::read::{OUTCOME, OUTCOME_SUM, ROW, ROW_SUM};
 use super::{Database, StoreError};
-use crate::words::{AttemptKind, Benefit, Bill, Cost, Status, Usd};
+use crate::words::{Attempt, AttemptKind, Benefit, Bill, Cost, Status, Usd};
 
 /// A table whose lines carry a sum, besides the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl Database {
         let mut ledger = Ledger::default();
         let mut read = || -> Result<(), Error> {
             let query = format!(
-                "SELECT {ATTEMPT}, r.position IS NULL OR e.position IS NULL OR a.repeat > ?1,
+                "SELECT {ATTEMPT}, r.position IS NULL OR (e.position IS NULL AND e.place IS NULL) OR a.repeat > ?1,
                     o.status, o.answered_by IS a.attempt, o.answer IS NOT NULL
                  FROM attempts a LEFT JOIN rows r ON r.row = a.row LEFT JOIN entries e ON e.entry = a.entry
                  LEFT JOIN outcomes o ON o.row = a.row AND o.entry = a.entry AND o.repeat = a.repeat"
@@ -246,5 +246,6 @@ fn benefit(record: &Record<'_>, line: &Line) -> Result<Benefit, Error> {
         None => Status::NotRun,
     };
     let (decided, answered) = (record.get(at(2))?, record.get(at(3))?);
-    Ok(Benefit::of(status, line.attempt.class, decided, answered))
+    let Attempt { kind, class, .. } = &line.attempt;
+    Ok(Benefit::of(status, *kind, *class, decided, answered))
 }

@@ -34,7 +34,7 @@ use lines::Tariffs;
 pub use audit::{Ledger, RULES, Rule, Table};
 pub(super) use cache::{CacheFile, Trouble};
 pub(super) use open::{is_damage, plain};
-pub use read::{Outside, Stored, Wanted};
+pub use read::{FollowUp, Outside, Stored, Wanted};
 pub use register::{Asked, Register, Registered};
 pub use runs::RunLine;
 pub use rusqlite::Error;
@@ -50,7 +50,7 @@ const PREVIOUS: &str = "run.db.previous";
 const WAL: &str = "-wal";
 const SHM: &str = "-shm";
 /// Raised whenever the tables change.
-const FORMAT: &str = "4";
+const FORMAT: &str = "5";
 /// Earlier ones lose commits where a checkpoint meets a writer (<https://sqlite.org/wal.html>, section 11).
 const LEAST_SQLITE: i32 = 3_051_003;
 /// How long a reader may keep the writer waiting, or the other way round.
@@ -64,7 +64,8 @@ const TABLES: &str = "
         settings TEXT NOT NULL
     ) STRICT;
     CREATE TABLE entries (
-        entry INTEGER PRIMARY KEY, position INTEGER UNIQUE, name TEXT NOT NULL
+        entry INTEGER PRIMARY KEY, position INTEGER UNIQUE, name TEXT NOT NULL,
+        follows INTEGER NOT NULL, place INTEGER UNIQUE
     ) STRICT;
     CREATE TABLE rows (
         row INTEGER PRIMARY KEY, position INTEGER UNIQUE, request BLOB NOT NULL,
@@ -111,6 +112,8 @@ pub(super) struct Database {
     run: i64,
     /// The stored number of each entry of the matrix, by its position in the job.
     entries: Vec<u32>,
+    /// The stored numbers of what is asked about answers, in their order.
+    follow_ups: Vec<u32>,
     /// How often each row is asked of each entry.
     repeat: u32,
     /// Whether it was there before.
@@ -166,6 +169,7 @@ impl Database {
             watch: Watch::default(),
             run: 0,
             entries: Vec::new(),
+            follow_ups: Vec::new(),
             repeat: 1,
             existed,
             tariffs: Tariffs::new(),
@@ -176,16 +180,26 @@ impl Database {
 
     /// Reads what the last registration said of entries and repeats.
     fn load_shape(&mut self) -> Result<(), StoreError> {
-        let read = || -> Result<(Vec<u32>, u32, Tariffs), Error> {
-            let query = "SELECT entry FROM entries WHERE position IS NOT NULL ORDER BY position";
-            let mut entries = self.connection.prepare(query)?;
-            let entries = entries.query_map([], |record| record.get(0))?;
+        let read = || -> Result<(Vec<u32>, Vec<u32>, u32, Tariffs), Error> {
+            let numbers = |column: &str| -> Result<Vec<u32>, Error> {
+                let query = format!(
+                    "SELECT entry FROM entries WHERE {column} IS NOT NULL ORDER BY {column}"
+                );
+                let mut query = self.connection.prepare(&query)?;
+                let numbers = query.query_map([], |record| record.get(0))?;
+                numbers.collect()
+            };
             let repeat = meta(&self.connection, "repeat")?;
             let repeat = repeat.and_then(|text| text.parse().ok()).unwrap_or(1);
-            let entries = entries.collect::<Result<_, _>>()?;
-            Ok((entries, repeat, lines::tariffs(&self.connection)?))
+            let (entries, follow_ups) = (numbers("position")?, numbers("place")?);
+            Ok((
+                entries,
+                follow_ups,
+                repeat,
+                lines::tariffs(&self.connection)?,
+            ))
         };
-        (self.entries, self.repeat, self.tariffs) =
+        (self.entries, self.follow_ups, self.repeat, self.tariffs) =
             read().map_err(|source| self.failed("read", source))?;
         Ok(())
     }

@@ -10,7 +10,8 @@ use super::share::FIRST;
 use super::{Database, FINAL, StoreError};
 use crate::job::OnUnknown;
 use crate::words::{
-    Answer, Attempt, Columns, Cost, Due, ErrorClass, FinishReason, Item, Outcome, Row, Status,
+    Answer, Attempt, Columns, Cost, Digest, Due, ErrorClass, FinishReason, Item, Outcome, Row,
+    Status,
 };
 
 /// The columns that [`row`] reads; the sum is the last one.
@@ -29,6 +30,19 @@ pub struct Wanted {
     pub on_unknown: OnUnknown,
     /// Of rows that ask the same only the first.
     pub once: bool,
+}
+
+/// What may have to be asked about the answers to a row.
+#[derive(Debug, Clone)]
+pub struct FollowUp {
+    /// The entry of its item.
+    pub entry: u32,
+    /// The repeat of its item.
+    pub repeat: u32,
+    /// The answer that it is about, if it is about one.
+    pub about: Option<String>,
+    /// The fingerprints that an answer to it may have.
+    pub answers: Vec<Digest>,
 }
 
 /// An item's end as it was stored.
@@ -120,6 +134,81 @@ impl Database {
         Ok((due, last))
     }
 
+    /// What is due of what follows upon the answers to the next rows after this position, at most so many rows; and the
+    /// position of the last one, `None` when there are no more. `follows`: what is to be asked about the answers to a
+    /// row, which are given as they are stored.
+    pub(in crate::store) fn due_follow_ups(
+        &self,
+        columns: &Arc<Columns>,
+        after: Option<u64>,
+        rows: usize,
+        on_unknown: OnUnknown,
+        follows: &dyn Fn(&[Stored]) -> Vec<FollowUp>,
+    ) -> Result<(Vec<Due>, Option<u64>), StoreError> {
+        let read = || -> Result<(Vec<Due>, Option<u64>), Error> {
+            let query = format!(
+                "SELECT {ROW} FROM rows r WHERE r.position > ?1 ORDER BY r.position LIMIT ?2"
+            );
+            let after = after.map_or(-1, |after| i64::try_from(after).unwrap_or(i64::MAX));
+            let mut query = self.connection.prepare_cached(&query)?;
+            let mut records = query.query(params![after, rows as u64])?;
+            let (mut due, mut last) = (Vec::new(), None);
+            while let Some(record) = records.next()? {
+                let (number, row) = row(record, columns)?;
+                last = Some(row.index);
+                let (ends, lines) = (self.ends_of(number)?, self.attempts_of(number)?);
+                due.extend(self.due_after(&Arc::new(row), &ends, &lines, on_unknown, follows));
+            }
+            Ok((due, last))
+        };
+        read().map_err(|source| self.failed("read", source))
+    }
+
+    fn due_after(
+        &self,
+        row: &Arc<Row>,
+        ends: &[End],
+        lines: &[Line],
+        on_unknown: OnUnknown,
+        follows: &dyn Fn(&[Stored]) -> Vec<FollowUp>,
+    ) -> Vec<Due> {
+        let all: Vec<_> = self.items(row).chain(self.follow_ups(row)).collect();
+        let end_of = |key| ends.iter().find(|end| end.key() == key);
+        let lines_of = |key| lines.iter().filter(move |line| line.key() == key);
+        let answers = all
+            .iter()
+            .map(|(item, key)| stored(item.clone(), end_of(*key), lines_of(*key)));
+        let mut due = Vec::new();
+        for FollowUp {
+            entry,
+            repeat,
+            about,
+            answers,
+        } in follows(&answers.collect::<Vec<_>>())
+        {
+            let mut all = all.iter();
+            let found = all.find(|(item, _)| (item.entry, item.repeat) == (entry, repeat));
+            let Some((item, key)) = found else {
+                continue;
+            };
+            let end = end_of(*key);
+            let decided = |end: &&End| {
+                let mut lines = lines_of(*key);
+                let line = lines.find(|line| Some(line.attempt.number) == end.answered_by);
+                end.status.is_final()
+                    && line.is_some_and(|line| answers.contains(&line.attempt.fingerprint))
+            };
+            if end.as_ref().is_some_and(decided) {
+                continue;
+            }
+            // An end to another question is none.
+            let end = end.filter(|end| !end.status.is_final());
+            let found = due_item(item.clone(), end, lines_of(*key), on_unknown);
+            due.extend(found.map(|due| Due { about, ..due }));
+        }
+        due
+    }
+
     /// Everything that is asked of a row, in the order of the results, and where it stands in the tables: entry and
     /// repeat.
     pub(super) fn items(&self, row: &Arc<Row>) -> impl Iterator<Item = (Item, (u32, u32))> {
@@ -129,6 +218,22 @@ impl Database {
                 let item = Item {
                     row: Arc::clone(row),
                     entry: position,
+                    repeat: repeat - 1,
+                };
+                (item, (*entry, repeat))
+            })
+        })
+    }
+
+    /// Everything that may be asked about the answers to a row, and where it stands in the tables.
+    fn follow_ups(&self, row: &Arc<Row>) -> impl Iterator<Item = (Item, (u32, u32))> {
+        let first = self.entries.len();
+        let follow_ups = (first..).zip(&self.follow_ups);
+        follow_ups.flat_map(move |(position, entry)| {
+            (1..=self.repeat).map(move |repeat| {
+                let item = Item {
+                    row: Arc::clone(row),
+                    entry: u32::try_from(position).unwrap_or(u32::MAX),
                     repeat: repeat - 1,
                 };
                 (item, (*entry, repeat))
@@ -152,12 +257,12 @@ impl Database {
         lines.collect()
     }
 
-    /// Calls `each` for every item of the job, by row, entry and repeat: also for those that were never
-    /// asked.
-    pub(in crate::store) fn for_each<E: From<StoreError>>(
+    /// Calls `each` for every row of the job, with all its items by entry and repeat: also with those that were never
+    /// asked. What was asked about the answers comes after them, as far as it was.
+    pub(in crate::store) fn for_each_row<E: From<StoreError>>(
         &self,
         columns: &Arc<Columns>,
-        mut each: impl FnMut(&Stored) -> Result<(), E>,
+        mut each: impl FnMut(&[Stored]) -> Result<(), E>,
     ) -> Result<(), E> {
         let failed = |source| E::from(self.failed("read", source));
         // A snapshot: somebody may be writing.
@@ -184,16 +289,26 @@ impl Database {
             ATTEMPT_COLUMNS,
             |record| attempt(record, 0, &self.tariffs),
         );
+        let mut all = Vec::new();
         while let Some(record) = rows.next().map_err(failed)? {
             let (_, row) = row(record, columns).map_err(failed)?;
             let ends = ends.of(row.index).map_err(failed)?;
             let lines = lines.of(row.index).map_err(failed)?;
             let row = Arc::new(row);
+            all.clear();
             for (item, key) in self.items(&row) {
                 let end = ends.iter().find(|end| end.key() == key);
                 let lines = lines.iter().filter(|line| line.key() == key);
-                each(&stored(item, end, lines))?;
+                all.push(stored(item, end, lines));
             }
+            for (item, key) in self.follow_ups(&row) {
+                let end = ends.iter().find(|end| end.key() == key);
+                let mut lines = lines.iter().filter(|line| line.key() == key).peekable();
+                if end.is_some() || lines.peek().is_some() {
+                    all.push(stored(item, end, lines));
+                }
+            }
+            each(&all)?;
         }
         Ok(())
     }
@@ -207,7 +322,7 @@ impl Database {
             let query = format!(
                 "SELECT {ATTEMPT} FROM attempts a
                  JOIN rows r ON r.row = a.row LEFT JOIN entries e ON e.entry = a.entry
-                 WHERE r.position IS NULL OR e.position IS NULL OR a.repeat > ?1
+                 WHERE r.position IS NULL OR (e.position IS NULL AND e.place IS NULL) OR a.repeat > ?1
                  ORDER BY a.row, a.entry, a.repeat, a.attempt"
             );
             let mut query = self.connection.prepare(&query)?;

@@ -15,6 +15,8 @@ const WINDOW: u64 = 1024;
 
 /// The columns that [`known`] reads.
 pub(super) const KNOWN: &str = "row, key, content, request, id, position";
+/// From here on entries are numbered that follow upon answers.
+const FOLLOW_UPS_FROM: u32 = 1 << 20;
 const UNPLACED: &str = "(position IS NULL OR position < 0)";
 
 /// What is compared with the store.
@@ -25,7 +27,9 @@ pub struct Registered<'a> {
     /// The names of the input's columns.
     pub columns: &'a Columns,
     /// The names of the matrix's entries.
-    pub entries: &'a [Arc<str>],
+    pub entries: Vec<Arc<str>>,
+    /// What is asked about answers: the names of entries that a row has an item of only where that is so.
+    pub follow_ups: Vec<String>,
     /// Whether they are the entries of a matrix, each of which has answers of its own.
     pub is_matrix: bool,
     /// How often each row is asked of each entry.
@@ -51,6 +55,7 @@ pub struct Register<'a> {
     /// Whether the cells of stored rows stand in the order of the job's columns.
     same_columns: bool,
     entries: Vec<u32>,
+    follow_ups: Vec<u32>,
     repeat: u32,
     next: u64,
     /// The stored rows that come next, as long as they come in the order of the job.
@@ -66,6 +71,7 @@ pub struct Register<'a> {
 /// What of the database changes with the job.
 struct Shape<'a> {
     entries: &'a mut Vec<u32>,
+    follow_ups: &'a mut Vec<u32>,
     repeat: &'a mut u32,
     run: &'a mut i64,
     tariffs: &'a mut Tariffs,
@@ -94,12 +100,14 @@ impl Database {
         let transaction = self.connection.unchecked_transaction().map_err(failed)?;
         let (same, same_columns) = begin(&transaction, job).map_err(failed)?;
         let last_row = last_row(&transaction).map_err(failed)?;
-        let entries = place_entries(&transaction, job.entries, job.is_matrix).map_err(failed)?;
+        let entries = place_entries(&transaction, &job.entries, job.is_matrix).map_err(failed)?;
+        let follow_ups = place_follow_ups(&transaction, &job.follow_ups).map_err(failed)?;
         Ok(Register {
             transaction,
             same,
             same_columns,
             entries,
+            follow_ups,
             repeat: job.repeat,
             next: 0,
             window: VecDeque::new(),
@@ -112,6 +120,7 @@ impl Database {
             },
             database: Shape {
                 entries: &mut self.entries,
+                follow_ups: &mut self.follow_ups,
                 repeat: &mut self.repeat,
                 run: &mut self.run,
                 tariffs: &mut self.tariffs,
@@ -146,6 +155,7 @@ impl Register<'_> {
     pub fn commit(self, settings: &str) -> Result<(), StoreError> {
         let Shape {
             entries,
+            follow_ups,
             repeat,
             run,
             tariffs,
@@ -156,7 +166,8 @@ impl Register<'_> {
             runs::begin(&self.transaction, settings, self.changes.rows()).map_err(failed)?;
         let named = read_tariffs(&self.transaction).map_err(failed)?;
         self.transaction.commit().map_err(failed)?;
-        (*entries, *repeat, *run) = (self.entries, self.repeat, begun);
+        (*entries, *follow_ups) = (self.entries, self.follow_ups);
+        (*repeat, *run) = (self.repeat, begun);
         *tariffs = named;
         Ok(())
     }
@@ -388,8 +399,8 @@ type StoredEntry = (u32, Option<u32>, String);
 
 /// The entries of all runs so far, by number.
 pub(super) fn stored_entries(connection: &Connection) -> Result<Vec<StoredEntry>, Error> {
-    let mut query =
-        connection.prepare("SELECT entry, position, name FROM entries ORDER BY entry")?;
+    let mut query = connection
+        .prepare("SELECT entry, position, name FROM entries WHERE NOT follows ORDER BY entry")?;
     let stored = query.query_map([], |record| {
         Ok((record.get(0)?, record.get(1)?, record.get(2)?))
     })?;
@@ -411,11 +422,31 @@ fn place_entries(
         return Ok(stored.into_iter().map(|(entry, _, _)| entry).collect());
     }
     let numbers = numbers(stored, names, is_matrix);
-    connection.execute("UPDATE entries SET position = NULL", [])?;
-    let query = "INSERT INTO entries VALUES (?1, ?2, ?3)
+    connection.execute("UPDATE entries SET position = NULL WHERE NOT follows", [])?;
+    let query = "INSERT INTO entries (entry, position, name, follows) VALUES (?1, ?2, ?3, 0)
          ON CONFLICT (entry) DO UPDATE SET position = excluded.position, name = excluded.name";
     for ((position, entry), name) in (0_u32..).zip(&numbers).zip(names) {
         connection.execute(query, params![entry, position, &**name])?;
+    }
+    Ok(numbers)
+}
+
+/// Gives what is asked about answers its places. Returns the numbers: each is known by its name.
+fn place_follow_ups(connection: &Connection, names: &[String]) -> Result<Vec<u32>, Error> {
+    connection.execute("UPDATE entries SET place = NULL WHERE follows", [])?;
+    let update = "UPDATE entries SET place = ?1 WHERE follows AND name = ?2 RETURNING entry";
+    // Far from those of the entries, whose numbers are given by what is there.
+    let insert = format!(
+        "INSERT INTO entries (entry, place, name, follows)
+         SELECT ifnull(max(entry), {FOLLOW_UPS_FROM} - 1) + 1, ?1, ?2, 1 FROM entries WHERE follows RETURNING entry"
+    );
+    let mut numbers = Vec::with_capacity(names.len());
+    for (place, name) in (0_u32..).zip(names) {
+        let known = connection.query_row(update, params![place, name], |record| record.get(0));
+        numbers.push(match known.optional()? {
+            Some(number) => number,
+            None => connection.query_row(&insert, params![place, name], |record| record.get(0))?,
+        });
     }
     Ok(numbers)
 }

@@ -54,7 +54,7 @@ impl Database {
         let stored = stored_entries(&snapshot).map_err(failed)?;
         Ok(Standing {
             same: asked == Some(job.asked.to_string()) && repeat == Some(job.repeat.to_string()),
-            entries: numbers(stored, job.entries, job.is_matrix),
+            entries: numbers(stored, &job.entries, job.is_matrix),
             repeat: job.repeat,
             snapshot,
             path: &self.path,

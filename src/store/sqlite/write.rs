@@ -58,6 +58,7 @@ impl Database {
     ) -> Result<(), StoreError> {
         let lines = Lines {
             entries: &self.entries,
+            follow_ups: &self.follow_ups,
             run: self.run,
             now: milliseconds(),
         };
@@ -103,6 +104,7 @@ pub(in crate::store) fn is_full(error: &StoreError) -> bool {
 /// What the lines of one transaction have in common.
 struct Lines<'a> {
     entries: &'a [u32],
+    follow_ups: &'a [u32],
     run: i64,
     now: i64,
 }
@@ -112,7 +114,8 @@ impl Lines<'_> {
     fn key(&self, transaction: &Transaction<'_>, item: &Item) -> Result<(i64, u32, u32), Error> {
         let mut row_at = transaction.prepare_cached(ROW_AT)?;
         let row = row_at.query_row([item.row.index], |record| record.get(0))?;
-        let entry = self.entries.get(item.entry as usize);
+        let mut entries = self.entries.iter().chain(self.follow_ups);
+        let entry = entries.nth(item.entry as usize);
         let entry = entry.copied().unwrap_or(item.entry);
         Ok((row, entry, item.repeat + 1))
     }
