@@ -31,6 +31,8 @@ mod cache;
 mod cache_harm;
 // What a run must come to: thresholds, exit code 7.
 mod gate;
+// Runs that are compared with others, stored or in a file.
+mod baseline;
 // junit.xml and the summary of a step on GitHub Actions: what CI systems show.
 mod junit;
 // Two runs side by side, and the noise between runs that should be alike.
