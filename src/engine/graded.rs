@@ -152,9 +152,16 @@ impl Graded {
         self.counts.resize(cells, 0);
     }
 
-    /// How many units there are.
+    /// How many units there are. Not every row has one of an entry that is asked where others disagree.
     pub(super) fn units(&self) -> usize {
-        self.answers.len()
+        (0..self.answers.len())
+            .filter(|unit| self.has(*unit))
+            .count()
+    }
+
+    fn has(&self, unit: usize) -> bool {
+        let scored = (0..self.scorers.len()).any(|scorer| self.score(unit, scorer).is_some());
+        self.answers[unit] != 0 || scored
     }
 
     /// The row and the entry of a unit.
@@ -183,13 +190,13 @@ impl Graded {
             false => self.entries.iter().position(|other| other == name),
         };
         let entries: Vec<Option<usize>> = after.entries.iter().map(entry).collect();
-        (0..after.units()).filter_map(move |unit| {
+        let units = (0..after.answers.len()).filter(|unit| after.has(*unit));
+        units.filter_map(move |unit| {
             let (row, entry) = after.place(unit);
             let row = self.rows.get_index_of(&row)?;
-            Some(Pair {
-                before: row * self.entries.len() + entries[entry]?,
-                after: unit,
-            })
+            let before = row * self.entries.len() + entries[entry]?;
+            let after = unit;
+            self.has(before).then_some(Pair { before, after })
         })
     }
 

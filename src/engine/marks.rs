@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::shape::{Part, Shape};
-use crate::answer::Reader;
+use crate::answer::{Form, Reader};
 use crate::job::{AnswerPlan, Plan, ScorerKind, ScorerPlan};
-use crate::score::{Judge, Matcher, Tag};
+use crate::score::{Board, BoardPlan, Judge, Judged, Matcher, Score, Tag, consensus};
 use crate::store::Stored;
-use crate::words::{Marks, Outcome, Row, Status};
+use crate::words::{Decided, Marks, Outcome, Row, Scores, Status};
+
+/// What the answers that count in the end are called among the entries.
+const FINAL: &str = "final";
 
 /// What the job says of answers and their worth. Stored with the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +46,80 @@ pub(super) struct Marker {
     scorers: Vec<Scorer>,
     /// What tells the tags of the store's judges.
     mark: i64,
+}
+
+/// What the lines of a run are shown to, until they are figures.
+pub(super) struct Boards {
+    /// Those of the entries that every row is asked of; from this number on there are others.
+    main: Board,
+    first: usize,
+    /// Those of who is asked where the others disagree.
+    escalated: Option<(String, Board)>,
+    /// What the answers to each row come to together.
+    last: Option<Board>,
+}
+
+impl Boards {
+    /// All lines of a row, and what they come to together.
+    pub(super) fn add_row(
+        &mut self,
+        lines: &[(&Outcome, &Marks)],
+        decided: Option<&(Decided, Marks)>,
+    ) {
+        let judged: Vec<Judged<'_>> = lines
+            .iter()
+            .map(|(outcome, marks)| Judged {
+                entry: outcome.item.entry as usize,
+                answered: outcome.status == Status::Answered,
+                label: label(outcome, marks),
+                gold: marks.gold.as_deref(),
+                scores: &marks.scores,
+            })
+            .collect();
+        let (main, others): (Vec<_>, Vec<_>) = judged
+            .into_iter()
+            .partition(|judged| judged.entry < self.first);
+        self.main.add_row(&main);
+        if let Some((_, board)) = &mut self.escalated {
+            for judged in others {
+                board.add_row(&[Judged { entry: 0, ..judged }]);
+            }
+        }
+        if let (Some(board), Some((decided, marks))) = (&mut self.last, decided) {
+            board.add_row(&[Judged {
+                entry: 0,
+                answered: decided.label.is_some(),
+                label: decided.label.as_deref(),
+                gold: marks.gold.as_deref(),
+                scores: &marks.scores,
+            }]);
+        }
+    }
+
+    /// The figures.
+    pub(super) fn finish(self) -> Scores {
+        let mut scores = self.main.finish();
+        let last = self.last.map(|board| (FINAL.to_owned(), board));
+        for (name, board) in self.escalated.into_iter().chain(last) {
+            let alone = board.finish();
+            scores.by_entry.insert(name, alone.overall);
+        }
+        scores
+    }
+}
+
+/// The label of a valid answer: the one that is wanted, if it is right, in whatever spelling.
+fn label<'a>(outcome: &'a Outcome, marks: &'a Marks) -> Option<&'a str> {
+    let said = outcome
+        .answer
+        .as_ref()
+        .filter(|_| outcome.status == Status::Answered);
+    let is_right = marks.scores.first() == Some(&Some(1.0));
+    match (&marks.gold, &marks.value) {
+        (Some(gold), _) if is_right => Some(gold),
+        (_, Some(value)) => Some(value),
+        _ => said.map(|answer| answer.text.trim()),
+    }
 }
 
 enum Scorer {
@@ -201,6 +278,84 @@ impl Marker {
             Ok((score, remark)) => (Some(score), remark),
             Err(error) => (None, Some(error)),
         }
+    }
+
+    /// What the lines of a row come to together.
+    pub(super) fn decided(&self, lines: &[(&Outcome, &Marks)]) -> Option<(Decided, Marks)> {
+        let main = self.shape.escalated().unwrap_or(self.shape.lines());
+        let is_main = |line: &&(&Outcome, &Marks)| (line.0.item.entry as usize) < main;
+        let answers: Vec<_> = lines
+            .iter()
+            .filter(is_main)
+            .map(|line| self.decision(line.0))
+            .collect();
+        let mut others = lines.iter().filter(|line| !is_main(line));
+        let escalated = others.next().and_then(|line| self.decision(line.0));
+        let (label, by, agreement) = consensus(&answers, escalated);
+        let row = Arc::clone(&lines.first()?.0.item.row);
+        let mut marks = Marks::default();
+        for scorer in &self.scorers {
+            let found = match scorer {
+                // What somebody said of one answer is not said of what they all come to.
+                Scorer::Judge(_) | Scorer::Command => Score::default(),
+                Scorer::Matcher(matcher) => {
+                    matcher.score(&row, label.as_deref(), self.reader.as_ref())
+                }
+            };
+            marks.gold = marks.gold.or(found.expected);
+            marks.scores.push(found.score);
+        }
+        let decided = Decided {
+            row,
+            label,
+            by,
+            agreement,
+        };
+        Some((decided, marks))
+    }
+
+    /// What the lines of a run are shown to, until they are figures. `names`: those of its entries and scorers.
+    pub(super) fn boards(&self, repeat: u32, scorers: &[String]) -> Option<Boards> {
+        if self.is_idle() {
+            return None;
+        }
+        let names = self.shape.entry_names();
+        let main = self.shape.escalated().unwrap_or(names.len());
+        let labels = match self.reader.as_ref().map(Reader::form) {
+            Some(Form::Labels { labels, .. }) => Some(labels.clone()),
+            _ => None,
+        };
+        let mut golden = self.scorers.iter().filter_map(|scorer| match scorer {
+            Scorer::Matcher(matcher) if matcher.expects() => Some(matcher.is_of_labels()),
+            _ => None,
+        });
+        let plan = BoardPlan {
+            entries: names[..main].to_vec(),
+            repeat,
+            scorers: scorers.to_vec(),
+            labels,
+            abstain: self
+                .reader
+                .as_ref()
+                .and_then(Reader::abstain)
+                .map(str::to_owned),
+            has_gold: golden.next() == Some(true),
+        };
+        let alone = |name: &str| {
+            Board::new(BoardPlan {
+                entries: vec![name.to_owned()],
+                repeat: 1,
+                ..plan.clone()
+            })
+        };
+        Some(Boards {
+            escalated: names.get(main).map(|name| (name.clone(), alone(name))),
+            last: (main > 1 || repeat > 1)
+                .then(|| alone(FINAL))
+                .filter(|_| self.reader.is_some()),
+            main: Board::new(plan),
+            first: main,
+        })
     }
 
     fn parts_of(&self, valid: Option<&str>) -> Vec<Option<String>> {

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline;
 use super::gate::judge;
-use super::marks::{Marker, Marking};
+use super::marks::{Boards, Marker, Marking};
 use super::report::Repricing;
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
 use crate::dispatch::Interrupt;
 use crate::job::{GatePlan, MaxFailures, Plan};
 use crate::output::{Frame, Pending, Publication, Report, Sink};
-use crate::store::{Lines, RunLine, Store, StoreError, Stored};
+use crate::store::{Lines, RunLine, Store, StoreError};
 use crate::words::{BackendSeen, GateCheck, Marks, Outcome, ResultLine};
 
 /// What a run's files are made from besides the store's lines. Stored with the run: as it begins, and again
@@ -134,36 +134,45 @@ pub(super) fn compile_priced<S: Sink>(
     let mut report = Report::of(&settings.frame);
     let mut publication = Publication::begin(dir, &settings.frame, &columns)?;
     let marker = settings.marker(lines.mark()?);
+    let frame = &settings.frame;
+    let mut boards = marker.boards(frame.repeat, &frame.scorers);
     lines.for_each_row(&columns, |all| {
+        let outcomes = all.iter().map(|stored| &stored.outcome);
+        let lines = outcomes.clone().filter(|outcome| marker.is_line(outcome));
+        let marked: Vec<(&Outcome, Marks)> = lines
+            .map(|outcome| (outcome, marker.marks(outcome, all)))
+            .collect();
+        for (outcome, marks) in &marked {
+            publication.add(&ResultLine { outcome, marks })?;
+        }
+        if let Some(boards) = &mut boards {
+            let marked: Vec<_> = marked
+                .iter()
+                .map(|(outcome, marks)| (*outcome, marks))
+                .collect();
+            let decided = marker.decided(&marked).filter(|_| frame.decides);
+            boards.add_row(&marked, decided.as_ref());
+            if let Some((decided, _)) = &decided {
+                publication.decide(decided)?;
+            }
+        }
+        let mut marked = marked.iter();
         for stored in all {
-            let outcome = &stored.outcome;
-            each(outcome);
-            let is_line = marker.is_line(outcome);
-            let marks = match is_line {
-                true => marker.marks(outcome, all),
-                false => Marks::default(),
-            };
-            if is_line {
-                let marks = &marks;
-                publication.add(&ResultLine { outcome, marks })?;
-            }
+            each(&stored.outcome);
             let repriced = repricing.map(|repricing| repricing.of(stored, &mut report));
-            let Stored {
-                outcome,
-                interrupted,
-            } = repriced.as_ref().unwrap_or(stored);
-            match is_line {
-                true => report.add(&ResultLine {
-                    outcome,
-                    marks: &marks,
-                }),
-                false => report.add_side(outcome),
+            let priced = repriced.as_ref().unwrap_or(stored);
+            let outcome = &priced.outcome;
+            match marked.next() {
+                Some((_, marks)) => report.add(&ResultLine { outcome, marks }),
+                // What is asked about answers comes after them.
+                None => report.add_side(outcome),
             }
-            let interrupted = interrupted.iter();
+            let interrupted = priced.interrupted.iter();
             interrupted.for_each(|attempt| report.add_interrupted(attempt));
         }
         Ok::<_, RunError>(())
     })?;
+    report.scores = boards.map(Boards::finish);
     lines.for_each_outside(|mut outside| {
         if let Some(repricing) = repricing {
             repricing.apply(&mut outside.attempt, &mut report);

@@ -184,7 +184,7 @@ impl ModelWorker for Absent {
 }
 
 /// How the names of the files begin that a run writes or sets aside.
-const WRITTEN: [&str; 4] = ["results.", "report.", "run.", "junit."];
+const WRITTEN: [&str; 5] = ["results.", "labels.", "report.", "run.", "junit."];
 
 /// Finds inputs that the run itself would replace, such as the results of the run before.
 fn spare_inputs(out: &Path, inputs: &Inputs) -> Result<(), Problems> {

@@ -60,6 +60,11 @@ impl Shape {
         escalated.chain(sides).collect()
     }
 
+    /// The names of the entries with lines in the results.
+    pub(super) fn entry_names(&self) -> &[String] {
+        &self.names
+    }
+
     /// How many entries have lines in the results.
     pub(super) fn lines(&self) -> usize {
         self.names.len()

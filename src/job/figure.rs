@@ -95,11 +95,16 @@ pub struct Measured {
 impl Measured {
     /// Of a job with these answers, scorers and entries.
     pub fn of(answer: Option<&AnswerPlan>, scorers: &[ScorerPlan], order: &Order) -> Self {
-        let is_gold = |scorer: &ScorerPlan| {
-            let ScorerKind::Match { wanted, .. } = &scorer.kind else {
-                return false;
-            };
-            matches!(wanted, Wanted::Equals { .. })
+        let is_gold = |scorer: &ScorerPlan| match &scorer.kind {
+            ScorerKind::Match {
+                json_path,
+                wanted: Wanted::Equals { .. },
+            } => Some(json_path.is_none()),
+            ScorerKind::Match {
+                wanted: Wanted::Number { .. },
+                ..
+            } => Some(false),
+            _ => None,
         };
         let (labels, abstain) = match answer.map(|answer| &answer.form) {
             Some(Form::Labels { labels, abstain }) => (Some(labels.clone()), abstain.as_ref()),
@@ -108,7 +113,7 @@ impl Measured {
         let entries = order.entries.iter();
         Self {
             scorers: scorers.iter().map(|scorer| scorer.name.clone()).collect(),
-            has_gold: scorers.iter().any(is_gold),
+            has_gold: scorers.iter().find_map(is_gold) == Some(true),
             labels,
             abstains: abstain.is_some(),
             entries: entries.map(|entry| Arc::clone(&entry.name)).collect(),

@@ -47,9 +47,9 @@ pub use fingerprint::{Identity, asked, messages};
 pub use gating::{BaselinePlan, GatePlan, Inconclusive, Limit, Operator, Threshold};
 pub use plan::{
     AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, Durability, ENTRY_COLUMN, EchoFailure,
-    EchoScript, EchoUsage, InputPlan, Limits, LlamaCppApi, MaxFailures, MessageTemplate, OnUnknown,
-    OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan, REPEAT_COLUMN, RESULT_COLUMNS,
-    RetryPolicy, SCORE_COLUMN, Server, Take, VllmApi,
+    EchoScript, EchoUsage, InputPlan, LABEL_COLUMNS, Limits, LlamaCppApi, MaxFailures,
+    MessageTemplate, OnUnknown, OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan,
+    REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, SCORE_COLUMN, Server, Take, VllmApi,
 };
 pub use price_file::write as write_prices;
 pub use price_list::PriceLine;

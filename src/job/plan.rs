@@ -452,6 +452,8 @@ pub struct OutputPlan {
     pub parts: Vec<String>,
     /// The names of the scorers, in the order of the job.
     pub scorers: Vec<String>,
+    /// Whether `labels.csv` says what the answers to a row come to together.
+    pub decides: bool,
     /// What `results.csv` does about text that a spreadsheet would take for a formula.
     pub csv_safe: CsvSafe,
 }
@@ -486,6 +488,9 @@ pub const RESULT_COLUMNS: [&str; 10] = [
     "run_latency_ms",
     "run_error",
 ];
+
+/// The columns of `labels.csv` after the input's: the answer that counts, how it came to, and which share gave it.
+pub const LABEL_COLUMNS: [&str; 3] = ["run_label", "run_label_by", "run_agreement"];
 
 /// The column after [`RESULT_COLUMNS`] that says how good the answer is, where the job has scorers. With several, each has
 /// one of its own after it: this name, `_`, and the scorer's.

@@ -11,8 +11,8 @@ use super::decode::{At, need};
 use super::figure::Measured;
 use super::order::Order;
 use super::plan::{
-    CachePlan, CsvSafe, InputPlan, MaxFailures, OutputFormat, OutputPlan, PromptPlan, RetryPolicy,
-    Take,
+    CachePlan, CsvSafe, InputPlan, LABEL_COLUMNS, MaxFailures, OutputFormat, OutputPlan,
+    PromptPlan, RetryPolicy, Take,
 };
 use super::prompt::Names;
 use super::read::Job;
@@ -271,6 +271,7 @@ impl Job {
                 let columns = answer.iter().flat_map(|answer| &answer.columns);
                 columns.map(|(name, _)| name.clone()).collect()
             },
+            decides: answer.is_some() && (order.entries.len() > 1 || order.repeat > 1),
             scorers: score.iter().map(|scorer| scorer.name.clone()).collect(),
             csv_safe: keys
                 .and_then(|keys| keys.csv_safe.as_ref())
@@ -296,7 +297,11 @@ impl Job {
             problems.extend(problem.map(|problem| problem.help("there are `csv` and `jsonl`")));
         }
         let clash = |name: &String| columns.is_some_and(|all| all.position(name).is_some());
-        let clashes: Vec<String> = plan.result_columns().into_iter().filter(clash).collect();
+        let mut added = plan.result_columns();
+        if plan.decides {
+            added.extend(LABEL_COLUMNS.map(|column| format!("{}{column}", plan.prefix)));
+        }
+        let clashes: Vec<String> = added.into_iter().filter(clash).collect();
         if !clashes.is_empty() {
             let clashes: Vec<&str> = clashes.iter().map(String::as_str).collect();
             let (noun, added) = match clashes.len() {

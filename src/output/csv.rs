@@ -104,7 +104,8 @@ fn decimal(score: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn record<'a>(cells: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+/// Adds a line with these cells.
+pub(super) fn record<'a>(cells: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     let mut writer = csv::Writer::from_writer(out);
     writer
         .write_record(cells)

@@ -29,6 +29,9 @@ pub struct Frame {
     /// The names of the scorers, in the order of the job.
     #[serde(default)]
     pub scorers: Vec<String>,
+    /// Whether `labels.csv` says what the answers to a row come to together.
+    #[serde(default)]
+    pub decides: bool,
     /// What `results.csv` does about text that a spreadsheet would take for a formula.
     #[serde(default)]
     pub csv_safe: CsvSafe,
@@ -53,6 +56,7 @@ impl Frame {
             repeat: plan.output.repeat,
             parts: plan.output.parts.clone(),
             scorers: plan.output.scorers.clone(),
+            decides: plan.output.decides,
             csv_safe: plan.output.csv_safe,
             backends: plan.backends.iter().map(Stated::of).collect(),
             budget: plan.spending.budget,
@@ -71,6 +75,7 @@ impl Frame {
             repeat: self.repeat,
             parts: self.parts.clone(),
             scorers: self.scorers.clone(),
+            decides: self.decides,
             csv_safe: self.csv_safe,
         }
     }

@@ -14,6 +14,7 @@ mod frame;
 mod html;
 mod jsonl;
 mod junit;
+mod labels;
 mod latency;
 mod markdown;
 mod prices;
@@ -54,9 +55,10 @@ pub struct OutputError {
 }
 
 /// Everything that a run may publish.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     csv::NAME,
     jsonl::NAME,
+    labels::NAME,
     report_json::NAME,
     markdown::NAME,
     html::NAME,

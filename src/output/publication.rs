@@ -7,10 +7,11 @@ use sha2::{Digest, Sha256};
 use super::csv::Csv;
 use super::frame::Frame;
 use super::jsonl::Jsonl;
+use super::labels::Labels;
 use super::report::Report;
-use super::{OutputError, csv, html, jsonl, junit, markdown, report_json};
+use super::{OutputError, csv, html, jsonl, junit, labels, markdown, report_json};
 use crate::job::{OutputFormat, OutputPlan};
-use crate::words::{Columns, ResultLine};
+use crate::words::{Columns, Decided, ResultLine};
 
 /// Where the bytes of a file go.
 pub trait Sink: Sized {
@@ -47,6 +48,7 @@ struct ResultsFile<S> {
 
 enum Form {
     Csv(Csv),
+    Labels(Labels),
     Jsonl(Jsonl),
 }
 
@@ -69,16 +71,26 @@ impl<'a, S: Sink> Publication<'a, S> {
                 bytes: 0,
             });
         }
+        if frame.decides {
+            let name = labels::NAME;
+            files.push(ResultsFile {
+                name,
+                form: Form::Labels(Labels::new(&plan)),
+                sink: S::begin(dir, name)?,
+                hash: Sha256::new(),
+                bytes: 0,
+            });
+        }
         let mut publication = Self {
             dir,
             files,
             rows: junit::Rows::of(frame),
             line: Vec::new(),
         };
-        publication.each(|form, line| {
-            if let Form::Csv(csv) = form {
-                csv.header(columns, line);
-            }
+        publication.each(|form, line| match form {
+            Form::Csv(csv) => csv.header(columns, line),
+            Form::Labels(labels) => labels.header(columns, line),
+            Form::Jsonl(_) => {}
         })?;
         Ok(publication)
     }
@@ -89,6 +101,16 @@ impl<'a, S: Sink> Publication<'a, S> {
         self.each(|form, line| match form {
             Form::Csv(csv) => csv.line(result, line),
             Form::Jsonl(jsonl) => jsonl.line(result, line),
+            Form::Labels(_) => {}
+        })
+    }
+
+    /// Adds what the answers to a row come to. Rows must come in order.
+    pub fn decide(&mut self, decided: &Decided) -> Result<(), OutputError> {
+        self.each(|form, line| {
+            if let Form::Labels(labels) = form {
+                labels.line(decided, line);
+            }
         })
     }
 

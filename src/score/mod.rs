@@ -11,6 +11,7 @@ mod agreement;
 mod binomial;
 mod board;
 mod bootstrap;
+mod consensus;
 mod gate;
 pub mod interval;
 mod judge;
@@ -29,7 +30,8 @@ mod tests;
 mod trials;
 
 pub use board::{Board, BoardPlan, Judged};
+pub use consensus::consensus;
 pub use gate::{Figures, Part, judge};
 pub use judge::{Judge, Tag};
 pub use paired::{Pairs, verdict};
-pub use scorer::Matcher;
+pub use scorer::{Matcher, Score};

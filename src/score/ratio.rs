@@ -140,6 +140,13 @@ mod tests {
     }
 
     #[test]
+    fn several_lines_a_row_are_no_share_even_if_one_of_them_counts_at_most() {
+        let found = of(&[&[1.0, 0.0], &[0.0, 0.0], &[1.0, 0.0], &[0.0]]);
+        let method = found.interval.map(|found| found.method);
+        assert_eq!(method, Some(Method::Bootstrap));
+    }
+
+    #[test]
     fn rows_that_are_all_alike_are_not_therefore_sure() {
         let found = of(&[&[1.0, 1.0], &[1.0, 1.0], &[1.0, 1.0]]);
         assert_eq!(found.interval, Some(interval::wilson(3.0, 3, 0.95)));

@@ -81,6 +81,11 @@ impl Matcher {
         Some(Self { place, wanted })
     }
 
+    /// Whether it says what an answer should be.
+    pub fn expects(&self) -> bool {
+        matches!(self.wanted, Compiled::Equals(..) | Compiled::Number(..))
+    }
+
     /// Whether it compares the whole answer with one text: what labels are judged by.
     pub fn is_of_labels(&self) -> bool {
         self.place.is_none() && matches!(self.wanted, Compiled::Equals(..))
