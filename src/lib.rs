@@ -75,7 +75,8 @@
 //! # Look at a run
 //!
 //! [`status`] tells how far a job is, also while another process runs it; [`export`] writes its results and
-//! reports again from its store; [`report`] makes its report again, also by other prices; [`verify`] recomputes everything and tells what does not agree.
+//! reports again from its store; [`diff`] compares two runs, [`noise`] several that should be alike, and [`baseline`] keeps the
+//! scores of one for later runs; [`report`] makes its report again, also by other prices; [`verify`] recomputes everything and tells what does not agree.
 //!
 //! # Look ahead
 //!
@@ -127,10 +128,11 @@ pub mod worker;
 
 pub use dispatch::{Interrupt, Stop};
 pub use engine::{
-    BackendForecast, Because, Check, CostRange, Counted, Ended, ExitCode, Exported, Forecast,
-    ForecastOptions, Gap, JobStatus, Missing, Options, OutputFrom, Pace, Reported, RunError,
-    RunState, Runner, Summary, Unsendable, Verified, export, price_list, prices, report, status,
-    verify,
+    BackendForecast, BaselineError, Because, Check, CostRange, Counted, Difference, Ended,
+    ExitCode, Exported, Flip, FlipKind, Forecast, ForecastOptions, Gap, JobStatus, Missing, Noise,
+    NoiseOf, Options, OutputFrom, Pace, Reported, RowSeen, RunError, RunSide, RunState, Runner,
+    Summary, Unsendable, Verified, WrittenBaseline, baseline, diff, export, noise, price_list,
+    prices, report, status, verify,
 };
 pub use store::{BackendTally, RunLine, Tally};
 pub use words::OrchestratorError;

@@ -359,6 +359,7 @@ fn runner(folder: &Path, arguments: &[&str]) -> Output {
         .env("OPENAI_API_KEY", "dummy")
         .env("ANTHROPIC_API_KEY", "dummy")
         .env_remove("RUNNER_LOG")
+        .env_remove("GITHUB_STEP_SUMMARY")
         .output()
         .expect("the program starts")
 }

@@ -4,7 +4,10 @@
 //! stdout or stderr never ends a run; text that came from a model or a server is escaped before it
 //! reaches the terminal; the process ends with an [`ExitCode`] and nothing else.
 
+mod aa;
+mod baseline;
 mod check;
+mod diff;
 mod export;
 mod plan;
 mod prices;
@@ -13,6 +16,7 @@ mod report;
 mod run;
 mod signals;
 mod status;
+mod step_summary;
 mod summary;
 mod terminal;
 mod verify;
@@ -49,6 +53,7 @@ Exit codes:
   4    the budget had no room for some rows, or more than max_waste was wasted
   5    every backend is exhausted or down
   6    the output directory failed, or what it holds does not agree
+  7    the gate of the job is not met
   75   another runner holds the output directory
   130  interrupted (143: terminated); what was answered is in the results
 
@@ -68,6 +73,12 @@ enum Command {
     Report(ReportArgs),
     /// Write results and reports again, from run.db alone
     Export(ExportArgs),
+    /// Compare two runs: which rows flipped, what that comes to, and how sure it is
+    Diff(DiffArgs),
+    /// Tell how much runs differ that should be alike: the noise that a gate has to live with
+    Aa(AaArgs),
+    /// Write the scores of a run to a small file that later runs are compared with (`gate.baseline`)
+    Baseline(BaselineArgs),
     /// Recompute every total and every published file from run.db, and tell what does not agree
     Verify(VerifyArgs),
 }
@@ -121,6 +132,7 @@ struct ReportArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ReportFormat {
     Text,
+    #[value(alias = "markdown")]
     Md,
     Json,
 }
@@ -133,6 +145,42 @@ struct ExportArgs {
     /// Write these results files, instead of those that the job names: csv, jsonl
     #[arg(long, value_name = "FORMAT,...", value_delimiter = ',', value_parser = format)]
     formats: Option<Vec<OutputFormat>>,
+}
+
+#[derive(Debug, Args)]
+struct DiffArgs {
+    /// The output directory of the earlier run
+    #[arg(value_name = "BEFORE")]
+    before: PathBuf,
+    /// The output directory of the later run
+    #[arg(value_name = "AFTER")]
+    after: PathBuf,
+    /// As on the terminal, as Markdown for a pull request, or as JSON for programs
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
+    /// List at most so many rows that flipped
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+}
+
+#[derive(Debug, Args)]
+struct AaArgs {
+    /// The output directories of runs of the same job
+    #[arg(value_name = "DIR", num_args = 2.., required = true)]
+    dirs: Vec<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct BaselineArgs {
+    /// The output directory of a job with `score`
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Write to this file; without it the file is printed
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -259,6 +307,9 @@ pub fn main() -> std::process::ExitCode {
         (Some(Command::Status(args)), _) => status::status(&args),
         (Some(Command::Report(args)), _) => report::report(&args),
         (Some(Command::Export(args)), _) => export::export(&args),
+        (Some(Command::Diff(args)), _) => diff::diff(&args),
+        (Some(Command::Aa(args)), _) => aa::aa(&args),
+        (Some(Command::Baseline(args)), _) => baseline::baseline(&args),
         (Some(Command::Verify(args)), _) => verify::verify(&args),
         (None, Some(args)) => run::run(&args),
         (None, None) => unreachable!("clap asks for a job or a command"),

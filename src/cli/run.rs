@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio_prompt_orchestrator::{ExitCode, Interrupt, Options, RunError, Runner, Stop, Summary};
 
 use super::progress::Progress;
-use super::{RunArgs, check, runtime, signals, summary, terminal};
+use super::{RunArgs, check, runtime, signals, step_summary, summary, terminal};
 
 /// Runs a job and prints what it came to.
 pub fn run(args: &RunArgs) -> ExitCode {
@@ -53,6 +53,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             if !args.quiet {
                 summary::print(&run, started.elapsed(), most);
             }
+            step_summary::append(&run.files);
             run.exit_code
         }
         Err(error) => {

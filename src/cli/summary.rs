@@ -7,7 +7,7 @@ use tokio_prompt_orchestrator::job::MaxFailures;
 use tokio_prompt_orchestrator::output::{
     BackendLine, Hint, Report, notes, price_changes, savings, spendings,
 };
-use tokio_prompt_orchestrator::words::Status;
+use tokio_prompt_orchestrator::words::{GateReport, Status, Verdict};
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
 use super::terminal::{escape, out};
@@ -104,6 +104,9 @@ pub fn body(report: &Report) {
             "latency: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
         ));
     }
+    for line in report.gate.iter().flat_map(gate) {
+        out(&line);
+    }
 }
 
 /// A line for each backend that something happened to, and what the job could say the next time. Limits
@@ -180,6 +183,32 @@ fn cells(name: &str, line: &BackendLine) -> [String; 7] {
     ]
 }
 
+/// What became of the gate: a line for each check.
+fn gate(gate: &GateReport) -> Vec<String> {
+    let head = match gate.is_met {
+        true => "gate: met",
+        false => "gate: not met",
+    };
+    let lines = gate.checks.iter().map(|check| {
+        let verdict = match (check.verdict, check.is_met) {
+            (Verdict::Pass, _) => "ok",
+            (Verdict::Fail, _) => "not so",
+            (Verdict::Inconclusive, true) => "unsure",
+            (Verdict::Inconclusive, false) => "unsure, which does not do",
+        };
+        format!("  {verdict:6}  {}", escape(&check.text))
+    });
+    [head.to_owned()].into_iter().chain(lines).collect()
+}
+
+/// The checks that are not met, by their names.
+fn unmet(report: &Report) -> String {
+    let checks = report.gate.iter().flat_map(|gate| &gate.checks);
+    let unmet = checks.filter(|check| !check.is_met);
+    let names: Vec<String> = unmet.map(|check| escape(&check.name)).collect();
+    names.join(", ")
+}
+
 /// Why the exit code is not 0.
 fn why(run: &Summary, most: MaxFailures) -> Option<String> {
     let unanswered = run.report.unanswered();
@@ -198,12 +227,17 @@ fn why(run: &Summary, most: MaxFailures) -> Option<String> {
             "the budget has no room for {} rows; run the job again with a higher `budget` to go on",
             run.report.rows_with(Status::SkippedBudget)
         )),
+        (ExitCode::Failures, _) if unanswered == 0 => Some(format!(
+            "{} answers have no score, max_failures allows {most}; run the job again to have them scored",
+            run.report.unscored
+        )),
         (ExitCode::Failures, _) if unanswered == 1 => {
             Some(format!("1 row has no answer, max_failures allows {most}"))
         }
         (ExitCode::Failures, _) => Some(format!(
             "{unanswered} rows have no answer, max_failures allows {most}"
         )),
+        (ExitCode::Gate, _) => Some(format!("the gate is not met: {}", unmet(&run.report))),
         _ => Some(format!(
             "stopped with {unanswered} rows not answered; run the same command again to go on"
         )),

@@ -5,13 +5,19 @@
 //! store, and in the results unless these cannot be written.
 //! Nothing is printed here: what happens is told as [`Event`](crate::words::Event)s.
 
+mod baseline;
 mod command;
+mod diff;
 mod export;
 mod fan_out;
 mod follow_up;
 mod forecast;
+mod gate;
+mod graded;
+mod marked;
 mod marks;
 mod money;
+mod noise;
 mod prices;
 mod publish;
 mod report;
@@ -25,11 +31,14 @@ mod status;
 mod summary;
 mod verify;
 
+pub use baseline::{BaselineError, WrittenBaseline, baseline};
+pub use diff::{Difference, Flip, FlipKind, RowSeen, RunSide, diff};
 pub use export::{Exported, export};
 pub use forecast::{
     BackendForecast, Because, CostRange, Counted, Forecast, ForecastOptions, Gap, Missing,
     OutputFrom, Pace, Unsendable,
 };
+pub use noise::{Noise, NoiseOf, noise};
 pub use prices::{price_list, prices};
 pub use report::{Reported, report};
 pub use runner::{Options, Runner};

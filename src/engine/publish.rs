@@ -5,14 +5,16 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::baseline;
+use super::gate::judge;
 use super::marks::{Boards, Marker, Marking};
 use super::report::Repricing;
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
 use crate::dispatch::Interrupt;
-use crate::job::{MaxFailures, Plan};
+use crate::job::{GatePlan, MaxFailures, Plan};
 use crate::output::{Frame, Pending, Publication, Report, Sink};
 use crate::store::{Lines, RunLine, Store, StoreError};
-use crate::words::{BackendSeen, Marks, Outcome, ResultLine};
+use crate::words::{BackendSeen, GateCheck, Marks, Outcome, ResultLine, Status};
 
 /// What a run's files are made from besides the store's lines. Stored with the run: as it begins, and again
 /// when it has ended.
@@ -21,19 +23,24 @@ pub(super) struct Settings {
     pub(super) frame: Frame,
     max_failures: MaxFailures,
     #[serde(default)]
+    pub(super) gate: Option<GatePlan>,
+    #[serde(default)]
     pub(super) marking: Marking,
     /// `None` of a run that is under way, or was killed.
-    end: Option<End>,
+    pub(super) end: Option<End>,
 }
 
 /// How a run ended, but for what its rows say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct End {
     pub(super) ended: Ended,
     pub(super) interrupt: Option<Interrupt>,
     pub(super) backends_down: bool,
     #[serde(default)]
     pub(super) budget_reached: bool,
+    /// How it stands to the gate's baseline, which may be another by the time when somebody asks again.
+    #[serde(default)]
+    pub(super) baseline: Option<GateCheck>,
 }
 
 /// What asking came to.
@@ -60,6 +67,7 @@ impl Settings {
         Self {
             frame: Frame::of(plan),
             max_failures: plan.max_failures,
+            gate: plan.gate.clone(),
             marking: Marking::of(plan),
             end: None,
         }
@@ -78,6 +86,7 @@ impl Settings {
             interrupt: asked.interrupt,
             backends_down: asked.backends_down,
             budget_reached: asked.budget_reached,
+            baseline: None,
         });
         self
     }
@@ -97,7 +106,7 @@ impl Settings {
 
     /// What the run came to. Of one that was killed its rows say it, as if it had ended by itself.
     fn exit_code(&self, report: &Report) -> ExitCode {
-        let end = self.end.unwrap_or_default();
+        let end = self.end.clone().unwrap_or_default();
         exit_code(&end, report, self.max_failures)
     }
 }
@@ -135,6 +144,8 @@ pub(super) fn compile_priced<S: Sink>(
             .collect();
         for (outcome, marks) in &marked {
             publication.add(&ResultLine { outcome, marks })?;
+            let answered = outcome.status == Status::Answered;
+            report.unscored += u64::from(answered && marker.lacks_score(marks));
         }
         if let Some(boards) = &mut boards {
             let marked: Vec<_> = marked
@@ -164,12 +175,19 @@ pub(super) fn compile_priced<S: Sink>(
         Ok::<_, RunError>(())
     })?;
     report.scores = boards.map(Boards::finish);
+    if let (Some(scores), 1..) = (&mut report.scores, report.unscored) {
+        scores.notes.push(format!(
+            "Answers without a score, because whoever was to give it did not: {}. The next run asks again.",
+            report.unscored
+        ));
+    }
     lines.for_each_outside(|mut outside| {
         if let Some(repricing) = repricing {
             repricing.apply(&mut outside.attempt, &mut report);
         }
         report.add_outside(&outside.attempt, outside.ended);
     })?;
+    report.gate = judge(settings, &report);
     let exit_code = settings.exit_code(&report);
     Ok(Compiled {
         files: publication.finish(&report, exit_code.code())?,
@@ -183,9 +201,14 @@ pub(super) fn compile_priced<S: Sink>(
 pub(super) fn publish_end(
     mut store: Store,
     dir: &Path,
-    settings: Settings,
+    mut settings: Settings,
 ) -> Result<Summary, RunError> {
     store.set_settings(&settings.to_json())?;
+    let compared = baseline::compare(store.lines(), &settings)?;
+    if let (Some(end), Some(compared)) = (&mut settings.end, compared) {
+        end.baseline = Some(compared);
+        store.set_settings(&settings.to_json())?;
+    }
     let published = compile(dir, store.lines(), &settings, |_| {}).and_then(|compiled| {
         store.end_run(compiled.exit_code.code())?;
         publish(&mut store, compiled)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::baseline;
 use super::forecast::{Forecast, ForecastOptions, forecast};
 use super::run::Run;
 use super::summary::{RunError, Summary};
@@ -78,6 +79,7 @@ impl Runner {
         }
         spare_inputs(&plan.output.dir, &inputs)?;
         spare_files(&plan, &inputs)?;
+        baseline::check(&plan)?;
         if let Some(limit) = options.limit {
             inputs.truncate(limit);
         }
@@ -182,7 +184,7 @@ impl ModelWorker for Absent {
 }
 
 /// How the names of the files begin that a run writes or sets aside.
-const WRITTEN: [&str; 3] = ["results.", "report.", "run."];
+const WRITTEN: [&str; 5] = ["results.", "labels.", "report.", "run.", "junit."];
 
 /// Finds inputs that the run itself would replace, such as the results of the run before.
 fn spare_inputs(out: &Path, inputs: &Inputs) -> Result<(), Problems> {

@@ -29,6 +29,8 @@ pub enum ExitCode {
     Backends = 5,
     /// The run store or the output directory failed.
     Storage = 6,
+    /// The gate of the job is not met.
+    Gate = 7,
     /// Another runner holds the output directory.
     Locked = 75,
     /// Interrupted by Ctrl-C.
@@ -165,8 +167,10 @@ impl RunError {
 
 /// The exit code of a run that could be finished: the one function.
 pub(super) fn exit_code(end: &End, report: &Report, most: MaxFailures) -> ExitCode {
-    let too_many = most.exceeded(report.unanswered(), report.rows());
+    let without = report.unanswered() + report.unscored;
+    let too_many = most.exceeded(without, report.rows());
     let skipped = end.budget_reached && report.rows_with(Status::SkippedBudget) > 0;
+    let is_unmet = report.gate.as_ref().is_some_and(|gate| !gate.is_met);
     match (end.ended, end.interrupt) {
         (Ended::Stopped, Some(Interrupt::Terminated)) => ExitCode::Terminated,
         (Ended::Stopped, _) => ExitCode::Interrupted,
@@ -175,6 +179,7 @@ pub(super) fn exit_code(end: &End, report: &Report, most: MaxFailures) -> ExitCo
         (Ended::Complete, _) if skipped => ExitCode::Budget,
         (Ended::Complete, _) if too_many && end.backends_down => ExitCode::Backends,
         (Ended::Complete, _) if too_many => ExitCode::Failures,
+        (Ended::Complete, _) if is_unmet => ExitCode::Gate,
         (Ended::Complete, _) => ExitCode::Success,
     }
 }

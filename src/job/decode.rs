@@ -16,6 +16,15 @@ pub struct At<T> {
     pub span: Span,
 }
 
+impl<T: Decode> At<T> {
+    /// Reads the node, and keeps its place.
+    pub fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
+        let value = T::decode(node, problems)?;
+        let span = node.span.clone();
+        Some(Self { value, span })
+    }
+}
+
 /// What a node can be read as. `None` means that a problem was recorded.
 pub trait Decode: Sized {
     /// Reads the node.
@@ -129,9 +138,7 @@ impl<'a> Fields<'a> {
                 .push(problem.help("give it one, or remove the line"));
             return None;
         }
-        let value = T::decode(node, self.problems)?;
-        let span = node.span.clone();
-        Some(At { value, span })
+        At::decode(node, self.problems)
     }
 
     /// Ends the reading: whatever is left is unknown.
@@ -335,11 +342,7 @@ impl<T: Decode> Decode for List<T> {
         };
         let read: Vec<At<T>> = items
             .iter()
-            .filter_map(|item| {
-                let value = T::decode(item, problems)?;
-                let span = item.span.clone();
-                Some(At { value, span })
-            })
+            .filter_map(|item| At::decode(item, problems))
             .collect();
         // A list that lost an item would say something else than the job does.
         (read.len() == items.len()).then_some(Self(read))

@@ -3,7 +3,8 @@
 //! The way of a job, one file a step: `read` (file → `source` → `yaml`, nodes with places → `set`,
 //! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
 //! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url`, `prices`
-//! and `spending` for its parts. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
+//! `spending` and `gating` (with `figure`, the names
+//! of what can be measured) for its parts. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
 //! at most, `echo` what an echo does. A problem never ends the search for others, shows its place, and never shows a secret.
 
 mod answering;
@@ -13,7 +14,9 @@ mod bounds;
 mod declared;
 mod decode;
 mod echo;
+mod figure;
 mod fingerprint;
+mod gating;
 mod limits;
 mod order;
 mod parameters;
@@ -39,7 +42,9 @@ mod yaml;
 pub use answering::AnswerPlan;
 pub use body::{BodyPart, HttpBody};
 pub use declared::{HttpBackend, HttpPointers};
+pub use figure::{Figure, FigureKind};
 pub use fingerprint::{Identity, asked, messages};
+pub use gating::{BaselinePlan, GatePlan, Inconclusive, Limit, Operator, Threshold};
 pub use plan::{
     AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, Durability, ENTRY_COLUMN, EchoFailure,
     EchoScript, EchoUsage, InputPlan, LABEL_COLUMNS, Limits, LlamaCppApi, MaxFailures,

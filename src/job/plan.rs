@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Place;
 use super::answering::AnswerPlan;
 use super::declared::HttpBackend;
+use super::gating::GatePlan;
 use super::routing::{Entry, FallbackPolicy};
 use super::scoring::ScorerPlan;
 use super::spending::SpendingPlan;
@@ -61,6 +62,8 @@ pub struct Plan {
     pub cache: Option<CachePlan>,
     /// Whether rows that ask the same are asked once.
     pub dedupe: bool,
+    /// What it must come to.
+    pub gate: Option<GatePlan>,
     /// Where and how results are written.
     pub output: OutputPlan,
 }

@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use super::answering::AnswerPlan;
 use super::backend::positive;
 use super::decode::{At, need};
+use super::figure::Measured;
 use super::order::Order;
 use super::plan::{
     CachePlan, CsvSafe, InputPlan, LABEL_COLUMNS, MaxFailures, OutputFormat, OutputPlan,
@@ -18,7 +19,8 @@ use super::read::Job;
 use super::scoring::ScorerPlan;
 use super::written::InputKeys;
 use super::{
-    Backend, Plan, Problem, Problems, answering, backend, order, prompt, scoring, spending, suggest,
+    Backend, Plan, Problem, Problems, answering, backend, gating, order, prompt, scoring, spending,
+    suggest,
 };
 use crate::words::Columns;
 
@@ -114,6 +116,8 @@ impl Job {
             problems,
         );
         let cache = self.cache(problems);
+        let measured = Measured::of(answer.as_ref(), &score, &order);
+        let gate = gating::resolve(self, &measured, problems);
         let output = self.output(&order, (answer.as_ref(), &score), around.columns, problems);
         let columns = around.columns?;
         let named = |name: &String| {
@@ -150,6 +154,7 @@ impl Job {
             on_unknown: value(self.keys.on_unknown.as_ref()),
             cache,
             dedupe: value(self.keys.dedupe.as_ref()),
+            gate,
             output,
         })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Problem;
 use super::answering::{Label, NumberForm, Parts};
 use super::decode::{At, Decode, List, Named, Share, Texts, keys, one_of, percent, wrong};
+use super::gating::Gate;
 use super::order::{FallbackOn, Names};
 use super::plan::{CsvSafe, Durability, MaxFailures, OnUnknown, OutputFormat};
 use super::scoring::{Ignore, Scorers, Tolerance};
@@ -69,8 +70,36 @@ keys! {
         dedupe: bool,
         /// The default of the backends' `timeout`.
         timeout: Duration,
+        /// What the run must come to.
+        gate: Gate,
         /// Where and how results are written.
         output: OutputKeys,
+    }
+}
+
+keys! {
+    /// A limit that the whole interval of a figure must keep to.
+    BoundKeys {
+        /// Not below this.
+        at_least: Node,
+        /// Not above this.
+        at_most: Node,
+    }
+}
+
+keys! {
+    /// The run that a job must not be worse than.
+    BaselineKeys {
+        /// A run's directory, or a baseline file; relative to the job file.
+        path: String,
+        /// By how much the mean score may have dropped; default: 0.02.
+        not_worse_than: f64,
+        /// How sure that must be; default: 0.95.
+        confidence: f64,
+        /// The scorer whose scores are compared; default: the first.
+        metric: String,
+        /// Which share of the rows may lack a partner; default: 0.
+        max_missing: Share,
     }
 }
 

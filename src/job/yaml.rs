@@ -115,6 +115,8 @@ fn syntax_problem(source: &Arc<Source>, error: &serde_yaml::Error) -> Problem {
         problem.help("YAML is indented with spaces, not with tabs")
     } else if message.starts_with("mapping values are not allowed") {
         problem.help("a text that contains `: ` needs quotes, or a block after `|`")
+    } else if message.starts_with("while scanning a block scalar") {
+        problem.help("a text that begins with `>` or `|` needs quotes, such as \">= 0.9\"")
     } else if message.starts_with("illegal placement of ':'") {
         problem.help("is a bracket or a quote above it still open?")
     } else {

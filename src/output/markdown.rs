@@ -226,7 +226,7 @@ const GAP: &str = "&#8203;";
 
 /// Names come from the job file and from servers: they must not become markup, nor what forges make links of on their own:
 /// addresses, names of people, numbers of issues.
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let mut rest = text.chars();
     while let Some(character) = rest.next() {

@@ -13,6 +13,7 @@ mod formula;
 mod frame;
 mod html;
 mod jsonl;
+mod junit;
 mod labels;
 mod latency;
 mod markdown;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 pub use budget::BudgetLine;
 pub use compare::Comparison;
 pub use frame::Frame;
+pub use markdown::escape as escape_markdown;
 pub use prices::{Charged, Repriced, origin, price_changes, repriced_lines};
 pub use publication::{Publication, Sink, file_name};
 pub use publish::Pending;
@@ -53,13 +55,14 @@ pub struct OutputError {
 }
 
 /// Everything that a run may publish.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     csv::NAME,
     jsonl::NAME,
     labels::NAME,
     report_json::NAME,
     markdown::NAME,
     html::NAME,
+    junit::NAME,
 ];
 
 /// The first file in a directory that a run would write over.

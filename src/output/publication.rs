@@ -9,7 +9,7 @@ use super::frame::Frame;
 use super::jsonl::Jsonl;
 use super::labels::Labels;
 use super::report::Report;
-use super::{OutputError, csv, html, jsonl, labels, markdown, report_json};
+use super::{OutputError, csv, html, jsonl, junit, labels, markdown, report_json};
 use crate::job::{OutputFormat, OutputPlan};
 use crate::words::{Columns, Decided, ResultLine};
 
@@ -34,6 +34,7 @@ pub(super) struct Written {
 pub struct Publication<'a, S> {
     dir: &'a Path,
     files: Vec<ResultsFile<S>>,
+    rows: junit::Rows,
     line: Vec<u8>,
 }
 
@@ -83,6 +84,7 @@ impl<'a, S: Sink> Publication<'a, S> {
         let mut publication = Self {
             dir,
             files,
+            rows: junit::Rows::of(frame),
             line: Vec::new(),
         };
         publication.each(|form, line| match form {
@@ -95,6 +97,7 @@ impl<'a, S: Sink> Publication<'a, S> {
 
     /// Adds a row's line to each file. Rows must come in order.
     pub fn add(&mut self, result: &ResultLine<'_>) -> Result<(), OutputError> {
+        self.rows.add(result);
         self.each(|form, line| match form {
             Form::Csv(csv) => csv.line(result, line),
             Form::Jsonl(jsonl) => jsonl.line(result, line),
@@ -129,6 +132,7 @@ impl<'a, S: Sink> Publication<'a, S> {
             ),
             (markdown::NAME, markdown::render(report)),
             (html::NAME, html::render(report)),
+            (junit::NAME, self.rows.render(report, exit_code)),
         ];
         for (name, text) in reports {
             let mut sink = S::begin(self.dir, name)?;

@@ -12,6 +12,7 @@ mod binomial;
 mod board;
 mod bootstrap;
 mod consensus;
+mod gate;
 pub mod interval;
 mod judge;
 mod labels;
@@ -30,6 +31,7 @@ mod trials;
 
 pub use board::{Board, BoardPlan, Judged};
 pub use consensus::consensus;
+pub use gate::{Figures, Part, judge};
 pub use judge::{Judge, Tag};
 pub use paired::{Pairs, verdict};
 pub use scorer::{Matcher, Score};

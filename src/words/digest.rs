@@ -30,6 +30,15 @@ impl Digest {
         &self.0
     }
 
+    /// The digest that is shown as these 32 hexadecimal digits; `None` if they are not.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digit = |digit: &u8| char::from(*digit).to_digit(16);
+        let byte = |pair: &[u8]| u8::try_from(digit(&pair[0])? * 16 + digit(&pair[1])?).ok();
+        let digits = text.as_bytes();
+        let bytes: Option<Vec<u8>> = digits.chunks_exact(2).map(byte).collect();
+        Self::from_bytes(&bytes?).filter(|_| digits.len() == 32)
+    }
+
     /// The digest with these bytes; `None` if they are not 16.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

@@ -1,9 +1,12 @@
 //! Whether a run is good enough.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Interval, Metric};
 
 /// What a comparison says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It is as it should be.
     Pass,
@@ -34,7 +37,7 @@ pub struct GateReport {
 }
 
 /// One check of a gate.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateCheck {
     /// What is looked at, as the job writes it: `accuracy`, `cost_usd`, `baseline`.
     pub name: String,

@@ -1,7 +1,9 @@
 //! A figure that says of how many it is, and how sure.
 
+use serde::{Deserialize, Serialize};
+
 /// A figure of a run, such as its accuracy.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
     /// The figure.
     pub value: f64,
@@ -12,7 +14,7 @@ pub struct Metric {
 }
 
 /// Where a true value lies.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The lower end.
     pub low: f64,
@@ -23,7 +25,8 @@ pub struct Interval {
 }
 
 /// How an interval was reckoned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Method {
     /// Wilson's score interval of a share.
     Wilson,

@@ -29,6 +29,14 @@ mod budget;
 mod cache;
 // A cache that others use, lock, damage or replace; one that is something else.
 mod cache_harm;
+// What a run must come to: thresholds, exit code 7.
+mod gate;
+// Runs that are compared with others, stored or in a file.
+mod baseline;
+// junit.xml and the summary of a step on GitHub Actions: what CI systems show.
+mod junit;
+// Two runs side by side, and the noise between runs that should be alike.
+mod diff;
 // Rows that ask the same, asked once.
 mod dedupe;
 // Which backend is asked when, and when nobody else is.

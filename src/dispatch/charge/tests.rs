@@ -147,7 +147,6 @@ struct Sums {
     unpriced: u64,
     useful: i128,
     overhead: i128,
-    overhead: i128,
     by_backend: BTreeMap<String, i128>,
 }
 

@@ -1,0 +1,27 @@
+//! `runner baseline DIR`: the scores of a run, for later runs to be compared with.
+
+use tokio_prompt_orchestrator::ExitCode;
+
+use super::{BaselineArgs, terminal};
+
+/// Writes or prints the file.
+pub fn baseline(args: &BaselineArgs) -> ExitCode {
+    match tokio_prompt_orchestrator::baseline(&args.dir, args.to.as_deref()) {
+        Ok(written) => {
+            match &args.to {
+                Some(path) => terminal::out(&format!(
+                    "wrote {}: {} rows, scores of {}",
+                    path.display(),
+                    written.rows,
+                    terminal::escape(&written.scorers.join(", "))
+                )),
+                None => terminal::out(written.text.trim_end()),
+            }
+            ExitCode::Success
+        }
+        Err(error) => {
+            terminal::error(&error);
+            error.exit_code()
+        }
+    }
+}
