@@ -302,7 +302,8 @@ impl Published {
         assert_eq!(sum("by_token_class"), total, "by_token_class");
         assert_eq!(sum("by_use"), total, "by_use");
         let useful = units(text(&cost["by_use"]["useful"]));
-        assert_eq!(units(text(&cost["wasted_usd"])), total - useful);
+        let about = units(text(&cost["by_use"]["overhead"]));
+        assert_eq!(units(text(&cost["wasted_usd"])), total - useful - about);
         let uses = object(&self.report["attempts"]["by_use"]).values();
         let uses: u64 = uses.filter_map(Value::as_u64).sum();
         assert_eq!(self.report["attempts"]["total"], uses);
@@ -346,9 +347,9 @@ fn agree(inputs: &[String], record: &[String], line: &Value) {
     let invalid = |attempt: &&Value| attempt["class"] == "invalid";
     let last = match line["status"] == "invalid" {
         true => attempts.iter().rfind(invalid),
-        false => attempts.last(),
+        false => None,
     };
-    let last = last.unwrap_or(&Value::Null);
+    let last = last.or(attempts.last()).unwrap_or(&Value::Null);
     for field in ["backend", "model", "latency_ms"] {
         assert_eq!(line[field], last[field], "{field}");
     }
