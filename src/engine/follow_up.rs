@@ -123,6 +123,13 @@ impl FollowUps {
         Some(request.map(|request| (request, demand(Arc::clone(judge), tag))))
     }
 
+    /// What is to be asked of others about the answers to a row.
+    pub(super) fn about_answers(&self, all: &[Stored]) -> Vec<FollowUp> {
+        let rounds = self.rounds().into_iter();
+        let rounds = rounds.filter(|round| *round != Round::Escalation);
+        rounds.flat_map(|round| self.follows(round, all)).collect()
+    }
+
     /// What is to be asked about the answers to a row in this round.
     fn follows(&self, round: Round, all: &[Stored]) -> Vec<FollowUp> {
         let lines: Vec<&Outcome> = all

@@ -296,7 +296,10 @@ impl Marker {
             .filter(is_main)
             .map(|line| self.decision(line.0))
             .collect();
-        let mut others = lines.iter().filter(|line| !is_main(line));
+        // Who was asked while the others disagreed has no say when they agree.
+        let first = answers.first().cloned().flatten();
+        let agree = first.is_some() && answers.iter().all(|answer| *answer == first);
+        let mut others = lines.iter().filter(|line| !agree && !is_main(line));
         let escalated = others.next().and_then(|line| self.decision(line.0));
         let (label, by, agreement) = consensus(&answers, escalated);
         let row = Arc::clone(&lines.first()?.0.item.row);

@@ -17,7 +17,8 @@ use crate::input::Inputs;
 use crate::job::{AnswerPlan, CachePlan, Plan, ScorerKind, ScorerPlan};
 use crate::output::{published, remove_leftovers};
 use crate::store::{
-    Cache, Caching, Reader, Sharing, Store, StoreError, Wanted, Writer, has_store, is_remote,
+    Cache, Caching, Reader, Sharing, Store, StoreError, Stored, Wanted, Writer, has_store,
+    is_remote,
 };
 use crate::words::{Answer, Event, Outcome, Usd};
 use crate::worker::ModelWorker;
@@ -59,6 +60,8 @@ impl Run {
         };
         (self.on_event)(Event::Planned(changes));
         self.restate(&mut store, &settings)?;
+        let follow_ups = Arc::new(self.follow_ups(&store, &settings)?);
+        self.renew(&mut store, &follow_ups)?;
         let budget = match options.offline {
             true => None,
             false => open_budget(plan, &self.inputs, &store, &self.on_event)?,
@@ -71,7 +74,7 @@ impl Run {
         self.share(&mut store, Sharing::Before)?;
         let (mut store, asked) = match options.offline && plan.cache.is_none() {
             true => (store, Asked::default()),
-            false => self.ask(store, budget, &settings).await?,
+            false => self.ask(store, budget, follow_ups).await?,
         };
         self.share(&mut store, Sharing::After)?;
         publish_end(store, &plan.output.dir, settings.ended(asked))
@@ -93,18 +96,34 @@ impl Run {
         Ok(())
     }
 
+    /// What follows upon the answers of the job.
+    fn follow_ups(&self, store: &Store, settings: &Settings) -> Result<FollowUps, RunError> {
+        let judges = |scorer: &ScorerPlan| matches!(scorer.kind, ScorerKind::Judge(_));
+        let mark = self.plan.score.iter().any(judges).then(|| store.mark());
+        Ok(FollowUps::of(
+            &self.plan,
+            settings.marker(mark.transpose()?),
+        ))
+    }
+
+    /// Sets aside what was said of answers that have changed since, and takes back what was said of those that are back.
+    fn renew(&self, store: &mut Store, follow_ups: &FollowUps) -> Result<(), RunError> {
+        let shape = &follow_ups.marker.shape;
+        if !shape.asking().is_empty() {
+            let follows = |all: &[Stored]| follow_ups.about_answers(all);
+            store.renew(&self.plan.columns, shape.lines(), &follows)?;
+        }
+        Ok(())
+    }
+
     /// Asks what is due.
     async fn ask(
         &self,
         store: Store,
         budget: Option<Arc<Budget>>,
-        settings: &Settings,
+        follow_ups: Arc<FollowUps>,
     ) -> Result<(Store, Asked), RunError> {
         let Self { plan, stop, .. } = self;
-        let judges = |scorer: &ScorerPlan| matches!(scorer.kind, ScorerKind::Judge(_));
-        let mark = plan.score.iter().any(judges).then(|| store.mark());
-        let marker = settings.marker(mark.transpose()?);
-        let follow_ups = Arc::new(FollowUps::of(plan, marker));
         let caching = self.open_cache(&store)?;
         let cache = caching.as_ref().map(Caching::cache);
         let reader = store.reader()?;

@@ -346,3 +346,45 @@ fn judging_stays_within_the_budget() {
     scratch.runner(&["job.yaml", "--set", "budget=1"]).exits(0);
     assert_eq!(judge.requests(), 40);
 }
+
+#[test]
+fn a_verdict_is_one_on_the_answer_that_is_there_and_by_the_rubric_that_is() {
+    let scratch = Scratch::new();
+    let judge = Served::new(|_, seen| says(naive(&asked(seen))));
+    let down = Served::always(crate::served::fails(401, "invalid_api_key"));
+    let program =
+        "'while read -r line; do echo started >> starts; echo \"{\\\"score\\\": 1}\"; done'";
+    let job = |judge: &Served, reply: &str, program: &str| {
+        scratch.rows(2).job(&format!(
+            "backends:\n\
+             \x20 model: {{ type: echo, delay: 0ms, reply: \"{reply}\" }}\n\
+             \x20 {}\n\
+             fallback: [model]\nscore:\n\
+             - judge: {{ backend: judge, rubric: The answer names Bern. }}\n\
+             - command: {program}",
+            judge.backend("judge", "")
+        ));
+    };
+    let scores = |code: i32| {
+        let (_, published) = scratch.run(code);
+        ["judge", "command"]
+            .map(|name| published.column(&format!("run_score_{name}"))[0].to_owned())
+    };
+    let starts = || {
+        let text = fs::read_to_string(scratch.path().join("starts"));
+        text.unwrap_or_default().lines().count()
+    };
+    job(&judge, "Bern", program);
+    assert_eq!(scores(0), ["1", "1"]);
+    // Another answer, of which nobody says anything: what was said of the first is not said of it.
+    job(&down, "Zurich", "'exit 3'");
+    assert_eq!(scores(3), ["", ""]);
+    job(&judge, "Zurich", program);
+    assert_eq!(scores(0), ["0", "1"]);
+    assert_eq!((judge.requests(), starts()), (4, 4));
+    // The first answer is back, and with it what was said of it.
+    job(&judge, "Bern", program);
+    assert_eq!(scores(0), ["1", "1"]);
+    assert_eq!((judge.requests(), starts()), (4, 4));
+    scratch.runner(&["verify", "out"]).exits(0);
+}

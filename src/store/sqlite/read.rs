@@ -175,16 +175,13 @@ impl Database {
         let all: Vec<_> = self.items(row).chain(self.follow_ups(row)).collect();
         let end_of = |key| ends.iter().find(|end| end.key() == key);
         let lines_of = |key| lines.iter().filter(move |line| line.key() == key);
-        let answers = all
-            .iter()
-            .map(|(item, key)| stored(item.clone(), end_of(*key), lines_of(*key)));
         let mut due = Vec::new();
         for FollowUp {
             entry,
             repeat,
             about,
             answers,
-        } in follows(&answers.collect::<Vec<_>>())
+        } in follows(&self.all_of(row, ends, lines))
         {
             let mut all = all.iter();
             let found = all.find(|(item, _)| (item.entry, item.repeat) == (entry, repeat));
@@ -225,8 +222,24 @@ impl Database {
         })
     }
 
+    /// Everything that is stored of a row, by its number.
+    pub(super) fn stored_of(&self, number: i64, row: &Arc<Row>) -> Result<Vec<Stored>, Error> {
+        let (ends, lines) = (self.ends_of(number)?, self.attempts_of(number)?);
+        Ok(self.all_of(row, &ends, &lines))
+    }
+
+    /// All items of a row in the order of the entries, with what there is of them.
+    fn all_of(&self, row: &Arc<Row>, ends: &[End], lines: &[Line]) -> Vec<Stored> {
+        let all = self.items(row).chain(self.follow_ups(row));
+        all.map(|(item, key)| {
+            let end = ends.iter().find(|end| end.key() == key);
+            stored(item, end, lines.iter().filter(|line| line.key() == key))
+        })
+        .collect()
+    }
+
     /// Everything that may be asked about the answers to a row, and where it stands in the tables.
-    fn follow_ups(&self, row: &Arc<Row>) -> impl Iterator<Item = (Item, (u32, u32))> {
+    pub(super) fn follow_ups(&self, row: &Arc<Row>) -> impl Iterator<Item = (Item, (u32, u32))> {
         let first = self.entries.len();
         let follow_ups = (first..).zip(&self.follow_ups);
         follow_ups.flat_map(move |(position, entry)| {

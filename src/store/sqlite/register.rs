@@ -16,7 +16,7 @@ const WINDOW: u64 = 1024;
 /// The columns that [`known`] reads.
 pub(super) const KNOWN: &str = "row, key, content, request, id, position";
 /// From here on entries are numbered that follow upon answers.
-const FOLLOW_UPS_FROM: u32 = 1 << 20;
+pub(super) const FOLLOW_UPS_FROM: u32 = 1 << 20;
 const UNPLACED: &str = "(position IS NULL OR position < 0)";
 
 /// What is compared with the store.
@@ -575,7 +575,7 @@ pub(super) fn answer(
 }
 
 /// Moves an answer from one table to the other.
-fn shift(
+pub(super) fn shift(
     connection: &Connection,
     from: &str,
     to: &str,
