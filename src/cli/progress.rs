@@ -219,6 +219,9 @@ impl Progress {
                     );
                 }
             }
+            Event::AnswersRestated { rows } => self.note(&format!(
+                "what an answer must be has changed: {rows} stored answers are valid now, or are not any more"
+            )),
             Event::FollowUpsStarted { what } => {
                 tracing::debug!("{what}");
                 self.line(what);

@@ -227,6 +227,10 @@ fn why(run: &Summary, most: MaxFailures) -> Option<String> {
             "the budget has no room for {} rows; run the job again with a higher `budget` to go on",
             run.report.rows_with(Status::SkippedBudget)
         )),
+        (ExitCode::Failures, _) if unanswered == 0 => Some(format!(
+            "{} answers have no score, max_failures allows {most}; run the job again to have them scored",
+            run.report.unscored
+        )),
         (ExitCode::Failures, _) if unanswered == 1 => {
             Some(format!("1 row has no answer, max_failures allows {most}"))
         }

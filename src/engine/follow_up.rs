@@ -232,13 +232,14 @@ pub(super) fn read_round(
     plan: &Plan,
     follow_ups: &Arc<FollowUps>,
     round: Round,
+    begins: impl FnOnce() + Send + 'static,
 ) -> Dues {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     let (columns, on_unknown) = (Arc::clone(&plan.columns), plan.on_unknown);
     let follow_ups = Arc::clone(follow_ups);
     tokio::task::spawn_blocking(move || {
         let follows = |all: &[Stored]| follow_ups.follows(round, all);
-        let mut after = None;
+        let (mut after, mut begins) = (None, Some(begins));
         loop {
             let page = reader.due_follow_ups(&columns, after, READ_AHEAD, on_unknown, &follows);
             let (dues, last): (Vec<Due>, _) = match page {
@@ -249,6 +250,10 @@ pub(super) fn read_round(
                 }
             };
             for due in dues {
+                // Told of only where there is something to do.
+                if let Some(begins) = begins.take() {
+                    begins();
+                }
                 if sender.blocking_send(Ok(due)).is_err() {
                     return;
                 }

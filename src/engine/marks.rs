@@ -280,6 +280,13 @@ impl Marker {
         }
     }
 
+    /// Whether somebody was to say what an answer is worth who did not.
+    pub(super) fn lacks_score(&self, marks: &Marks) -> bool {
+        let scores = self.scorers.iter().zip(&marks.scores);
+        let mut asked = scores.filter(|(scorer, _)| !matches!(scorer, Scorer::Matcher(_)));
+        asked.any(|(_, score)| score.is_none())
+    }
+
     /// What the lines of a row come to together.
     pub(super) fn decided(&self, lines: &[(&Outcome, &Marks)]) -> Option<(Decided, Marks)> {
         let main = self.shape.escalated().unwrap_or(self.shape.lines());

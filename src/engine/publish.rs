@@ -14,7 +14,7 @@ use crate::dispatch::Interrupt;
 use crate::job::{GatePlan, MaxFailures, Plan};
 use crate::output::{Frame, Pending, Publication, Report, Sink};
 use crate::store::{Lines, RunLine, Store, StoreError};
-use crate::words::{BackendSeen, GateCheck, Marks, Outcome, ResultLine};
+use crate::words::{BackendSeen, GateCheck, Marks, Outcome, ResultLine, Status};
 
 /// What a run's files are made from besides the store's lines. Stored with the run: as it begins, and again
 /// when it has ended.
@@ -144,6 +144,8 @@ pub(super) fn compile_priced<S: Sink>(
             .collect();
         for (outcome, marks) in &marked {
             publication.add(&ResultLine { outcome, marks })?;
+            let answered = outcome.status == Status::Answered;
+            report.unscored += u64::from(answered && marker.lacks_score(marks));
         }
         if let Some(boards) = &mut boards {
             let marked: Vec<_> = marked
@@ -173,6 +175,12 @@ pub(super) fn compile_priced<S: Sink>(
         Ok::<_, RunError>(())
     })?;
     report.scores = boards.map(Boards::finish);
+    if let (Some(scores), 1..) = (&mut report.scores, report.unscored) {
+        scores.notes.push(format!(
+            "Answers without a score, because whoever was to give it did not: {}. The next run asks again.",
+            report.unscored
+        ));
+    }
     lines.for_each_outside(|mut outside| {
         if let Some(repricing) = repricing {
             repricing.apply(&mut outside.attempt, &mut report);

@@ -19,7 +19,7 @@ use crate::output::{published, remove_leftovers};
 use crate::store::{
     Cache, Caching, Reader, Sharing, Store, StoreError, Wanted, Writer, has_store, is_remote,
 };
-use crate::words::{Event, Outcome, Usd};
+use crate::words::{Answer, Event, Outcome, Usd};
 use crate::worker::ModelWorker;
 
 /// A run that is about to begin.
@@ -58,6 +58,7 @@ impl Run {
             return Err(RunError::Stopped(self.stop.interrupt()));
         };
         (self.on_event)(Event::Planned(changes));
+        self.restate(&mut store, &settings)?;
         let budget = match options.offline {
             true => None,
             false => open_budget(plan, &self.inputs, &store, &self.on_event)?,
@@ -74,6 +75,22 @@ impl Run {
         };
         self.share(&mut store, Sharing::After)?;
         publish_end(store, &plan.output.dir, settings.ended(asked))
+    }
+
+    /// Reads the answers anew that are there, if the job says something else of answers than it did.
+    fn restate(&self, store: &mut Store, settings: &Settings) -> Result<(), RunError> {
+        let form = self.plan.answer.as_ref().map(|answer| &answer.form);
+        let rule = serde_json::json!(form).to_string();
+        let reader = self.plan.answer.as_ref().map(AnswerPlan::reader);
+        let check = |answer: &Answer| match &reader {
+            Some(reader) => reader.read(&answer.text).map(drop),
+            None => Ok(()),
+        };
+        let changed = store.restate(&rule, settings.marker(None).shape.lines(), &check)?;
+        if changed > 0 {
+            (self.on_event)(Event::AnswersRestated { rows: changed });
+        }
+        Ok(())
     }
 
     /// Asks what is due.
@@ -191,16 +208,16 @@ impl Run {
         round: Round,
         reader: Reader,
     ) -> Result<Ended, StoreError> {
-        (self.on_event)(Event::FollowUpsStarted {
-            what: match round {
-                Round::Escalation => "rows without agreement are escalated".to_owned(),
-                Round::Judging => "answers are judged".to_owned(),
-                Round::Command(scorer) => {
-                    format!("answers are scored by {}", self.plan.score[scorer].name)
-                }
-            },
-        });
-        let dues = read_round(reader, &self.plan, follow_ups, round);
+        let what = match round {
+            Round::Escalation => "rows without agreement are escalated".to_owned(),
+            Round::Judging => "answers are judged".to_owned(),
+            Round::Command(scorer) => {
+                format!("answers are scored by {}", self.plan.score[scorer].name)
+            }
+        };
+        let on_event = Arc::clone(&self.on_event);
+        let begins = move || on_event(Event::FollowUpsStarted { what });
+        let dues = read_round(reader, &self.plan, follow_ups, round, begins);
         match round {
             Round::Command(scorer) => {
                 let name = &self.plan.score[scorer].name;

@@ -167,7 +167,8 @@ impl RunError {
 
 /// The exit code of a run that could be finished: the one function.
 pub(super) fn exit_code(end: &End, report: &Report, most: MaxFailures) -> ExitCode {
-    let too_many = most.exceeded(report.unanswered(), report.rows());
+    let without = report.unanswered() + report.unscored;
+    let too_many = most.exceeded(without, report.rows());
     let skipped = end.budget_reached && report.rows_with(Status::SkippedBudget) > 0;
     let is_unmet = report.gate.as_ref().is_some_and(|gate| !gate.is_met);
     match (end.ended, end.interrupt) {

@@ -199,6 +199,12 @@ impl Backends<'_> {
             self.problems
                 .push(problem.help("ask several models: `matrix: [a, b]`"));
         }
+        if job.keys.written.key("answer").is_none() {
+            let place = job.keys.written.key("escalate").unwrap_or(span);
+            let problem = place.problem("`escalate` needs an `answer`: free texts never agree");
+            self.problems
+                .push(problem.help("say what an answer must be: `answer: { labels: [a, b] }`"));
+        }
         if self.known.is_empty() {
             return None;
         }

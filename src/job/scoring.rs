@@ -27,6 +27,26 @@ const KINDS: [&str; 7] = [
     "command",
 ];
 
+/// What figures of a run are called that are no scorer's, and what else stands in a `gate`.
+const RESERVED: [&str; 16] = [
+    "abstained",
+    "accuracy",
+    "accuracy_answered",
+    "alpha",
+    "answered",
+    "baseline",
+    "cost_per_row_usd",
+    "cost_usd",
+    "f1_macro",
+    "failed",
+    "inconclusive",
+    "kappa",
+    "majority_accuracy",
+    "precision_macro",
+    "recall_macro",
+    "self_agreement",
+];
+
 /// A scorer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScorerPlan {
@@ -220,6 +240,9 @@ fn checked_name(name: &At<String>, taken: &HashSet<String>, problems: &mut Vec<P
             .span
             .problem("a scorer's name is of letters, digits, `_` and `-`");
         problems.push(problem);
+    } else if RESERVED.contains(&name.value.as_str()) {
+        let problem = format!("`{}` is the name of another figure", name.value);
+        problems.push(name.span.problem(problem));
     } else if taken.contains(&name.value) {
         problems.push(
             name.span

@@ -168,7 +168,7 @@ mod tests {
             String::from_utf8(csv).unwrap(),
             "x,p_answer,a,b,p_run_status,p_run_backend,p_run_model,p_run_attempts,p_run_input_tokens,p_run_output_tokens,\
              p_run_cost_usd,p_run_latency_ms,p_run_error,p_run_score,p_run_score_first,p_run_score_second,p_run_score_third\n\
-             =1,yes,'=A1,,not_run,,,0,,,,,,0.75,1,0.5,\n"
+             =1,yes,'=A1,,not_run,,,0,,,0.00,,,0.75,1,0.5,\n"
         );
         Jsonl::new(&plan).line(&result, &mut json);
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();

@@ -56,6 +56,8 @@ pub struct Report {
     pub fell_back: u64,
     /// The first row of each class of failure: its id and what went wrong.
     pub examples: BTreeMap<&'static str, (String, String)>,
+    /// Answers that somebody was to score who did not.
+    pub unscored: u64,
     /// What each entry of the matrix came to, by its position.
     by_entry: BTreeMap<u32, EntryLine>,
     entry_names: Vec<Arc<str>>,
@@ -215,6 +217,7 @@ impl Report {
             scores: None,
             gate: None,
             examples: BTreeMap::new(),
+            unscored: 0,
             by_entry: BTreeMap::new(),
             entry_names: Vec::new(),
             latency: Latency::default(),

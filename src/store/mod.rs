@@ -37,7 +37,7 @@ pub use sqlite::{
 pub use writer::Writer;
 
 use crate::job::{Durability, OnUnknown};
-use crate::words::{Columns, Due, Outcome};
+use crate::words::{Answer, Columns, Due, Outcome};
 
 use lock::Lock;
 use sqlite::Database;
@@ -259,6 +259,18 @@ impl Store {
     /// Notes down whether the files that are there are those of the run.
     pub fn set_published(&mut self, are: bool) -> Result<(), StoreError> {
         self.database.set_published(are)
+    }
+
+    /// Finds out of every answer anew whether it is a valid one, of as many entries as have lines in the results. `check`
+    /// says why it is none, by this rule; nothing is done if that is the rule of the last time. Returns how many are
+    /// something else now.
+    pub fn restate(
+        &mut self,
+        rule: &str,
+        entries: usize,
+        check: &dyn Fn(&Answer) -> Result<(), String>,
+    ) -> Result<u64, StoreError> {
+        self.database.restate(rule, entries, check)
     }
 
     /// Gives rows what others have that ask the same. `on_shared` is called for each outcome once it is durable.

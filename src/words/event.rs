@@ -54,6 +54,12 @@ pub enum Event {
         /// How many rows have ended.
         rows: u64,
     },
+    /// What an answer must be has changed: so many answers that were there are valid now, or are not any more. Nothing is
+    /// asked for it.
+    AnswersRestated {
+        /// How many.
+        rows: u64,
+    },
     /// Rows are about to be asked.
     RunStarted {
         /// How many rows the job has, each counted once for each entry of the matrix and repeat.

@@ -364,9 +364,14 @@ impl Outcome {
 
     /// The class and the text of the error that the row ended in; `None` for an answered row.
     pub fn failure(&self) -> Option<(&'static str, &str)> {
+        // Whatever it was taken for when it came.
+        if self.status == Status::Answered {
+            return None;
+        }
         if let Some(error) = &self.error {
             let kind = match self.status {
                 Status::SkippedBudget => "budget",
+                Status::Invalid => ErrorClass::Invalid.as_str(),
                 _ => ErrorClass::RowFatal.as_str(),
             };
             return Some((kind, error));

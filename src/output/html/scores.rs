@@ -20,11 +20,12 @@ pub(super) fn gate(gate: Option<&GateReport>) -> String {
     let Some(gate) = gate else {
         return String::new();
     };
-    let lines: Vec<_> = gate.checks.iter().map(check).collect();
+    let mut lines: Vec<_> = gate.checks.iter().map(check).collect();
+    let more = cut(&mut lines);
     let texts = gate.checks.iter().map(|check| check.text.clone());
-    let texts: Vec<_> = texts.filter(|text| !text.is_empty()).collect();
+    let texts: Vec<_> = texts.filter(|text| !text.is_empty()).take(LINES).collect();
     let header = ["check", "wanted", "found", "verdict", "gate"];
-    [table("", &header, &lines), list(&texts)].concat()
+    [table("", &header, &lines), more, list(&texts)].concat()
 }
 
 fn check(check: &GateCheck) -> Vec<Cell> {

@@ -9,6 +9,7 @@ mod lines;
 mod open;
 mod read;
 mod register;
+mod restate;
 mod runs;
 mod share;
 mod standing;

@@ -398,7 +398,7 @@ pub(super) fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, R
     Ok((record.get(1)?, row))
 }
 
-fn end(record: &Record<'_>, from: usize) -> Result<End, Error> {
+pub(super) fn end(record: &Record<'_>, from: usize) -> Result<End, Error> {
     check(record, "outcomes", from, from + OUTCOME_SUM)?;
     let at = |column: usize| from + column;
     let status: String = record.get(at(4))?;

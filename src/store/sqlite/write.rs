@@ -25,7 +25,7 @@ const INTO_ATTEMPTS: &str = "
         usage = excluded.usage, cost = excluded.cost, cost_usd = excluded.cost_usd,
         saved_usd = excluded.saved_usd, latency_us = excluded.latency_us, sum = excluded.sum
     WHERE latency_us IS NULL";
-const INTO_OUTCOMES: &str = "
+pub(super) const INTO_OUTCOMES: &str = "
     INSERT OR REPLACE INTO outcomes (
         row, entry, repeat, run, status, answer, finish_reason, error, answered_by, sum
     ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
