@@ -396,7 +396,12 @@ fn judge(
             plan.written
         ));
     }
-    Ok((comparison, words(plan, name, &comparison, missing)))
+    let text = words(plan, name, &comparison, missing);
+    let cost = before.cost.zip(after.cost);
+    let cost = cost.map_or(String::new(), |(before, after)| {
+        format!(", cost ${after} and was ${before}")
+    });
+    Ok((comparison, format!("{text}{cost}")))
 }
 
 fn words(plan: &BaselinePlan, name: &str, comparison: &Comparison, missing: u64) -> String {
