@@ -525,8 +525,11 @@ mod tests {
             let at = |run: &Graded| run.rows.get_index_of(&key(row)).map(|at| run.score(at, 0));
             assert_eq!(at(&read), at(&before), "{row}");
         }
-        // Whatever the order of the rows.
         assert_eq!(render(&read), text);
+        // Whatever the order of the rows.
+        let keys = text.lines().filter(|line| line.contains(": [["));
+        assert_eq!(keys.clone().count(), 300);
+        assert!(keys.is_sorted());
     }
 
     #[test]
