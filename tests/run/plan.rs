@@ -369,7 +369,10 @@ max_failures: 9
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(planned["cost"]["expected_usd"], report["cost"]["total_usd"]);
     for (backend, replies) in [("one", 6), ("two", 4), ("boss", 2), ("strict", 9)] {
-        assert_eq!(planned["by_backend"][backend]["replies"], replies, "{planned}");
+        assert_eq!(
+            planned["by_backend"][backend]["replies"], replies,
+            "{planned}"
+        );
     }
     let most = units(planned["cost"]["at_most_usd"].as_str().unwrap());
     assert!(most > expected(&planned));
