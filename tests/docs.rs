@@ -14,6 +14,7 @@ use tokio_prompt_orchestrator::words::{
 
 const README: &str = "README.md";
 const COSTS: &str = "docs/costs.md";
+const EVALUATE: &str = "docs/evaluate.md";
 const REFERENCE: &str = "docs/reference.md";
 const STORE: &str = "docs/store.md";
 /// Variables that would change what a job does.
@@ -212,7 +213,7 @@ fn every_command_of_the_readme_and_of_the_page_on_costs_prints_what_is_shown() {
     let place = place();
     let mut commands = 0;
     // A plan of a job that has not run yet stands on the page on costs.
-    let documents = [COSTS, README].map(read);
+    let documents = [COSTS, README, EVALUATE].map(read);
     for block in documents
         .iter()
         .flat_map(|document| blocks(document, "console"))
@@ -332,7 +333,7 @@ fn place() -> TempDir {
     }
     for file in folder("jobs")
         .into_iter()
-        .chain(["fixtures/tickets.csv".to_owned()])
+        .chain(["tickets.csv", "tickets_baseline.json"].map(|name| format!("fixtures/{name}")))
     {
         fs::copy(root().join(&file), path(&file)).expect("it can be copied");
     }

@@ -157,7 +157,11 @@ pub fn scores(name: &str, comparison: &Comparison) -> String {
         .map_or(String::new(), |Interval { low, high, .. }| {
             format!(" (95 %: {low:+.3} to {high:+.3})")
         });
-    let chance = p.map_or(String::new(), |p| format!(", p {p:.3}"));
+    let chance = match p {
+        Some(p) if *p < 0.001 => ", p < 0.001".to_owned(),
+        Some(p) => format!(", p {p:.3}"),
+        None => String::new(),
+    };
     format!(
         "{name}: {before:.3} → {after:.3}, {:+.3}{sure}, {better} better, {worse} worse of {}{chance}",
         difference.value, difference.n

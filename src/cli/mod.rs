@@ -14,6 +14,7 @@ mod prices;
 mod progress;
 mod report;
 mod run;
+mod scores;
 mod signals;
 mod status;
 mod step_summary;

@@ -10,6 +10,7 @@ use tokio_prompt_orchestrator::output::{
 use tokio_prompt_orchestrator::words::{GateReport, Status, Verdict};
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
+use super::scores;
 use super::terminal::{escape, out};
 
 /// Prints the summary of a run.
@@ -104,7 +105,8 @@ pub fn body(report: &Report) {
             "latency: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms"
         ));
     }
-    for line in report.gate.iter().flat_map(gate) {
+    let scored = report.scores.iter().flat_map(scores::lines);
+    for line in scored.chain(report.gate.iter().flat_map(gate)) {
         out(&line);
     }
 }

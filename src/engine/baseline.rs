@@ -396,7 +396,12 @@ fn judge(
             plan.written
         ));
     }
-    Ok((comparison, words(plan, name, &comparison, missing)))
+    let text = words(plan, name, &comparison, missing);
+    let cost = before.cost.zip(after.cost);
+    let cost = cost.map_or(String::new(), |(before, after)| {
+        format!(", cost ${after} and was ${before}")
+    });
+    Ok((comparison, format!("{text}{cost}")))
 }
 
 fn words(plan: &BaselinePlan, name: &str, comparison: &Comparison, missing: u64) -> String {
@@ -520,8 +525,11 @@ mod tests {
             let at = |run: &Graded| run.rows.get_index_of(&key(row)).map(|at| run.score(at, 0));
             assert_eq!(at(&read), at(&before), "{row}");
         }
-        // Whatever the order of the rows.
         assert_eq!(render(&read), text);
+        // Whatever the order of the rows.
+        let keys = text.lines().filter(|line| line.contains(": [["));
+        assert_eq!(keys.clone().count(), 300);
+        assert!(keys.is_sorted());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decode::{At, need};
+use super::named::BackendType;
 use super::plan::{
     AnthropicApi, Backend, BackendKind, EchoFailure, EchoScript, EchoUsage, LlamaCppApi, OpenAiApi,
     VllmApi,
@@ -13,7 +14,7 @@ use super::read::Job;
 use super::resolve::Surroundings;
 use super::server::{self, Spec};
 use super::source::Span;
-use super::written::{BackendKeys, BackendType, PriceKeys};
+use super::written::{BackendKeys, PriceKeys};
 use super::{Prices, Problem, declared, limits, parameters, suggest};
 use crate::words::{ErrorClass, Price, Rate, Rates, Tariff, Usd};
 

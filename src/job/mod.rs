@@ -18,6 +18,7 @@ mod figure;
 mod fingerprint;
 mod gating;
 mod limits;
+mod named;
 mod order;
 mod parameters;
 mod plan;

@@ -8,10 +8,10 @@ use csv::{ReaderBuilder, StringRecord, Terminator, Trim, WriterBuilder};
 use glob::Pattern;
 use jiff::civil::Date;
 
+use super::named::BackendType;
 use super::price_list::{ANY, PriceLine};
 use super::read::read_up_to;
 use super::source::mask;
-use super::written::BackendType;
 use super::{Place, Problem, Problems, suggest};
 use crate::words::{Above, Price, Rate, Rates, Tariff, Usd};
 

@@ -28,20 +28,24 @@ const KINDS: [&str; 7] = [
 ];
 
 /// What figures of a run are called that are no scorer's, and what else stands in a `gate`.
-const RESERVED: [&str; 16] = [
+const RESERVED: [&str; 20] = [
     "abstained",
     "accuracy",
     "accuracy_answered",
     "alpha",
     "answered",
     "baseline",
+    "by_entry",
+    "confusion",
     "cost_per_row_usd",
     "cost_usd",
     "f1_macro",
     "failed",
     "inconclusive",
     "kappa",
+    "labels",
     "majority_accuracy",
+    "notes",
     "precision_macro",
     "recall_macro",
     "self_agreement",

@@ -51,11 +51,11 @@ fn a_run_as_good_as_its_baseline_passes_and_a_worse_one_ends_with_7() {
     ran.says(
         "  not so  equals is 0.800 and was 0.900 on 300 rows: -0.100 (with 95 % confidence -0.1",
     )
-    .says("0 better, 30 worse; wanted not worse")
+    .says("0 better, 30 worse, cost $0.00 and was $0.00; wanted not worse")
     .says("exit 7: the gate is not met: baseline");
     let ran = scratch.runner(&["diff", "main", "out"]).exits(0);
     ran.says("equals: 0.900 → 0.800, -0.100 (95 %: -0.1")
-        .says("0 better, 30 worse of 300, p 0.000")
+        .says("0 better, 30 worse of 300, p < 0.001")
         .says("worse  r10   1.00 yes  0.00 no")
         .says("and 10 more that are worse, 0 that are better, 0 with another answer");
     let ran = scratch

@@ -369,6 +369,7 @@ fn results_are_readable_by_their_owner_alone() {
         "report.json",
         "report.md",
         "report.html",
+        "junit.xml",
         "run.db",
     ] {
         assert_eq!(mode(&format!("out/{file}")), 0o600, "{file}");
@@ -392,6 +393,7 @@ fn a_second_run_replaces_the_files_and_leaves_nothing_half_done() {
     assert_eq!(
         names,
         [
+            "junit.xml",
             "report.html",
             "report.json",
             "report.md",

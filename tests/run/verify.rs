@@ -105,7 +105,7 @@ fn a_run_that_nobody_has_touched_agrees() {
         .says("ok      results.csv is what the store says")
         .says("ok      every cost is what its usage comes to at its price")
         .says("ok      report.md is what the store says")
-        .says("ok      report.html is what the store says\neverything agrees\n");
+        .says("ok      report.html is what the store says\nok      junit.xml is what the store says\neverything agrees\n");
     // A copy elsewhere is as good.
     sound.copy();
     sound.scratch.runner(&["verify", "copy"]).exits(0);

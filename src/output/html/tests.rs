@@ -242,6 +242,7 @@ fn gate_scores_and_sample_are_on_the_page_and_in_the_markdown() {
         assert!(page.contains(part), "{part}");
     }
     assert_eq!(page.matches("<tr data-kinds").count(), 200);
+    // For those who want to look at it.
     if let Some(dir) = std::env::var_os("SHOW_REPORT") {
         std::fs::write(std::path::Path::new(&dir).join("report.html"), &page).unwrap();
         std::fs::write(
