@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::published::read_csv;
 use crate::scratch::Scratch;
 
 fn shipped(path: &str) -> String {
@@ -113,4 +114,45 @@ fn quiet_prints_nothing() {
         .exits(0);
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
     assert_eq!(scratch.published("out", 0).lines.len(), 5);
+}
+
+#[test]
+fn the_shipped_job_that_evaluates_scores_two_models_and_has_them_judged() {
+    let scratch = Scratch::new();
+    let job = shipped("jobs/evaluate.yaml");
+    scratch.runner(&[&job, "--out", "out"]).exits(0);
+    let published = scratch.published("out", 0);
+    let scores = &published.report["scores"];
+    assert_eq!(published.count("invalid"), 10);
+    assert_eq!(scores["accuracy"]["n"], 200);
+    assert_eq!(scores["accuracy_answered"]["n"], 190);
+    // The judge sees what the labels say, and is half content with one of them.
+    let of = |name: &str| scores["by_entry"]["small"][name]["value"].as_f64();
+    assert!(of("fits") > of("accuracy"), "{scores}");
+    assert_eq!(published.report["attempts"]["by_kind"]["judge"], 190);
+    scratch.runner(&["verify", "out"]).exits(0);
+}
+
+#[test]
+fn the_shipped_job_that_labels_asks_a_third_model_where_two_do_not_agree() {
+    let scratch = Scratch::new();
+    let job = shipped("jobs/label.yaml");
+    scratch.runner(&[&job, "--out", "out"]).exits(0);
+    let published = scratch.published("out", 0);
+    let (header, labels) = read_csv(&scratch.path().join("out/labels.csv"));
+    let column = |name: &str| {
+        let at = header.iter().position(|column| column == name);
+        let at = at.expect("the column is there");
+        labels
+            .iter()
+            .map(|row| row[at].as_str())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(column("run_label"), column("label"));
+    let by = column("run_label_by");
+    let escalated = by.iter().filter(|by| **by == "escalated").count();
+    // As docs/label.md says.
+    assert_eq!((labels.len(), escalated), (100, 11));
+    assert_eq!(published.lines.len(), 211);
+    scratch.runner(&["verify", "out"]).exits(0);
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio_prompt_orchestrator::job::{
     AnthropicApi, Backend, BackendKind, Limits, LlamaCppApi, OpenAiApi, Server, VllmApi,
 };
-use tokio_prompt_orchestrator::words::{OutputSchema, Request, Sampling};
+use tokio_prompt_orchestrator::words::{OutputSchema, Provider, Request, Sampling};
 use tokio_prompt_orchestrator::worker::{Http, build};
 
 use crate::loopback::Loopback;
@@ -22,10 +22,7 @@ async fn told(kind: impl Fn(Server) -> BackendKind, model: &str, schema: Option<
         url: server.url.clone(),
         model: Some(model.to_owned()),
         api_key_env: None,
-        sampling: Sampling {
-            max_tokens: 64,
-            ..Sampling::default()
-        },
+        sampling: Sampling::defaults(Provider::Vllm, model),
         timeout: Duration::from_secs(5),
         proxy: None,
     });
