@@ -122,6 +122,11 @@ fn label<'a>(outcome: &'a Outcome, marks: &'a Marks) -> Option<&'a str> {
     }
 }
 
+/// Whether somebody was asked, whatever came of it.
+fn has_ended(line: &Outcome) -> bool {
+    line.status.is_final() || line.status == Status::Failed
+}
+
 enum Scorer {
     Matcher(Matcher),
     Judge(Arc<Judge>),
@@ -222,6 +227,12 @@ impl Marker {
             parts: self.parts_of(valid.as_deref()),
             ..Marks::default()
         };
+        if !has_ended(line) {
+            // What was never asked is not known to be bad.
+            marks.scores = vec![None; self.scorers.len()];
+            marks.remarks = vec![None; self.scorers.len()];
+            return marks;
+        }
         for (position, scorer) in self.scorers.iter().enumerate() {
             let (score, expected, remark) = match scorer {
                 Scorer::Matcher(matcher) => {
@@ -251,9 +262,7 @@ impl Marker {
         all: &[Stored],
     ) -> (Option<f64>, Option<String>) {
         let Some(valid) = valid else {
-            // What was never asked is not known to be bad.
-            let is_over = line.status.is_final() || line.status == Status::Failed;
-            return (is_over.then_some(0.0), None);
+            return (Some(0.0), None);
         };
         let side = self.shape.side(scorer, line.item.entry as usize);
         let mut all = all.iter().map(|stored| &stored.outcome);
@@ -304,8 +313,10 @@ impl Marker {
         let (label, by, agreement) = consensus(&answers, escalated);
         let row = Arc::clone(&lines.first()?.0.item.row);
         let mut marks = Marks::default();
+        let is_known = lines.iter().any(|line| has_ended(line.0));
         for scorer in &self.scorers {
             let found = match scorer {
+                _ if !is_known => Score::default(),
                 // What somebody said of one answer is not said of what they all come to.
                 Scorer::Judge(_) | Scorer::Command => Score::default(),
                 Scorer::Matcher(matcher) => {

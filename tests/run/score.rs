@@ -54,7 +54,7 @@ fn each_scorer_says_what_it_is_named_after() {
         "score:\n\
          - equals: '{{ gold }}'\n\
          - { name: loose, equals: '{{ gold }}', ignore: [case, space, punctuation] }\n\
-         - { contains: ['app', 'les'] }\n\
+         - { contains: ['app', 'pears'] }\n\
          - { regex: '^\\d+$' }\n\
          - { name: exactly, number: '{{ gold if gold != \"APPLES  pears\" }}' }\n\
          - { name: nearly, number: '{{ gold if gold != \"APPLES  pears\" }}', tolerance: 1% }\n\
@@ -67,7 +67,7 @@ fn each_scorer_says_what_it_is_named_after() {
     for (name, expected) in [
         ("equals", [&no, &no, &yes, &no]),
         ("loose", [&no, &no, &yes, &yes]),
-        ("contains", [&yes, &no, &no, &yes]),
+        ("contains", [&no, &no, &no, &yes]),
         ("regex", [&no, &no, &yes, &no]),
         ("exactly", [&no, &yes, &yes, &none]),
         ("nearly", [&yes, &yes, &yes, &none]),
@@ -126,15 +126,22 @@ fn rows_without_a_gold_label_are_in_no_denominator_and_missing_answers_are_wrong
 #[test]
 fn a_failed_row_is_wrong_and_one_that_was_never_asked_is_not_known() {
     let scratch = Scratch::new();
-    scored(
-        &scratch,
-        &[("bug", "bug"), ("bug", "bug")],
-        "score: { equals: '{{ gold }}' }\nmax_failures: 100%",
-    );
-    scratch.runner(&["job.yaml", "--offline"]).exits(0);
-    let published = scratch.published("out", 0);
-    assert_eq!(published.statuses(), ["not_run"; 2]);
-    assert_eq!(published.report["scores"]["answered"]["n"], 2);
+    let score = "score: { equals: '{{ gold }}' }\nmax_failures: 100%";
+    scored(&scratch, &[("bug", "bug"), ("bug", "")], score);
+    scratch
+        .runner(&["job.yaml", "--offline", "--out", "never"])
+        .exits(0);
+    let never = scratch.published("never", 0);
+    assert_eq!(never.statuses(), ["not_run"; 2]);
+    assert_eq!(never.column("run_score"), ["", ""]);
+    assert_eq!(figure(&never, "answered"), (0.0, 2));
+    assert!(never.report["scores"].get("accuracy").is_none());
+    let failing = "backends.a.failures.row_fatal=100%";
+    scratch.runner(&["job.yaml", "--set", failing]).exits(0);
+    let failed = scratch.published("out", 0);
+    assert_eq!(failed.statuses(), ["failed"; 2]);
+    assert_eq!(failed.column("run_score"), ["0", ""]);
+    assert_eq!(figure(&failed, "accuracy"), (0.0, 1));
 }
 
 #[test]
