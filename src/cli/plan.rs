@@ -93,6 +93,9 @@ fn print(job: &str, forecast: &Forecast) {
             out(&format!("  {note}"));
         }
     }
+    for said in &forecast.assumptions {
+        out(said);
+    }
     for gap in &forecast.gaps {
         out(&missing(gap, forecast));
     }
@@ -322,6 +325,7 @@ fn object(job: &str, forecast: &Forecast) -> Value {
             "to_ask": forecast.due(),
         },
         "cost": cost,
+        "assumptions": forecast.assumptions,
         "budget": forecast.budget.as_ref().map(BudgetLine::to_json),
         "time": forecast.pace.as_ref().map(at_least),
         "by_backend": by_backend,

@@ -2,7 +2,7 @@
 
 use super::report::{BackendLine, Report};
 use super::spending::{Fallback, Projection};
-use crate::words::{AttemptKind, Usd};
+use crate::words::{AttemptKind, Benefit, Usd};
 
 /// Where the money went, in lines: what of it was wasted, what an answer cost, what the rest may cost, what the
 /// providers' caches and the fallback made of it. Nothing of a run that was free.
@@ -11,7 +11,8 @@ pub fn spendings(report: &Report) -> Vec<String> {
     if report.total().spent.paid == Usd::ZERO {
         return Vec::new();
     }
-    let wasted = (spending.wasted() != Usd::ZERO).then(|| waste(report));
+    let is_all_useful = spending.wasted() == Usd::ZERO && spending.used(Benefit::Overhead).0 == 0;
+    let wasted = (!is_all_useful).then(|| waste(report));
     let per_row = report.per_answered_row();
     let per_row = per_row.map(|amount| format!("per answered row: ${}", amount.about()));
     let left = spending.projection();
@@ -43,13 +44,16 @@ fn waste(report: &Report) -> String {
     let parts: Vec<_> = wasted
         .map(|(benefit, (_, spent))| format!("{} ${}", benefit.as_str(), spent.paid.about()))
         .collect();
-    let wasted = spending.wasted();
-    format!(
-        "spent: ${} useful, ${} wasted ({})",
-        (report.total().spent.paid - wasted).about(),
-        wasted.about(),
-        parts.join(", ")
-    )
+    let (wasted, overhead) = (spending.wasted(), spending.used(Benefit::Overhead).1.paid);
+    let useful = report.total().spent.paid - wasted - overhead;
+    let mut said = vec![format!("${} useful", useful.about())];
+    if overhead != Usd::ZERO {
+        said.push(format!("${} for judging", overhead.about()));
+    }
+    if wasted != Usd::ZERO {
+        said.push(format!("${} wasted ({})", wasted.about(), parts.join(", ")));
+    }
+    format!("spent: {}", said.join(", "))
 }
 
 fn projected(left: u64, projection: Projection) -> String {

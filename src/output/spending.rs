@@ -197,6 +197,8 @@ impl Report {
         let spending = &self.spending;
         let entries = self.entry_lines().map(|line| line.spent);
         let by_use = || spending.by_use.values();
+        // What is asked about answers is in no row's line.
+        let (_, about) = spending.used(Benefit::Overhead);
         let sums: [(&str, Spent); 4] = [
             ("models", self.by_model.values().copied().sum()),
             (
@@ -204,7 +206,7 @@ impl Report {
                 self.by_kind.values().map(|(_, spent)| *spent).sum(),
             ),
             ("uses", by_use().map(|(_, spent)| *spent).sum()),
-            ("rows", entries.chain([self.removed.1]).sum()),
+            ("rows", entries.chain([self.removed.1, about]).sum()),
         ];
         let mut texts = Vec::new();
         for (parts, sum) in sums {

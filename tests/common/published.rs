@@ -26,6 +26,9 @@ pub const ADDED: [&str; 10] = [
 /// The columns after those, where there are several entries or repeats.
 const COUNTED: [&str; 2] = ["run_entry", "run_repeat"];
 
+/// The entry of who is asked where the others disagree.
+const ESCALATED: &str = "escalated";
+
 const STATUSES: [&str; 9] = [
     "answered",
     "truncated",
@@ -155,29 +158,36 @@ impl Published {
         self.audit_money();
     }
 
-    /// Lines come by row, then entry, then repeat, and the report counts the rows and each entry.
+    /// Lines come by row, then entry, then repeat, and the report counts the rows and each entry. Who is asked last
+    /// has lines of only some rows.
     #[track_caller]
     fn audit_entries(&self) {
-        let mut entries: Vec<&str> = Vec::new();
-        for entry in self.field("entry") {
-            if !entries.contains(&entry) {
-                entries.push(entry);
+        let is_main = |line: &&Value| line["entry"] != ESCALATED;
+        let main: Vec<&Value> = self.lines.iter().filter(is_main).collect();
+        let mut entries: Vec<&Value> = Vec::new();
+        for line in &main {
+            if !entries.contains(&&line["entry"]) {
+                entries.push(&line["entry"]);
             }
         }
-        let repeats = self.lines.iter().map(|line| &line["repeat"]);
+        let repeats = main.iter().map(|line| &line["repeat"]);
         let repeats = repeats.filter_map(Value::as_u64).max().unwrap_or(1);
         let lines = entries.len() as u64 * repeats;
-        let inputs = (self.lines.len() as u64).checked_div(lines).unwrap_or(0);
+        let inputs = (main.len() as u64).checked_div(lines).unwrap_or(0);
         assert_eq!(self.report["rows"]["inputs"], inputs);
-        for (number, line) in (0..).zip(&self.lines) {
+        for (number, line) in (0..).zip(&main) {
             let entry = number / repeats % entries.len() as u64;
-            assert_eq!(line["entry"], entries[entry as usize], "line {number}");
+            assert_eq!(&line["entry"], entries[entry as usize], "line {number}");
             assert_eq!(line["repeat"], number % repeats + 1, "line {number}");
         }
-        let reported = self.report.get("entries").map(|all| object(all).values());
+        let reported = self.report.get("entries").map(object);
         assert_eq!(reported.is_some(), entries.len() > 1, "entries");
-        for entry in reported.into_iter().flatten() {
-            assert_eq!(entry["rows"]["total"], inputs * repeats);
+        for (name, entry) in reported.into_iter().flatten() {
+            let lines = match name == ESCALATED {
+                true => self.lines.len() - main.len(),
+                false => main.len() / entries.len(),
+            };
+            assert_eq!(entry["rows"]["total"], lines, "{name}");
         }
     }
 
@@ -225,7 +235,12 @@ impl Published {
             .as_u64()
             .expect("a count");
         let total = total + units(text(&cost["removed_rows_usd"]));
-        let counts_all = removed == 0;
+        // Nor is what was asked about answers.
+        let about = report["attempts"]["by_use"]["overhead"]
+            .as_u64()
+            .expect("a count");
+        let total = total + units(text(&cost["by_use"]["overhead"]));
+        let counts_all = removed + about == 0;
         assert_eq!(units(text(&cost["total_usd"])), total, "total_usd");
         let names = ["by_backend", "by_model", "by_kind"];
         for (sums, name) in by.iter().zip(names) {
@@ -256,7 +271,7 @@ impl Published {
         let by_backend = object(&report["attempts"]["by_backend"]).values();
         let by_backend: u64 = by_backend.filter_map(|line| line["total"].as_u64()).sum();
         assert_eq!(report["attempts"]["total"], by_backend);
-        let all = attempts.len() as u64 + removed;
+        let all = attempts.len() as u64 + removed + about;
         assert_eq!(report["attempts"]["total"], all);
         let by_kind = |kind: &str| report["attempts"]["by_kind"][kind].as_u64().unwrap_or(0);
         for (kind, count) in kinds {
@@ -287,7 +302,8 @@ impl Published {
         assert_eq!(sum("by_token_class"), total, "by_token_class");
         assert_eq!(sum("by_use"), total, "by_use");
         let useful = units(text(&cost["by_use"]["useful"]));
-        assert_eq!(units(text(&cost["wasted_usd"])), total - useful);
+        let about = units(text(&cost["by_use"]["overhead"]));
+        assert_eq!(units(text(&cost["wasted_usd"])), total - useful - about);
         let uses = object(&self.report["attempts"]["by_use"]).values();
         let uses: u64 = uses.filter_map(Value::as_u64).sum();
         assert_eq!(self.report["attempts"]["total"], uses);
@@ -327,7 +343,13 @@ fn agree(inputs: &[String], record: &[String], line: &Value) {
     if let Some(cost) = line["cost_usd"].as_str() {
         assert_eq!(units(cost), costs, "{line}");
     }
-    let last = attempts.last().unwrap_or(&Value::Null);
+    // An answer that is not valid is the row's also if no better one could be had.
+    let invalid = |attempt: &&Value| attempt["class"] == "invalid";
+    let last = match line["status"] == "invalid" {
+        true => attempts.iter().rfind(invalid),
+        false => None,
+    };
+    let last = last.or(attempts.last()).unwrap_or(&Value::Null);
     for field in ["backend", "model", "latency_ms"] {
         assert_eq!(line[field], last[field], "{field}");
     }

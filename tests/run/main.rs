@@ -55,6 +55,14 @@ mod tell;
 mod limits;
 // What a run would ask, take and cost, told before.
 mod plan;
+// What an answer must be: what is understood, refused, asked again; where the form is sent.
+mod answer;
+// How good answers are, by what the row says or a program says.
+mod score;
+// A model that judges, and candidates that would rather judge themselves.
+mod judge;
+// Rows on which the entries of a matrix disagree; labels.csv.
+mod escalate;
 // Signals, a second runner, a reader that leaves.
 mod stop;
 // What becomes of answers for which there is no room.

@@ -341,6 +341,54 @@ fn what_a_plan_says_is_due_is_what_the_run_asks_and_the_plan_writes_nothing() {
 }
 
 #[test]
+fn what_follows_upon_answers_is_planned() {
+    let scratch = Scratch::new();
+    scratch
+        .write(
+            "rows.csv",
+            "text,gold,said\nrefund me,billing,Billing\nit crashes,bug,bug\n\
+             how to,question,it is a question\nodd,other,bug\n",
+        )
+        .job(
+            r#"
+answer: { labels: [billing, bug, question, other], reask: 2 }
+backends:
+  one: { type: echo, reply: "{{ said }}", price: { input: 1, output: 2 } }
+  two: { type: echo, reply: "{{ gold }}", price: { input: 3, output: 4 } }
+  boss: { type: echo, reply: "{{ gold }}", price: { input: 5, output: 6 } }
+  strict: { type: echo, reply: '{"reason": "no", "verdict": "fail"}', price: { input: 7, output: 8 } }
+matrix: [one, two]
+escalate: boss
+score: { judge: { backend: strict, rubric: "It is {{ gold }}." } }
+max_failures: 9
+"#,
+        );
+    let planned = plan(&scratch, &["job.yaml", "--out", "out"]);
+    scratch.runner(&["job.yaml"]).exits(0);
+    let report = fs::read_to_string(scratch.path().join("out/report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(planned["cost"]["expected_usd"], report["cost"]["total_usd"]);
+    for (backend, replies) in [("one", 6), ("two", 4), ("boss", 2), ("strict", 9)] {
+        assert_eq!(
+            planned["by_backend"][backend]["replies"], replies,
+            "{planned}"
+        );
+    }
+    let most = units(planned["cost"]["at_most_usd"].as_str().unwrap());
+    assert!(most > expected(&planned));
+    // Where nobody knows the answers beforehand it is said what is taken for granted.
+    scratch.job(
+        r#"backends: { gpt: { type: vllm, model: m, max_tokens: 5 }, other: { type: vllm, model: n } }
+answer: { labels: [a, b] }
+matrix: [gpt, other]
+escalate: gpt
+"#,
+    );
+    let said = plan(&scratch, &["job.yaml", "--out", "elsewhere"])["assumptions"].clone();
+    assert_eq!(said.as_array().map(Vec::len), Some(2), "{said}");
+}
+
+#[test]
 fn rows_that_failed_are_due_again() {
     let scratch = Scratch::new();
     scratch.rows(40).job(

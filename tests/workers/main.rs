@@ -23,6 +23,8 @@ mod requests;
 mod rude;
 /// Keys and where they must not appear.
 mod secrets;
+/// The form of an answer, as each provider is told of it.
+mod structured;
 
 use std::sync::Arc;
 use std::time::Duration;

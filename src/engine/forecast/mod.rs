@@ -5,6 +5,7 @@
 //! where the job's own servers are to count) and weighed (`weigh`), and the sums stand for all. `pace` says how long
 //! the limits make it take.
 
+mod follow;
 mod gauge;
 mod history;
 mod mean;
@@ -62,6 +63,8 @@ pub struct Forecast {
     pub cost: CostRange,
     /// What is missing in the cost.
     pub gaps: Vec<Gap>,
+    /// What is taken for granted of re-asks and escalations: sentences for a person.
+    pub assumptions: Vec<String>,
     /// The job's budget, if it has one, as earlier runs have left it.
     pub budget: Option<BudgetLine>,
     /// How long it takes at least, and why.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::follow::FollowUps;
 use super::gauge::Gauge;
 use super::mean::scaled;
 use super::pace::{self, Load};
@@ -15,16 +16,18 @@ use crate::words::{Price, Request, Usage, Usd};
 
 /// What is expected of a backend. Sums of a sample first, then what they stand for.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    replies: i128,
-    input: i128,
-    output: i128,
+pub(super) struct Sums {
+    pub(super) replies: i128,
+    pub(super) input: i128,
+    pub(super) output: i128,
     too_large: i128,
-    low: Usd,
-    expected: Usd,
-    at_most: Usd,
+    pub(super) low: Usd,
+    pub(super) expected: Usd,
+    pub(super) at_most: Usd,
     /// Whether a request may be made whose cost has no bound.
-    unbounded: bool,
+    pub(super) unbounded: bool,
+    /// How many were weighed of which only some are asked.
+    pub(super) asked_in_parts: i128,
 }
 
 impl Sums {
@@ -41,6 +44,7 @@ impl Sums {
             expected: money(self.expected),
             at_most: money(self.at_most),
             unbounded: self.unbounded,
+            asked_in_parts: 0,
         }
     }
 
@@ -59,11 +63,12 @@ impl Sums {
 /// Weighs everything that was found.
 pub(super) fn weigh(plan: &Plan, found: Found, mut gauges: Vec<Gauge<'_>>) -> Forecast {
     let mut sums = vec![Sums::default(); gauges.len()];
+    let follow_ups = FollowUps::of(plan);
     for (first, stratum) in found.strata.iter().enumerate() {
         let sampled = stratum.sample.len() as u64;
-        for (sum, part) in sums
-            .iter_mut()
-            .zip(sample(plan, first, stratum, &mut gauges))
+        for (sum, part) in
+            sums.iter_mut()
+                .zip(sample(plan, &follow_ups, first, stratum, &mut gauges))
         {
             sum.add(part.scaled(stratum.due, sampled));
         }
@@ -89,6 +94,7 @@ pub(super) fn weigh(plan: &Plan, found: Found, mut gauges: Vec<Gauge<'_>>) -> Fo
         backends: Vec::with_capacity(gauges.len()),
         cost: CostRange::default(),
         gaps: Vec::new(),
+        assumptions: follow_ups.assumptions(found.answered),
         budget: None,
         pace: pace::of_all(plan, &loads, &paces),
     };
@@ -128,7 +134,13 @@ pub(super) fn weigh(plan: &Plan, found: Found, mut gauges: Vec<Gauge<'_>>) -> Fo
 }
 
 /// What a sample comes to, by backend.
-fn sample(plan: &Plan, first: usize, stratum: &Stratum, gauges: &mut [Gauge<'_>]) -> Vec<Sums> {
+fn sample(
+    plan: &Plan,
+    follow_ups: &FollowUps<'_>,
+    first: usize,
+    stratum: &Stratum,
+    gauges: &mut [Gauge<'_>],
+) -> Vec<Sums> {
     let mut sums = vec![Sums::default(); gauges.len()];
     let counts = match &gauges[first].by_server {
         Some(Ok(counts)) => counts.clone(),
@@ -139,6 +151,9 @@ fn sample(plan: &Plan, first: usize, stratum: &Stratum, gauges: &mut [Gauge<'_>]
             continue;
         };
         at_most(plan, &request, route, &mut sums);
+        for backend in route {
+            follow_ups.reasks_at_most(*backend, &request, &mut sums);
+        }
         let input = |gauges: &[Gauge<'_>], backend: usize| match counts.get(at) {
             Some(tokens) if backend == first => *tokens,
             _ => gauges[backend].input(&request),
@@ -165,6 +180,10 @@ fn sample(plan: &Plan, first: usize, stratum: &Stratum, gauges: &mut [Gauge<'_>]
         }
         let low = bill(gauges[first].backend.price(), own, least.unwrap_or(1));
         sums[first].low += low.min(expected);
+        if let Some(last) = paid.last() {
+            follow_ups.add(item, &request, *last, gauges, &mut sums);
+        }
+        follow_ups.escalate(item, &request, gauges, &mut sums);
     }
     sums
 }
@@ -182,7 +201,7 @@ fn at_most(plan: &Plan, request: &Request, route: &[usize], sums: &mut [Sums]) {
 }
 
 /// What a reply costs but for the time of a server that is paid by the hour. Nothing, where no price is known.
-fn bill(price: Option<&Price>, input: u64, output: u64) -> Usd {
+pub(super) fn bill(price: Option<&Price>, input: u64, output: u64) -> Usd {
     let usage = Usage {
         server_time_us: Some(0),
         ..Usage::new(input, output)
