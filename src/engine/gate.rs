@@ -1,18 +1,22 @@
 //! A run before its gate.
 
+use indexmap::IndexMap;
+
 use super::publish::Settings;
-use crate::job::GatePlan;
+use crate::job::{FINAL, GatePlan};
 use crate::output::{EntryLine, Report, Spent};
 use crate::score::{Figures, Part, judge as judge_figures};
-use crate::words::{GateCheck, GateReport, Status, Usd, Verdict};
+use crate::words::{GateCheck, GateReport, Scores, Status, Usd, Verdict};
 
 /// What becomes of the gate of a run with this report; `None` without a gate.
 pub(super) fn judge(settings: &Settings, report: &Report) -> Option<GateReport> {
     let plan = settings.gate.as_ref()?;
     let entries = report.entries();
-    let entries = entries
+    let mut entries: IndexMap<String, Part> = entries
         .map(|(name, line)| (name, of_entry(&line)))
         .collect();
+    let last = report.scores.as_ref().and_then(of_last);
+    entries.extend(last.map(|last| (FINAL.to_owned(), last)));
     let figures = Figures {
         scores: report.scores.as_ref(),
         overall: &of_all(report),
@@ -56,6 +60,16 @@ fn of_entry(line: &EntryLine) -> Part {
         cost: known(line.spent),
         latency_ms: [50, 90, 99].map(|percent| line.latency_ms(percent)),
     }
+}
+
+/// What the answers to each row come to: they were paid for as lines of the entries.
+fn of_last(scores: &Scores) -> Option<Part> {
+    let answered = scores.by_entry.get(FINAL)?.metrics.get("answered")?;
+    Some(Part {
+        lines: answered.n,
+        answered: (answered.value * answered.n as f64).round() as u64,
+        ..Part::default()
+    })
 }
 
 /// What was paid, if that is all of it.

@@ -7,13 +7,10 @@ use serde_json::Value;
 
 use super::shape::{Part, Shape};
 use crate::answer::{Form, Reader};
-use crate::job::{AnswerPlan, Plan, ScorerKind, ScorerPlan};
+use crate::job::{AnswerPlan, FINAL, Plan, ScorerKind, ScorerPlan};
 use crate::score::{Board, BoardPlan, Judge, Judged, Matcher, Score, Tag, consensus};
 use crate::store::Stored;
 use crate::words::{Decided, Marks, Outcome, Row, Scores, Status};
-
-/// What the answers that count in the end are called among the entries.
-const FINAL: &str = "final";
 
 /// What the job says of answers and their worth. Stored with the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -170,7 +170,7 @@ mod tests {
             let later = run(&mut rng, drop);
             let comparison = paired(&one, &later, 0, 0).0.comparison(CONFIDENCE);
             let comparison = comparison.expect("they have rows in common");
-            counts[verdict(&comparison, noise.margin.expect("a margin")) as usize] += 1;
+            counts[verdict(&comparison.difference, noise.margin.expect("a margin")) as usize] += 1;
         }
         counts
     }

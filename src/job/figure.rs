@@ -5,11 +5,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::answering::AnswerPlan;
-use super::order::Order;
+use super::order::{ESCALATED, Order};
 use super::scoring::{ScorerKind, ScorerPlan, Wanted};
 use super::yaml::Key;
 use super::{Problem, suggest};
 use crate::answer::Form;
+
+/// What the answers that count in the end are called among the entries.
+pub const FINAL: &str = "final";
 
 /// A figure of a run, or of one entry of its matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +83,8 @@ impl FigureKind {
 pub struct Measured {
     /// The names of its scorers, in their order.
     pub scorers: Vec<String>,
+    /// Those of them that ask somebody what an answer is worth.
+    pub asking: Vec<String>,
     /// Whether it says which label or text each row should have.
     pub has_gold: bool,
     /// The labels, where the job names them.
@@ -90,6 +95,47 @@ pub struct Measured {
     pub entries: Vec<Arc<str>>,
     /// How often every row is asked of each.
     pub repeat: u32,
+    /// Whether somebody is asked last where the entries disagree.
+    pub escalates: bool,
+    /// Whether the answers to a row come to something together.
+    pub decides: bool,
+}
+
+/// Which lines a figure is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// Those of all entries of the matrix.
+    All,
+    /// Those of one.
+    Entry,
+    /// Those of who is asked where the entries disagree.
+    Escalated,
+    /// What the answers to each row come to.
+    Last,
+}
+
+impl Of {
+    /// Whether such lines have a figure of this kind, if the job has.
+    fn has(self, kind: &FigureKind, measured: &Measured) -> bool {
+        let is_one_to_a_row = matches!(self, Of::Escalated | Of::Last);
+        match kind {
+            FigureKind::Metric(name)
+                if ["majority_accuracy", "self_agreement"].contains(&&**name) =>
+            {
+                !is_one_to_a_row
+            }
+            // What is said of one answer is not said of what they all come to.
+            FigureKind::Metric(name) if self == Of::Last => {
+                let scorer = match name.as_str() {
+                    "accuracy" | "accuracy_answered" => measured.scorers.first(),
+                    _ => Some(name),
+                };
+                scorer.is_none_or(|scorer| !measured.asking.contains(scorer))
+            }
+            FigureKind::Cost | FigureKind::CostPerRow | FigureKind::Latency(_) => self != Of::Last,
+            _ => true,
+        }
+    }
 }
 
 impl Measured {
@@ -106,6 +152,7 @@ impl Measured {
             } => Some(false),
             _ => None,
         };
+        let asks = |scorer: &&ScorerPlan| !matches!(scorer.kind, ScorerKind::Match { .. });
         let (labels, abstain) = match answer.map(|answer| &answer.form) {
             Some(Form::Labels { labels, abstain }) => (Some(labels.clone()), abstain.as_ref()),
             _ => (None, None),
@@ -113,11 +160,17 @@ impl Measured {
         let entries = order.entries.iter();
         Self {
             scorers: scorers.iter().map(|scorer| scorer.name.clone()).collect(),
+            asking: {
+                let asking = scorers.iter().filter(|scorer| asks(scorer));
+                asking.map(|scorer| scorer.name.clone()).collect()
+            },
             has_gold: scorers.iter().find_map(is_gold) == Some(true),
             labels,
             abstains: abstain.is_some(),
             entries: entries.map(|entry| Arc::clone(&entry.name)).collect(),
             repeat: order.repeat,
+            escalates: order.escalate.is_some(),
+            decides: order.decides(answer.is_some()),
         }
     }
 }
@@ -147,8 +200,11 @@ enum Refused {
 /// The figure of this name; what the job cannot have is a problem.
 pub fn find(key: &Key, measured: &Measured, problems: &mut Vec<Problem>) -> Option<Figure> {
     let name = key.name.as_str();
-    let (entry, rest) = of_entry(name, measured).map_or((None, name), |(e, rest)| (Some(e), rest));
-    let refused = match kind(rest, entry.is_some(), measured) {
+    let (entry, of, rest) = match of_entry(name, measured) {
+        Some((entry, of, rest)) => (Some(entry), of, rest),
+        None => (None, Of::All, name),
+    };
+    let refused = match kind(rest, of, measured) {
         Ok(kind) => {
             let entry = entry.map(ToString::to_string);
             return Some(Figure { entry, kind });
@@ -176,21 +232,33 @@ pub fn find(key: &Key, measured: &Measured, problems: &mut Vec<Problem>) -> Opti
     None
 }
 
-/// The entry of the matrix that a name begins with, and the rest of it.
-fn of_entry<'a>(name: &'a str, measured: &'a Measured) -> Option<(&'a Arc<str>, &'a str)> {
-    if measured.entries.len() < 2 {
-        return None;
-    }
-    let rest = |entry: &str| name.strip_prefix(entry)?.strip_prefix('.');
-    let found = measured
-        .entries
-        .iter()
-        .filter_map(|entry| Some((entry, rest(entry)?)));
-    // Of `a` and `a.b` the longer one is meant.
-    found.max_by_key(|(entry, _)| entry.len())
+/// The names that figures of some of the lines begin with.
+fn parts(measured: &Measured) -> impl Iterator<Item = (&str, Of)> {
+    let entries = measured.entries.iter();
+    let entries = entries.filter(|_| measured.entries.len() > 1);
+    let escalated = measured.escalates.then_some((ESCALATED, Of::Escalated));
+    let last = measured.decides.then_some((FINAL, Of::Last));
+    let entries = entries.map(|entry| (&**entry, Of::Entry));
+    entries.chain(escalated).chain(last)
 }
 
-fn kind(name: &str, of_entry: bool, measured: &Measured) -> Result<FigureKind, Refused> {
+/// The part of the lines that a name begins with, and the rest of the name.
+fn of_entry<'a>(name: &'a str, measured: &'a Measured) -> Option<(&'a str, Of, &'a str)> {
+    let rest = |part: &str| name.strip_prefix(part)?.strip_prefix('.');
+    let found = parts(measured).filter_map(|(part, of)| Some((part, of, rest(part)?)));
+    // Of `a` and `a.b` the longer one is meant.
+    found.max_by_key(|(part, ..)| part.len())
+}
+
+fn kind(name: &str, of: Of, measured: &Measured) -> Result<FigureKind, Refused> {
+    let found = kind_of(name, of != Of::All, measured)?;
+    match of.has(&found, measured) {
+        true => Ok(found),
+        false => Err(Refused::Unknown),
+    }
+}
+
+fn kind_of(name: &str, of_entry: bool, measured: &Measured) -> Result<FigureKind, Refused> {
     if let Some((_, kind)) = ALWAYS.iter().find(|(always, _)| *always == name) {
         return Ok(kind.clone());
     }
@@ -274,7 +342,7 @@ fn names(measured: &Measured) -> Vec<String> {
         "alpha",
     ];
     let others = OTHERS.iter().copied().chain(["kappa"]);
-    let has = |name: &&str| kind(name, false, measured).is_ok();
+    let has = |name: &&str| kind(name, Of::All, measured).is_ok();
     let mut names: Vec<String> = others.filter(has).map(str::to_owned).collect();
     names.extend(measured.scorers.iter().cloned());
     names.extend(ALWAYS.iter().map(|(name, _)| (*name).to_owned()));
@@ -283,14 +351,12 @@ fn names(measured: &Measured) -> Vec<String> {
             names.extend(OF_LABELS.iter().map(|part| format!("{part}{label}")));
         }
     }
-    if measured.entries.len() > 1 {
-        let of_all = names.clone();
-        for entry in &measured.entries {
-            let of_entry = of_all
-                .iter()
-                .filter(|name| kind(name, true, measured).is_ok());
-            names.extend(of_entry.map(|name| format!("{entry}.{name}")));
-        }
+    let of_all = names.clone();
+    for (part, of) in parts(measured) {
+        let of_part = of_all
+            .iter()
+            .filter(|name| kind(name, of, measured).is_ok());
+        names.extend(of_part.map(|name| format!("{part}.{name}")));
     }
     names
 }

@@ -43,7 +43,7 @@ mod yaml;
 pub use answering::AnswerPlan;
 pub use body::{BodyPart, HttpBody};
 pub use declared::{HttpBackend, HttpPointers};
-pub use figure::{Figure, FigureKind};
+pub use figure::{FINAL, Figure, FigureKind};
 pub use fingerprint::{Identity, asked, messages};
 pub use gating::{BaselinePlan, GatePlan, Inconclusive, Limit, Operator, Threshold};
 pub use plan::{

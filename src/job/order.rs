@@ -19,7 +19,7 @@ const MAX_REPEAT: u32 = 1_000;
 /// The name of the only entry of a job with a `route`, whose backends differ from row to row.
 const ROUTE: &str = "route";
 /// The name of the entry of those who are asked where the others disagree.
-const ESCALATED: &str = "escalated";
+pub const ESCALATED: &str = "escalated";
 
 /// The order as the job says it, with every name resolved.
 pub struct Order {
@@ -35,6 +35,14 @@ pub struct Order {
     pub hedge_after: Option<Duration>,
     /// Who is asked last where the entries disagree.
     pub escalate: Option<Entry>,
+}
+
+impl Order {
+    /// Whether there are several answers to a row that come to something together. `has_answer`: the job says what an
+    /// answer must be.
+    pub fn decides(&self, has_answer: bool) -> bool {
+        has_answer && (self.entries.len() > 1 || self.repeat > 1)
+    }
 }
 
 /// One name of a backend, or a list of them.

@@ -271,7 +271,7 @@ impl Job {
                 let columns = answer.iter().flat_map(|answer| &answer.columns);
                 columns.map(|(name, _)| name.clone()).collect()
             },
-            decides: answer.is_some() && (order.entries.len() > 1 || order.repeat > 1),
+            decides: order.decides(answer.is_some()),
             scorers: score.iter().map(|scorer| scorer.name.clone()).collect(),
             csv_safe: keys
                 .and_then(|keys| keys.csv_safe.as_ref())

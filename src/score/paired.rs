@@ -106,8 +106,8 @@ impl Pairs {
 }
 
 /// Whether what came after is worse by no more than a margin: certainly not, certainly, or nobody can say.
-pub fn verdict(comparison: &Comparison, not_worse_than: f64) -> Verdict {
-    match comparison.difference.interval {
+pub fn verdict(difference: &Metric, not_worse_than: f64) -> Verdict {
+    match difference.interval {
         Some(interval) if interval.low >= -not_worse_than => Verdict::Pass,
         Some(interval) if interval.high < -not_worse_than => Verdict::Fail,
         _ => Verdict::Inconclusive,
@@ -131,20 +131,30 @@ mod tests {
         for score in [0.0, 1.0, 0.25, 1.0 / 3.0] {
             let found = of((0..300).map(|_| (score, score)));
             assert_eq!((found.better, found.worse), (0, 0));
-            assert_eq!(verdict(&found, 0.02), Verdict::Pass, "{found:?}");
-            assert_eq!(verdict(&found, 0.0), Verdict::Inconclusive, "{found:?}");
+            assert_eq!(verdict(&found.difference, 0.02), Verdict::Pass, "{found:?}");
+            assert_eq!(
+                verdict(&found.difference, 0.0),
+                Verdict::Inconclusive,
+                "{found:?}"
+            );
         }
         assert!(Pairs::default().comparison(0.95).is_none());
     }
 
     #[test]
     fn a_row_says_little_and_many_rows_much() {
-        assert_eq!(verdict(&of([(1.0, 1.0)]), 0.02), Verdict::Inconclusive);
-        assert_eq!(verdict(&of([(0.5, 0.4)]), 0.02), Verdict::Inconclusive);
+        assert_eq!(
+            verdict(&of([(1.0, 1.0)]).difference, 0.02),
+            Verdict::Inconclusive
+        );
+        assert_eq!(
+            verdict(&of([(0.5, 0.4)]).difference, 0.02),
+            Verdict::Inconclusive
+        );
         let all_worse = of((0..100).map(|_| (0.75, 0.5)));
-        assert_eq!(verdict(&all_worse, 0.02), Verdict::Fail);
+        assert_eq!(verdict(&all_worse.difference, 0.02), Verdict::Fail);
         let better = of((0..100).map(|row| (0.0, f64::from(row % 2))));
-        assert_eq!(verdict(&better, 0.0), Verdict::Pass);
+        assert_eq!(verdict(&better.difference, 0.0), Verdict::Pass);
         assert_eq!((better.better, better.worse), (50, 0));
     }
 

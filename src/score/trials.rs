@@ -29,7 +29,7 @@ fn verdicts(not_worse_than: f64, chances: impl Fn(&mut fastrand::Rng) -> (f64, f
             pairs.add(score(before), score(after));
         }
         let comparison = pairs.comparison(0.95).expect("there are rows");
-        match verdict(&comparison, not_worse_than) {
+        match verdict(&comparison.difference, not_worse_than) {
             Verdict::Pass => found.passed += 1,
             Verdict::Inconclusive => found.inconclusive += 1,
             Verdict::Fail => found.failed += 1,
@@ -104,7 +104,7 @@ fn scores_between_nothing_and_one_are_judged_as_well() {
         }
         let fails = |pairs: &Pairs| {
             let comparison = pairs.comparison(0.95).expect("there are rows");
-            u32::from(verdict(&comparison, 0.02) == Verdict::Fail)
+            u32::from(verdict(&comparison.difference, 0.02) == Verdict::Fail)
         };
         false_alarms += fails(&same);
         caught += fails(&worse);

@@ -152,3 +152,169 @@ fn runs_that_are_alike_suggest_a_margin_at_which_they_pass() {
     ran.says("  equals: 0.900 → 0.880, -0.020 (95 %: -0.0")
         .says("noise: the score of a row differs by 0.141 (standard deviation); with 300 rows `not_worse_than: 0.0");
 }
+
+/// Copies a file of the run in `main` to where nothing says what it is.
+fn copy(scratch: &Scratch, name: &str) {
+    let bytes = fs::read(scratch.path().join("main").join(name)).expect(name);
+    scratch.write("old", bytes);
+}
+
+const OLD: &str = "gate.baseline.path=old";
+
+#[test]
+fn a_copy_of_the_results_is_paired_by_row_whatever_it_is_called() {
+    let scratch = scratch(300);
+    copy(&scratch, "results.jsonl");
+    let results = fs::read_to_string(scratch.path().join("old")).expect("a file");
+    let reversed: Vec<&str> = results.lines().rev().collect();
+    scratch.write("old", reversed.join("\n"));
+    let ran = scratch.runner(&against(OLD, &wrong(10))).exits(0);
+    ran.says("  ok      equals is 0.900 and was 0.900 on 300 rows: +0.000 (with 95 % confidence -0.009 to +0.009), 0 better, 0 worse; wanted not worse than old");
+    let ran = scratch.runner(&against(OLD, &wrong(20))).exits(7);
+    ran.says("  not so  equals is 0.800 and was 0.900 on 300 rows: -0.100")
+        .says("0 better, 30 worse; wanted");
+    let reply = wrong(10);
+    let mut few = against(OLD, &reply);
+    few.extend(["--limit", "20", "--set", "gate.baseline.max_missing=100%"]);
+    scratch
+        .runner(&few)
+        .exits(0)
+        .says("  unsure  equals is 0.500 and was 0.500 on 20 rows, 280 left out");
+}
+
+#[test]
+fn a_copy_of_the_results_has_the_means_of_repeats_by_entry() {
+    let scratch = scratch(60);
+    let by_entry = |right: &str| {
+        format!("backends.b.reply='{{{{ \"yes\" if n | int % 3 < {right} else \"no\" }}}}'")
+    };
+    let all = by_entry("2");
+    let common = |set: &'static str| ["--set", "matrix=[a, b]", "--set", "repeat=2", "--set", set];
+    let echo = "backends.b={ type: echo, delay: 0ms }";
+    let mut args = vec!["job.yaml", "--out", "two", "--set", "backends.a.reply=yes"];
+    args.extend(common(echo));
+    args.extend(["--set", &all]);
+    scratch.runner(&args).exits(0);
+    let results = fs::read(scratch.path().join("two/results.jsonl")).expect("a file");
+    scratch.write("old", results);
+    args.splice(1..3, ["--set", OLD]);
+    let ran = scratch.runner(&args).exits(0);
+    ran.says("equals is 0.833 and was 0.833 on 60 rows: +0.000");
+    let worse = by_entry("0");
+    *args.last_mut().expect("a reply") = &worse;
+    let ran = scratch.runner(&args).exits(7);
+    ran.says("equals is 0.500 and was 0.833 on 60 rows: -0.333")
+        .says("0 better, 40 worse");
+}
+
+#[test]
+fn rows_without_an_id_are_found_in_a_copy_of_the_results_by_what_they_hold() {
+    let scratch = scratch(300);
+    // Each content is there twice, and stands elsewhere the next time.
+    let rows = |numbers: &mut dyn Iterator<Item = u32>| {
+        let lines: String = numbers.map(|n| format!("{}\n", n % 150)).collect();
+        scratch.write("rows.csv", format!("n\n{lines}"));
+    };
+    let no_id = ["--set", "inputs=rows.csv"];
+    let reply = wrong(10);
+    rows(&mut (0..300));
+    let mut old = vec!["job.yaml", "--out", "other", "--set", &reply];
+    old.extend(no_id);
+    scratch.runner(&old).exits(0);
+    let results = fs::read(scratch.path().join("other/results.jsonl")).expect("a file");
+    scratch.write("old", results);
+    rows(&mut (0..300).rev());
+    let mut new = against(OLD, &reply);
+    new.extend(no_id);
+    let ran = scratch.runner(&new).exits(0);
+    ran.says("  ok      equals is 0.867 and was 0.867 on 300 rows: +0.000")
+        .says("0 better, 0 worse");
+}
+
+#[test]
+fn a_copy_of_the_report_is_compared_as_figures_that_know_nothing_of_each_other() {
+    let scratch = scratch(300);
+    copy(&scratch, "report.json");
+    let ran = scratch.runner(&against(OLD, &wrong(1))).exits(0);
+    ran.says(
+        "  ok      equals is 0.990 of 300 and was 0.900 of 300: +0.090 (with 95 % confidence +0.0",
+    )
+    .says("not paired by row as a file of `runner baseline` would be, cost $0.00 and was $0.00");
+    // The same rows with the same scores: row by row they are enough, and so they are not.
+    let ran = scratch.runner(&against(OLD, &wrong(10))).exits(0);
+    ran.says(
+        "  unsure  equals is 0.900 of 300 and was 0.900 of 300: +0.000 (with 95 % confidence -0.04",
+    );
+    let ran = scratch.runner(&against(OLD, &wrong(20))).exits(7);
+    ran.says(
+        "  not so  equals is 0.800 of 300 and was 0.900 of 300: -0.100 (with 95 % confidence -0.1",
+    );
+    let report = fs::read_to_string(scratch.path().join("out/report.json")).expect("a report");
+    assert!(report.contains("\"method\": \"newcombe\""), "{report}");
+    let reply = wrong(10);
+    let mut fewer = against(OLD, &reply);
+    fewer.extend(["--limit", "290"]);
+    let ran = scratch.runner(&fewer).exits(7);
+    ran.says(
+        "  not so  10 of 300 rows are only here or only in old, more than `max_missing` allows",
+    );
+}
+
+#[test]
+fn figures_that_are_no_shares_of_rows_are_not_compared_without_rows() {
+    let scratch = scratch(60);
+    let reply = wrong(10);
+    copy(&scratch, "report.json");
+    let help = "`runner baseline DIR --to FILE` writes the scores of a run to a file, row by row";
+    let mut repeated = against(OLD, &reply);
+    repeated.extend(["--set", "repeat=2"]);
+    let ran = scratch.runner(&repeated).exits(2);
+    ran.says("error: old has no rows, and this job has several lines for each row")
+        .says(help);
+    repeated.extend(["--out", "main"]);
+    repeated.drain(1..3);
+    scratch.runner(&repeated).exits(0);
+    copy(&scratch, "report.json");
+    let ran = scratch.runner(&against(OLD, &reply)).exits(2);
+    ran.says("error: old has no rows, and its figure of `equals` is no share of rows")
+        .says(help);
+    let other = [
+        "job.yaml",
+        "--set",
+        OLD,
+        "--set",
+        "score=[{ name: x, equals: \"no\" }]",
+    ];
+    let ran = scratch.runner(&other).exits(2);
+    ran.says("error: old has no scores of `x`")
+        .says("it is of a job with other scorers");
+}
+
+#[test]
+fn results_that_are_not_whole_are_found_before_anything_is_sent() {
+    let scratch = scratch(20);
+    copy(&scratch, "results.jsonl");
+    let results = fs::read_to_string(scratch.path().join("old")).expect("a file");
+    let told = "error: there is nothing to compare with: old is no baseline file: ";
+    let reply = wrong(10);
+    for (text, why) in [
+        (
+            format!("{results}{results}"),
+            "its line 21 is not as it should be: the row `r0` is there twice",
+        ),
+        (
+            results[..results.len() - 9].to_owned(),
+            "its line 20 is not as it should be: EOF while parsing",
+        ),
+        (
+            results
+                .replace("{\"equals\":1.0}", "{}")
+                .replace("{\"equals\":0.0}", "{}"),
+            "it has no scores",
+        ),
+    ] {
+        scratch.write("old", text);
+        let ran = scratch.runner(&against(OLD, &reply)).exits(2);
+        ran.says(&format!("{told}{why}"));
+    }
+}

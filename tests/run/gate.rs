@@ -126,3 +126,78 @@ fn a_baseline_that_is_none_is_found_before_anything_is_sent() {
         .exits(2);
     own.says("main is where this run writes: it would be compared with itself");
 }
+
+/// Three rows, of which two models disagree on one, and a third one decides.
+fn escalating(gate: &str) -> Scratch {
+    let scratch = Scratch::new();
+    let echo = |reply: &str| {
+        format!(
+            "{{ type: echo, delay: 0ms, price: {{ input: 1, output: 1 }}, reply: \"{reply}\" }}"
+        )
+    };
+    scratch.write("rows.csv", "text,gold\n1,x\n2,y\n3,x\n").job(&format!(
+        "answer: {{ labels: [x, y] }}\nmatrix: [a, b]\nescalate: c\nscore: [{{ equals: \"{{{{ gold }}}}\" }}, \
+         {{ name: said, judge: {{ backend: j, rubric: Good? }} }}]\n\
+         backends:\n  a: {}\n  b: {}\n  c: {}\n  j: {}\ngate:\n{gate}",
+        echo("x"),
+        echo("{{ gold }}"),
+        echo("y"),
+        echo("{}"),
+    ));
+    scratch
+}
+
+#[test]
+fn a_gate_can_look_at_what_is_escalated_and_at_what_the_answers_come_to() {
+    let scratch = escalating(
+        "  accuracy: \">= 0.8\"\n  escalated.accuracy: \"== 1\"\n  escalated.failed: \"== 0\"\n  \
+         escalated.unanswered: \"== 0\"\n  escalated.cost_usd: \"> 0\"\n  final.accuracy: \"== 1\"\n  \
+         final.f1.y: \"== 1\"\n  final.failed: \"< 50%\"\n  final.unanswered: \"== 0\"\n  final.answered: { at_least: 0.1 }\n",
+    );
+    let ran = scratch.runner(&["job.yaml"]);
+    ran.says("  ok      accuracy is 0.833 of 6")
+        .says("  ok      escalated.accuracy is 1.000 of 1")
+        .says("  ok      escalated.failed is 0.000 of 1")
+        .says("  ok      escalated.unanswered is 0;")
+        .says("  ok      escalated.cost_usd is $0.0")
+        .says("  ok      final.accuracy is 1.000 of 3")
+        .says("  ok      final.f1.y is 1.000 of")
+        .says("  ok      final.failed is 0.000 of 3")
+        .says("  ok      final.unanswered is 0;")
+        .says("  ok      final.answered is 1.000 of 3");
+    let ran = scratch.runner(&["job.yaml", "--set", "backends.c.reply=x"]);
+    ran.says("  not so  escalated.accuracy is 0.000 of 1")
+        .says("  not so  final.accuracy is 0.667 of 3");
+    let ran = scratch.runner(&["job.yaml", "--set", "backends.c.reply=?"]);
+    ran.says("  not so  escalated.accuracy is 0.000 of 1")
+        .says("  ok      final.failed is 0.333 of 3")
+        .says("  not so  final.unanswered is 1;");
+}
+
+#[test]
+fn a_gate_on_figures_that_these_lines_cannot_have_is_a_problem() {
+    let unknown = [
+        "final.cost_usd: \"<= 1\"",
+        "final.latency_ms_p50: \"<= 1\"",
+        "final.said: \">= 0.5\"",
+        "final.kappa: \">= 0.5\"",
+        "escalated.alpha: \">= 0.5\"",
+        "escalated.final.accuracy: \">= 0.5\"",
+    ];
+    for line in unknown {
+        let ran = escalating(&format!("  {line}\n"))
+            .runner(&["check", "job.yaml"])
+            .exits(2);
+        let (name, _) = line.split_once(':').expect("a key");
+        ran.says(&format!("error: the job has no figure `{name}`"));
+    }
+    // A scorer that asks comes first: nobody says what the answers come to is worth.
+    let scratch = escalating("  final.accuracy: \">= 0.5\"\n");
+    let judged = "score=[{ name: said, judge: { backend: j, rubric: Good? } }]";
+    let ran = scratch.runner(&["check", "job.yaml", "--set", judged]);
+    ran.exits(2).says("the job has no figure `final.accuracy`");
+    let plain = self::scratch("  escalated.failed: \"== 0\"\n  final.answered: \"== 1\"\n");
+    let ran = plain.runner(&["check", "job.yaml"]).exits(2);
+    ran.says("the job has no figure `escalated.failed`")
+        .says("the job has no figure `final.answered`");
+}

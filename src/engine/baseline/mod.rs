@@ -1,11 +1,18 @@
-//! The run that a job must not be worse than: a stored one, or its scores in a small file that one commits.
+//! The run that a job must not be worse than: a stored one, its scores in a small file that one commits, or a copy of its
+//! results or of its report.
 
-use std::fmt::Write;
+mod figures;
+mod file;
+mod results;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use indexmap::IndexSet;
+use serde::Deserialize;
 
+use self::figures::Figures;
 use super::diff::paired;
 use super::graded::Graded;
 use super::publish::Settings;
@@ -13,32 +20,10 @@ use super::summary::{ExitCode, RunError};
 use crate::job::{BaselinePlan, Plan, Problem, Problems};
 use crate::score::verdict;
 use crate::store::{Lines, Reader, StoreError, has_store};
-use crate::words::{Comparison, Digest, GateCheck, Usd, Verdict, with_causes};
+use crate::words::{Comparison, Digest, GateCheck, Interval, Metric, Verdict, with_causes};
 
-/// Names the form of the file.
-const SCHEMA: &str = "runner.baseline/1";
-/// The largest file, in bytes: a million rows have room.
+/// The largest file that is read as a whole, and the longest line, in bytes: a million rows have room.
 const MOST: u64 = 256 << 20;
-
-/// A baseline file as it is written.
-#[derive(Debug, Serialize, Deserialize)]
-struct Stored {
-    schema: String,
-    job: String,
-    scorers: Vec<String>,
-    entries: Vec<String>,
-    cost_usd: Option<Usd>,
-    latency_ms: Percentiles,
-    /// By the key of the row: for each entry the mean of each scorer.
-    scores: IndexMap<String, Vec<Vec<Option<f64>>>>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Percentiles {
-    p50: Option<u64>,
-    p90: Option<u64>,
-    p99: Option<u64>,
-}
 
 /// Why there is nothing to compare with.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +102,7 @@ pub fn baseline(dir: &Path, to: Option<&Path>) -> Result<WrittenBaseline, Baseli
         });
     }
     let written = WrittenBaseline {
-        text: render(&graded),
+        text: file::render(&graded),
         rows: graded.rows.len(),
         scorers: graded.scorers,
     };
@@ -128,53 +113,6 @@ pub fn baseline(dir: &Path, to: Option<&Path>) -> Result<WrittenBaseline, Baseli
         })?;
     }
     Ok(written)
-}
-
-/// The text of a baseline file: a line a row, by key, so that a change of it can be read.
-fn render(graded: &Graded) -> String {
-    let [p50, p90, p99] = graded.latency_ms;
-    let stored = Stored {
-        schema: SCHEMA.to_owned(),
-        job: graded.job.clone(),
-        scorers: graded.scorers.clone(),
-        entries: graded.entries.clone(),
-        cost_usd: graded.cost,
-        latency_ms: Percentiles { p50, p90, p99 },
-        scores: IndexMap::new(),
-    };
-    let head = serde_json::json!(stored);
-    let fields = head.as_object().into_iter().flatten();
-    let mut text = "{\n".to_owned();
-    for (name, value) in fields.filter(|(name, _)| *name != "scores") {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "  \"{name}\": {value},");
-    }
-    text.push_str("  \"scores\": {");
-    let mut rows: Vec<(String, usize)> = graded
-        .rows
-        .iter()
-        .map(ToString::to_string)
-        .zip(0..)
-        .collect();
-    rows.sort_unstable();
-    for (position, (key, row)) in rows.iter().enumerate() {
-        let entries = graded.entries.len();
-        let of_unit = |entry: usize| -> Vec<Option<f64>> {
-            let scorers = 0..graded.scorers.len();
-            scorers
-                .map(|scorer| graded.score(row * entries + entry, scorer))
-                .collect()
-        };
-        let scores: Vec<_> = (0..entries).map(of_unit).collect();
-        let comma = if position == 0 { "" } else { "," };
-        let _ = write!(
-            text,
-            "{comma}\n    \"{key}\": {}",
-            serde_json::json!(scores)
-        );
-    }
-    text.push_str("\n  }\n}\n");
-    text
 }
 
 /// Where a baseline is.
@@ -208,52 +146,58 @@ fn place(path: &Path) -> Result<Place, BaselineError> {
 }
 
 /// What a run is compared with.
-fn load(path: &Path) -> Result<Graded, BaselineError> {
+enum Before {
+    /// The scores of each row.
+    Rows(Graded),
+    /// Figures without rows.
+    Figures(Figures),
+}
+
+/// What a run with these rows is compared with.
+fn load(path: &Path, rows: &IndexSet<Digest>) -> Result<Before, BaselineError> {
     match place(path)? {
-        Place::Run(dir) => Ok(Graded::of_run(&dir)?),
-        Place::File(path) => read(&path),
+        Place::Run(dir) => Ok(Before::Rows(Graded::of_run(&dir)?)),
+        Place::File(path) => read(&path, rows),
     }
 }
 
-/// Reads a baseline file.
-fn read(path: &Path) -> Result<Graded, BaselineError> {
-    let foreign = |why: String| BaselineError::Foreign {
-        path: path.to_owned(),
-        why,
-    };
+/// What names the form of a file.
+#[derive(Deserialize)]
+struct Head {
+    schema: String,
+}
+
+/// Reads a file, whatever it is called.
+fn read(path: &Path, rows: &IndexSet<Digest>) -> Result<Before, BaselineError> {
     let io = |source| BaselineError::Io {
         path: path.to_owned(),
         source,
     };
-    if std::fs::metadata(path).map_err(io)?.len() > MOST {
+    let foreign = |why: String| BaselineError::Foreign {
+        path: path.to_owned(),
+        why,
+    };
+    let mut bytes = Vec::new();
+    let mut reader = BufReader::new(File::open(path).map_err(io)?);
+    let mut limited = reader.by_ref().take(MOST);
+    limited.read_until(b'\n', &mut bytes).map_err(io)?;
+    if let Some(first) = results::line(&bytes) {
+        let graded = results::read(&first, reader, rows);
+        return graded.map(Before::Rows).map_err(foreign);
+    }
+    limited.read_to_end(&mut bytes).map_err(io)?;
+    if limited.limit() == 0 {
         return Err(foreign(format!("it is larger than {} MiB", MOST >> 20)));
     }
-    let bytes = std::fs::read(path).map_err(io)?;
-    let stored: Stored =
-        serde_json::from_slice(&bytes).map_err(|error| foreign(error.to_string()))?;
-    if stored.schema != SCHEMA {
-        return Err(foreign(format!(
-            "its schema is `{}`, not `{SCHEMA}`",
-            stored.schema
-        )));
+    let head: Head = serde_json::from_slice(&bytes).map_err(|error| foreign(error.to_string()))?;
+    match head.schema.as_str() {
+        file::SCHEMA => file::read(&bytes).map(Before::Rows).map_err(foreign),
+        figures::SCHEMA => figures::read(&bytes).map(Before::Figures).map_err(foreign),
+        other => Err(foreign(format!(
+            "its schema is `{other}`, not `{}`",
+            file::SCHEMA
+        ))),
     }
-    if stored.scorers.is_empty() || stored.entries.is_empty() {
-        return Err(foreign("it has no scores".to_owned()));
-    }
-    let mut graded = Graded::new(&stored.job, &stored.scorers, &stored.entries);
-    let Percentiles { p50, p90, p99 } = stored.latency_ms;
-    (graded.cost, graded.latency_ms) = (stored.cost_usd, [p50, p90, p99]);
-    for (key, scores) in stored.scores {
-        let is_whole = scores.len() == graded.entries.len()
-            && scores
-                .iter()
-                .all(|scores| scores.len() == graded.scorers.len());
-        match Digest::from_hex(&key).filter(|_| is_whole) {
-            Some(row) => graded.add_scores(row, scores.into_iter().flatten()),
-            None => return Err(foreign(format!("its line `{key}` is not as it should be"))),
-        }
-    }
-    Ok(graded)
 }
 
 /// Makes sure that there is something to compare a run of this plan with, before anything is spent.
@@ -261,21 +205,8 @@ pub(super) fn check(plan: &Plan) -> Result<(), Problems> {
     let Some(baseline) = plan.gate.as_ref().and_then(|gate| gate.baseline.as_ref()) else {
         return Ok(());
     };
-    let problem = match scorers(baseline, &plan.output.dir) {
-        Ok(found) => {
-            let Some(wanted) = wanted(baseline, &plan.output.scorers) else {
-                return Ok(());
-            };
-            if found.contains(wanted) {
-                return Ok(());
-            }
-            let message = format!("{} has no scores of `{wanted}`", baseline.written);
-            Problem::new(message).help(format!(
-                "it has {}; choose one with `metric`",
-                found.join(", ")
-            ))
-        }
-        Err(problem) => problem,
+    let Err(problem) = can_compare(baseline, plan) else {
+        return Ok(());
     };
     Err(match &baseline.place {
         Some(place) => problem.at(place.clone()),
@@ -284,34 +215,81 @@ pub(super) fn check(plan: &Plan) -> Result<(), Problems> {
     .into())
 }
 
-/// The scorers that a baseline has scores of.
-fn scorers(baseline: &BaselinePlan, out: &Path) -> Result<Vec<String>, Problem> {
-    let help = "`runner baseline DIR --to FILE` writes the scores of a run to a file; name that, or the run's directory";
+const HELP: &str = "`runner baseline DIR --to FILE` writes the scores of a run to a file; name that, or the run's \
+                    directory, or a copy of its results.jsonl or report.json";
+
+/// Whether the baseline has what the plan wants to compare.
+fn can_compare(baseline: &BaselinePlan, plan: &Plan) -> Result<(), Problem> {
     let refused = |error: &BaselineError| {
         let message = format!("there is nothing to compare with: {}", with_causes(error));
-        Problem::new(message).help(help)
+        Problem::new(message).help(HELP)
     };
-    match place(&baseline.path).map_err(|error| refused(&error))? {
+    let scorers = match place(&baseline.path).map_err(|error| refused(&error))? {
         Place::File(path) => {
-            let graded = read(&path).map_err(|error| refused(&error))?;
-            Ok(graded.scorers)
+            let read = read(&path, &IndexSet::new());
+            match read.map_err(|error| refused(&error))? {
+                Before::Rows(graded) => graded.scorers,
+                Before::Figures(figures) => return has_share(&figures, baseline, plan),
+            }
         }
         Place::Run(dir) => {
             let own = dir.canonicalize().ok();
-            if own.is_some() && own == out.canonicalize().ok() {
+            if own.is_some() && own == plan.output.dir.canonicalize().ok() {
                 let message = format!(
                     "{} is where this run writes: it would be compared with itself",
                     baseline.written
                 );
-                return Err(Problem::new(message).help(help));
+                return Err(Problem::new(message).help(HELP));
             }
             let scorers = scorers_of_run(&dir).map_err(|error| refused(&error.into()))?;
-            match scorers.is_empty() {
-                true => Err(refused(&BaselineError::Unscored { path: dir })),
-                false => Ok(scorers),
+            if scorers.is_empty() {
+                return Err(refused(&BaselineError::Unscored { path: dir }));
             }
+            scorers
         }
+    };
+    match wanted(baseline, &plan.output.scorers) {
+        Some(wanted) if !scorers.contains(wanted) => Err(lacks(baseline, wanted, &scorers)),
+        _ => Ok(()),
     }
+}
+
+/// The same of figures without rows.
+fn has_share(figures: &Figures, baseline: &BaselinePlan, plan: &Plan) -> Result<(), Problem> {
+    let output = &plan.output;
+    let Some(wanted) = wanted(baseline, &output.scorers) else {
+        return Ok(());
+    };
+    if !figures.has(wanted) {
+        let scorers = output.scorers.iter().filter(|name| figures.has(name));
+        let scorers: Vec<String> = scorers.cloned().collect();
+        return Err(lacks(baseline, wanted, &scorers));
+    }
+    let message = if figures.share(wanted).is_none() {
+        format!(
+            "{} has no rows, and its figure of `{wanted}` is no share of rows that could be compared without them",
+            baseline.written
+        )
+    } else if output.entries.len() > 1 || output.repeat > 1 {
+        format!(
+            "{} has no rows, and this job has several lines for each row, which cannot be compared without them",
+            baseline.written
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(message).help(
+        "`runner baseline DIR --to FILE` writes the scores of a run to a file, row by row; name that",
+    ))
+}
+
+/// The baseline says nothing of this scorer, but maybe of others.
+fn lacks(baseline: &BaselinePlan, wanted: &str, scorers: &[String]) -> Problem {
+    let message = format!("{} has no scores of `{wanted}`", baseline.written);
+    Problem::new(message).help(match scorers {
+        [] => "it is of a job with other scorers; make a new baseline".to_owned(),
+        scorers => format!("it has {}; choose one with `metric`", scorers.join(", ")),
+    })
 }
 
 fn scorers_of_run(dir: &Path) -> Result<Vec<String>, RunError> {
@@ -340,17 +318,17 @@ pub(super) fn compare(
         return Ok(None);
     };
     let after = Graded::of(lines, settings)?;
-    let judged = match load(&plan.path) {
+    let judged = match load(&plan.path, &after.rows) {
         Ok(before) => judge(plan, &before, &after),
         Err(error) => Err(format!(
             "there is nothing to compare with: {}",
             with_causes(&error)
         )),
     };
-    let (comparison, verdict, text) = match judged {
-        Ok((comparison, text)) => {
-            let verdict = verdict(&comparison, plan.not_worse_than);
-            (Some(comparison.difference), verdict, text)
+    let (difference, verdict, text) = match judged {
+        Ok((difference, text)) => {
+            let verdict = verdict(&difference, plan.not_worse_than);
+            (Some(difference), verdict, text)
         }
         Err(why) => (None, Verdict::Fail, why),
     };
@@ -359,20 +337,34 @@ pub(super) fn compare(
         name: "baseline".to_owned(),
         text: format!("{text}; wanted {wanted}"),
         wanted,
-        found: comparison,
-        difference: comparison.and_then(|difference| difference.interval),
+        found: difference,
+        difference: difference.and_then(|difference| difference.interval),
         verdict,
         is_met: verdict == Verdict::Pass,
     }))
 }
 
 /// How a run stands to its baseline, in words too; an error says why it cannot be compared.
-fn judge(
+fn judge(plan: &BaselinePlan, before: &Before, after: &Graded) -> Result<(Metric, String), String> {
+    let name = wanted(plan, &after.scorers).ok_or("this run has no scores")?;
+    let ((difference, text), was) = match before {
+        Before::Rows(before) => (judge_rows(plan, name, before, after)?, before.cost),
+        Before::Figures(before) => (figures::judge(plan, name, before, after)?, before.cost()),
+    };
+    let cost = was.zip(after.cost);
+    let cost = cost.map_or(String::new(), |(before, after)| {
+        format!(", cost ${after} and was ${before}")
+    });
+    Ok((difference, format!("{text}{cost}")))
+}
+
+/// The same, row by row.
+fn judge_rows(
     plan: &BaselinePlan,
+    name: &str,
     before: &Graded,
     after: &Graded,
-) -> Result<(Comparison, String), String> {
-    let name = wanted(plan, &after.scorers).ok_or("this run has no scores")?;
+) -> Result<(Metric, String), String> {
     let find = |run: &Graded, what: &str| {
         let scorer = run.scorer(name);
         scorer.ok_or_else(|| format!("{what} has no scores of {name}"))
@@ -388,20 +380,24 @@ fn judge(
     })?;
     let all = (before.units() + after.units()) as u64 - units;
     let missing = all - units;
-    let share = u128::from(missing) * 1_000_000;
-    if share > u128::from(all) * u128::from(plan.max_missing) {
-        return Err(format!(
-            "{missing} of {all} rows are only here or only in {}, more than `max_missing` allows; make a new \
-             baseline, or allow it",
-            plan.written
-        ));
+    if !allows(plan, missing, all) {
+        return Err(too_many_missing(plan, missing, all));
     }
     let text = words(plan, name, &comparison, missing);
-    let cost = before.cost.zip(after.cost);
-    let cost = cost.map_or(String::new(), |(before, after)| {
-        format!(", cost ${after} and was ${before}")
-    });
-    Ok((comparison, format!("{text}{cost}")))
+    Ok((comparison.difference, text))
+}
+
+/// Whether so many of all rows may lack a partner.
+fn allows(plan: &BaselinePlan, missing: u64, all: u64) -> bool {
+    u128::from(missing) * 1_000_000 <= u128::from(all) * u128::from(plan.max_missing)
+}
+
+fn too_many_missing(plan: &BaselinePlan, missing: u64, all: u64) -> String {
+    format!(
+        "{missing} of {all} rows are only here or only in {}, more than `max_missing` allows; make a new baseline, or \
+         allow it",
+        plan.written
+    )
 }
 
 fn words(plan: &BaselinePlan, name: &str, comparison: &Comparison, missing: u64) -> String {
@@ -414,15 +410,8 @@ fn words(plan: &BaselinePlan, name: &str, comparison: &Comparison, missing: u64)
         worse,
         ..
     } = comparison;
-    let sure = match difference.interval {
-        Some(interval) => format!(
-            " (with {} % confidence {:+.3} to {:+.3})",
-            plan.confidence * 100.0,
-            interval.low,
-            interval.high
-        ),
-        None => String::new(),
-    };
+    let sure = difference.interval.map(|interval| sure(plan, interval));
+    let sure = sure.unwrap_or_default();
     let left_out = match missing {
         0 => String::new(),
         missing => format!(", {missing} left out"),
@@ -430,6 +419,16 @@ fn words(plan: &BaselinePlan, name: &str, comparison: &Comparison, missing: u64)
     format!(
         "{name} is {after:.3} and was {before:.3} on {n} rows{left_out}: {:+.3}{sure}, {better} better, {worse} worse",
         difference.value
+    )
+}
+
+/// How sure a difference is.
+fn sure(plan: &BaselinePlan, interval: Interval) -> String {
+    format!(
+        " (with {} % confidence {:+.3} to {:+.3})",
+        plan.confidence * 100.0,
+        interval.low,
+        interval.high
     )
 }
 
@@ -464,9 +463,13 @@ mod tests {
         }
     }
 
+    fn told(max_missing: u32, before: &Graded, after: &Graded) -> Result<(Metric, String), String> {
+        judge(&plan(max_missing), &Before::Rows(before.clone()), after)
+    }
+
     fn verdict_of(before: &Graded, after: &Graded) -> Verdict {
-        let (comparison, _) = judge(&plan(0), before, after).expect("they can be compared");
-        verdict(&comparison, plan(0).not_worse_than)
+        let (difference, _) = told(0, before, after).expect("they can be compared");
+        verdict(&difference, plan(0).not_worse_than)
     }
 
     #[test]
@@ -478,7 +481,7 @@ mod tests {
         assert_eq!(verdict_of(&before, &after), Verdict::Fail);
         let few = run(20, |row| row % 10 == 0);
         assert_eq!(verdict_of(&few, &few), Verdict::Inconclusive);
-        let (_, text) = judge(&plan(0), &before, &after).expect("they can be compared");
+        let (_, text) = told(0, &before, &after).expect("they can be compared");
         assert!(
             text.starts_with(
                 "equals is 0.800 and was 0.900 on 300 rows: -0.100 (with 95 % confidence -0.1"
@@ -491,14 +494,14 @@ mod tests {
     #[test]
     fn rows_without_a_partner_are_told_and_not_more_than_the_job_allows() {
         let (before, after) = (run(300, |_| false), run(290, |_| false));
-        let told = judge(&plan(0), &before, &after).expect_err("rows are missing");
+        let error = told(0, &before, &after).expect_err("rows are missing");
         assert!(
-            told.starts_with("10 of 300 rows are only here or only in main"),
-            "{told}"
+            error.starts_with("10 of 300 rows are only here or only in main"),
+            "{error}"
         );
-        let (_, text) = judge(&plan(40_000), &before, &after).expect("so many may be missing");
+        let (_, text) = told(40_000, &before, &after).expect("so many may be missing");
         assert!(text.contains("on 290 rows, 10 left out"), "{text}");
-        let none = judge(&plan(1_000_000), &before, &run(0, |_| false));
+        let none = told(1_000_000, &before, &run(0, |_| false));
         assert!(
             none.expect_err("no row is in both")
                 .starts_with("no row has scores here")
@@ -513,10 +516,12 @@ mod tests {
         (before.cost, before.latency_ms) = ("1.25".parse().ok(), [Some(1), Some(2), None]);
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("baseline.json");
-        let text = render(&before);
+        let text = file::render(&before);
         assert!(text.len() < 300 * 60, "{}", text.len());
         std::fs::write(&path, &text).expect("it can be written");
-        let read = read(&path).expect("it can be read");
+        let Ok(Before::Rows(read)) = read(&path, &IndexSet::new()) else {
+            panic!("it can be read");
+        };
         assert_eq!(
             (read.cost, read.latency_ms),
             (before.cost, before.latency_ms)
@@ -525,7 +530,7 @@ mod tests {
             let at = |run: &Graded| run.rows.get_index_of(&key(row)).map(|at| run.score(at, 0));
             assert_eq!(at(&read), at(&before), "{row}");
         }
-        assert_eq!(render(&read), text);
+        assert_eq!(file::render(&read), text);
         // Whatever the order of the rows.
         let keys = text.lines().filter(|line| line.contains(": [["));
         assert_eq!(keys.clone().count(), 300);
@@ -536,7 +541,7 @@ mod tests {
     fn a_file_that_is_no_baseline_says_why() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("baseline.json");
-        let good = render(&run(2, |_| false));
+        let good = file::render(&run(2, |_| false));
         for (text, why) in [
             ("", "EOF while parsing"),
             ("[]", "invalid"),
@@ -556,7 +561,8 @@ mod tests {
             (&good.replace("[\"equals\"]", "[]"), "it has no scores"),
         ] {
             std::fs::write(&path, text).expect("it can be written");
-            let error = read(&path).expect_err(why).to_string();
+            let found = read(&path, &IndexSet::new());
+            let error = found.err().expect(why).to_string();
             assert!(error.contains(why), "{error}");
         }
     }
