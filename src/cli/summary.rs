@@ -211,6 +211,16 @@ fn unmet(report: &Report) -> String {
     names.join(", ")
 }
 
+/// What there was no money for.
+fn no_room(report: &Report) -> String {
+    let rows = report.rows_with(Status::SkippedBudget);
+    match (rows, report.unaffordable) {
+        (_, 0) => format!("{rows} rows"),
+        (0, about) => format!("judging {about} answers"),
+        (_, about) => format!("{rows} rows, nor for judging {about} answers"),
+    }
+}
+
 /// Why the exit code is not 0.
 fn why(run: &Summary, most: MaxFailures) -> Option<String> {
     let unanswered = run.report.unanswered();
@@ -226,8 +236,8 @@ fn why(run: &Summary, most: MaxFailures) -> Option<String> {
             "more was wasted than max_waste allows; {unanswered} rows have no answer; mend the job, and run it again"
         )),
         (ExitCode::Budget, _) => Some(format!(
-            "the budget has no room for {} rows; run the job again with a higher `budget` to go on",
-            run.report.rows_with(Status::SkippedBudget)
+            "the budget has no room for {}; run the job again with a higher `budget` to go on",
+            no_room(&run.report)
         )),
         (ExitCode::Failures, _) if unanswered == 0 => Some(format!(
             "{} answers have no score, max_failures allows {most}; run the job again to have them scored",

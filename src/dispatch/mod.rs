@@ -200,6 +200,11 @@ impl Dispatcher {
         }
     }
 
+    /// The same, which notes down what it does in this journal.
+    pub fn with_journal(self, journal: Journal) -> Self {
+        Self { journal, ..self }
+    }
+
     /// Whether any backend is left that can be asked.
     pub fn usable(&self) -> bool {
         self.lanes.iter().any(is_usable)

@@ -123,20 +123,27 @@ impl FollowUps {
         Some(request.map(|request| (request, demand(Arc::clone(judge), tag))))
     }
 
-    /// What is to be asked of others about the answers to a row.
-    pub(super) fn about_answers(&self, all: &[Stored]) -> Vec<FollowUp> {
+    /// Whatever may follow upon the answers to a row, in any round; those who decide whether they are needed or not.
+    pub(super) fn all(&self, all: &[Stored]) -> Vec<FollowUp> {
+        let lines = self.lines(all);
+        let decides = lines.first().and_then(|line| self.decides(line));
         let rounds = self.rounds().into_iter();
         let rounds = rounds.filter(|round| *round != Round::Escalation);
-        rounds.flat_map(|round| self.follows(round, all)).collect()
+        let others = rounds.flat_map(|round| self.follows(round, all));
+        decides.into_iter().chain(others).collect()
+    }
+
+    /// What has lines in the results of what is stored of a row.
+    fn lines<'a>(&self, all: &'a [Stored]) -> Vec<&'a Outcome> {
+        let outcomes = all.iter().map(|stored| &stored.outcome);
+        outcomes
+            .filter(|outcome| self.marker.is_line(outcome))
+            .collect()
     }
 
     /// What is to be asked about the answers to a row in this round.
     fn follows(&self, round: Round, all: &[Stored]) -> Vec<FollowUp> {
-        let lines: Vec<&Outcome> = all
-            .iter()
-            .map(|stored| &stored.outcome)
-            .filter(|outcome| self.marker.is_line(outcome))
-            .collect();
+        let lines = self.lines(all);
         match round {
             Round::Escalation => self.escalated(&lines).into_iter().collect(),
             Round::Judging => {
@@ -152,24 +159,20 @@ impl FollowUps {
 
     /// The row for those who decide, if the others have all ended and do not agree on a valid answer.
     fn escalated(&self, lines: &[&Outcome]) -> Option<FollowUp> {
-        let entry = self.marker.shape.escalated()?;
-        let mut others = lines
-            .iter()
-            .filter(|line| (line.item.entry as usize) < entry)
-            .peekable();
-        let first = self.marker.decision(others.peek()?);
-        let (mut all_ended, mut agree) = (true, first.is_some());
-        for line in others {
-            all_ended &= line.status.is_final();
-            agree &= self.marker.decision(line) == first;
-        }
-        if agree || !all_ended {
-            return None;
-        }
+        let all_ended = lines.iter().all(|line| {
+            line.status.is_final()
+                || Some(line.item.entry as usize) == self.marker.shape.escalated()
+        });
+        let is_needed = all_ended && !self.marker.agree(lines.iter().copied());
+        is_needed.then(|| self.decides(lines.first()?)).flatten()
+    }
+
+    /// What those are asked who decide.
+    fn decides(&self, line: &Outcome) -> Option<FollowUp> {
         let item = Item {
-            entry: u32::try_from(entry).unwrap_or(u32::MAX),
+            entry: u32::try_from(self.marker.shape.escalated()?).unwrap_or(u32::MAX),
             repeat: 0,
-            ..lines.first()?.item.clone()
+            ..line.item.clone()
         };
         let request = render(&self.prompt, &item);
         let answers = request.map(|request| self.fingerprints(&item, &request));

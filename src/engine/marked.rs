@@ -15,9 +15,11 @@ pub(super) fn for_each(
     let columns = lines.columns()?;
     let marker = settings.marker(lines.mark()?);
     lines.for_each_row(&columns, |all| {
+        let mut lines = marker.lines(all);
         for stored in all {
             let outcome = &stored.outcome;
-            let marks = marker.is_line(outcome).then(|| marker.marks(outcome, all));
+            // What is asked beside the lines comes after them.
+            let marks = lines.next().map(|line| marker.marks(line, all));
             each(outcome, marks.as_ref());
         }
         Ok::<_, RunError>(())

@@ -10,7 +10,7 @@ use crate::answer::{Form, Reader};
 use crate::job::{AnswerPlan, FINAL, Plan, ScorerKind, ScorerPlan};
 use crate::score::{Board, BoardPlan, Judge, Judged, Matcher, Score, Tag, consensus};
 use crate::store::Stored;
-use crate::words::{Decided, Marks, Outcome, Row, Scores, Status};
+use crate::words::{Decided, DecidedBy, Marks, Outcome, Row, Scores, Status};
 
 /// What the job says of answers and their worth. Stored with the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub(super) struct Boards {
     escalated: Option<(String, Board)>,
     /// What the answers to each row come to together.
     last: Option<Board>,
+    /// The scorer that says what an answer should be.
+    golden: Option<usize>,
 }
 
 impl Boards {
@@ -63,12 +65,13 @@ impl Boards {
         lines: &[(&Outcome, &Marks)],
         decided: Option<&(Decided, Marks)>,
     ) {
+        let golden = self.golden;
         let judged: Vec<Judged<'_>> = lines
             .iter()
             .map(|(outcome, marks)| Judged {
                 entry: outcome.item.entry as usize,
                 answered: outcome.status == Status::Answered,
-                label: label(outcome, marks),
+                label: label(outcome, marks, golden),
                 gold: marks.gold.as_deref(),
                 scores: &marks.scores,
             })
@@ -106,12 +109,13 @@ impl Boards {
 }
 
 /// The label of a valid answer: the one that is wanted, if it is right, in whatever spelling.
-fn label<'a>(outcome: &'a Outcome, marks: &'a Marks) -> Option<&'a str> {
+fn label<'a>(outcome: &'a Outcome, marks: &'a Marks, golden: Option<usize>) -> Option<&'a str> {
     let said = outcome
         .answer
         .as_ref()
         .filter(|_| outcome.status == Status::Answered);
-    let is_right = marks.scores.first() == Some(&Some(1.0));
+    let score = golden.and_then(|golden| marks.scores.get(golden));
+    let is_right = score == Some(&Some(1.0));
     match (&marks.gold, &marks.value) {
         (Some(gold), _) if is_right => Some(gold),
         (_, Some(value)) => Some(value),
@@ -178,7 +182,14 @@ impl Marker {
         self.reader.is_none() && self.scorers.is_empty()
     }
 
-    /// Whether an item has a line in the results.
+    /// Which outcomes of a row have lines in the results: what those said who decide has none where the others agree by now.
+    pub(super) fn lines<'a>(&self, all: &'a [Stored]) -> impl Iterator<Item = &'a Outcome> {
+        let outcomes = all.iter().map(|stored| &stored.outcome);
+        let agree = self.shape.escalated().is_some() && self.agree(outcomes.clone());
+        outcomes.filter(move |outcome| self.is_line(outcome) && !(agree && !self.is_main(outcome)))
+    }
+
+    /// Whether an item may have a line in the results.
     pub(super) fn is_line(&self, outcome: &Outcome) -> bool {
         self.shape.part(outcome.item.entry) == Part::Line
     }
@@ -293,21 +304,34 @@ impl Marker {
         asked.any(|(_, score)| score.is_none())
     }
 
+    /// Whether every row is asked of the item's entry.
+    fn is_main(&self, outcome: &Outcome) -> bool {
+        (outcome.item.entry as usize) < self.shape.escalated().unwrap_or(self.shape.lines())
+    }
+
+    /// Whether those who were asked first agree on an answer that decides something.
+    pub(super) fn agree<'a>(&self, lines: impl Iterator<Item = &'a Outcome>) -> bool {
+        let mut main = lines.filter(|line| self.is_main(line));
+        let first = main.next().and_then(|line| self.decision(line));
+        first.is_some() && main.all(|line| self.decision(line) == first)
+    }
+
     /// What the lines of a row come to together.
     pub(super) fn decided(&self, lines: &[(&Outcome, &Marks)]) -> Option<(Decided, Marks)> {
-        let main = self.shape.escalated().unwrap_or(self.shape.lines());
-        let is_main = |line: &&(&Outcome, &Marks)| (line.0.item.entry as usize) < main;
-        let answers: Vec<_> = lines
-            .iter()
-            .filter(is_main)
-            .map(|line| self.decision(line.0))
-            .collect();
-        // Who was asked while the others disagreed has no say when they agree.
-        let first = answers.first().cloned().flatten();
-        let agree = first.is_some() && answers.iter().all(|answer| *answer == first);
-        let mut others = lines.iter().filter(|line| !agree && !is_main(line));
-        let escalated = others.next().and_then(|line| self.decision(line.0));
-        let (label, by, agreement) = consensus(&answers, escalated);
+        let outcomes = lines.iter().map(|line| line.0);
+        let (main, others): (Vec<_>, Vec<_>) = outcomes.partition(|line| self.is_main(line));
+        let answers: Vec<_> = main.iter().map(|line| self.decision(line)).collect();
+        let escalated = others.first().and_then(|line| self.decision(line));
+        let (mut label, mut by, mut agreement) = consensus(&answers, escalated);
+        let abstain = self.reader.as_ref().and_then(Reader::abstain);
+        if abstain.is_some()
+            && main
+                .iter()
+                .all(|line| self.valid(line).as_deref() == abstain)
+        {
+            // That nobody can tell is what they agree on.
+            (label, by, agreement) = (abstain.map(str::to_owned), DecidedBy::Unanimous, 1.0);
+        }
         let row = Arc::clone(&lines.first()?.0.item.row);
         let mut marks = Marks::default();
         let is_known = lines.iter().any(|line| has_ended(line.0));
@@ -343,9 +367,13 @@ impl Marker {
             Some(Form::Labels { labels, .. }) => Some(labels.clone()),
             _ => None,
         };
-        let mut golden = self.scorers.iter().filter_map(|scorer| match scorer {
-            Scorer::Matcher(matcher) if matcher.expects() => Some(matcher.is_of_labels()),
-            _ => None,
+        let golden = self.scorers.iter().position(|scorer| match scorer {
+            Scorer::Matcher(matcher) => matcher.expects(),
+            _ => false,
+        });
+        let is_of_labels = golden.is_some_and(|at| match &self.scorers[at] {
+            Scorer::Matcher(matcher) => matcher.is_of_labels(),
+            _ => false,
         });
         let plan = BoardPlan {
             entries: names[..main].to_vec(),
@@ -357,7 +385,7 @@ impl Marker {
                 .as_ref()
                 .and_then(Reader::abstain)
                 .map(str::to_owned),
-            has_gold: golden.next() == Some(true),
+            has_gold: is_of_labels,
         };
         let alone = |name: &str| {
             Board::new(BoardPlan {
@@ -371,6 +399,7 @@ impl Marker {
             last: (main > 1 || repeat > 1)
                 .then(|| alone(FINAL))
                 .filter(|_| self.reader.is_some()),
+            golden: golden.filter(|_| is_of_labels),
             main: Board::new(plan),
             first: main,
         })

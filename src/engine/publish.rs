@@ -135,17 +135,23 @@ pub(super) fn compile_priced<S: Sink>(
     let mut publication = Publication::begin(dir, &settings.frame, &columns)?;
     let marker = settings.marker(lines.mark()?);
     let frame = &settings.frame;
+    let mut unscored: Option<(String, Option<String>)> = None;
     let mut boards = marker.boards(frame.repeat, &frame.scorers);
     lines.for_each_row(&columns, |all| {
-        let outcomes = all.iter().map(|stored| &stored.outcome);
-        let lines = outcomes.clone().filter(|outcome| marker.is_line(outcome));
-        let marked: Vec<(&Outcome, Marks)> = lines
+        let marked: Vec<(&Outcome, Marks)> = marker
+            .lines(all)
             .map(|outcome| (outcome, marker.marks(outcome, all)))
             .collect();
         for (outcome, marks) in &marked {
             publication.add(&ResultLine { outcome, marks })?;
             let answered = outcome.status == Status::Answered;
-            report.unscored += u64::from(answered && marker.lacks_score(marks));
+            if answered && marker.lacks_score(marks) {
+                report.unscored += 1;
+                let why = || marks.remarks.iter().flatten().next().cloned();
+                unscored = unscored
+                    .take()
+                    .or_else(|| Some((outcome.item.row.id.clone(), why())));
+            }
         }
         if let Some(boards) = &mut boards {
             let marked: Vec<_> = marked
@@ -175,9 +181,12 @@ pub(super) fn compile_priced<S: Sink>(
         Ok::<_, RunError>(())
     })?;
     report.scores = boards.map(Boards::finish);
-    if let (Some(scores), 1..) = (&mut report.scores, report.unscored) {
+    if let (Some(scores), Some((row, why))) = (&mut report.scores, unscored) {
+        let why = why.map_or(String::new(), |why| {
+            format!(" The first, of row {row}: {why}.")
+        });
         scores.notes.push(format!(
-            "Answers without a score, because whoever was to give it did not: {}. The next run asks again.",
+            "Answers without a score, because whoever was to give it did not: {}. The next run asks again.{why}",
             report.unscored
         ));
     }

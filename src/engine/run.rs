@@ -17,11 +17,14 @@ use crate::input::Inputs;
 use crate::job::{AnswerPlan, CachePlan, Plan, ScorerKind, ScorerPlan};
 use crate::output::{published, remove_leftovers};
 use crate::store::{
-    Cache, Caching, Reader, Sharing, Store, StoreError, Stored, Wanted, Writer, has_store,
+    Cache, Caching, Journal, Reader, Sharing, Store, StoreError, Stored, Wanted, has_store,
     is_remote,
 };
 use crate::words::{Answer, Event, Outcome, Usd};
 use crate::worker::ModelWorker;
+
+/// What is done when an outcome is durable.
+type OnCommit = Arc<dyn Fn(&Outcome) + Send + Sync>;
 
 /// A run that is about to begin.
 pub(super) struct Run {
@@ -47,6 +50,9 @@ impl Run {
         }
         remove_leftovers(&plan.output.dir);
         let settings = Settings::of(plan);
+        if options.frozen {
+            self.is_as_before(&store, &settings)?;
+        }
         let changes = register(
             &mut store,
             plan,
@@ -61,7 +67,6 @@ impl Run {
         (self.on_event)(Event::Planned(changes));
         self.restate(&mut store, &settings)?;
         let follow_ups = Arc::new(self.follow_ups(&store, &settings)?);
-        self.renew(&mut store, &follow_ups)?;
         let budget = match options.offline {
             true => None,
             false => open_budget(plan, &self.inputs, &store, &self.on_event)?,
@@ -72,11 +77,14 @@ impl Run {
         });
         // What another row has is not asked.
         self.share(&mut store, Sharing::Before)?;
-        let (mut store, asked) = match options.offline && plan.cache.is_none() {
-            true => (store, Asked::default()),
+        let (store, asked) = match options.offline && plan.cache.is_none() {
+            true => {
+                self.share(&mut store, Sharing::After)?;
+                self.renew(&mut store, &follow_ups)?;
+                (store, Asked::default())
+            }
             false => self.ask(store, budget, follow_ups).await?,
         };
-        self.share(&mut store, Sharing::After)?;
         publish_end(store, &plan.output.dir, settings.ended(asked))
     }
 
@@ -96,6 +104,17 @@ impl Run {
         Ok(())
     }
 
+    /// Finds out that the job says of answers what it said in the run before.
+    fn is_as_before(&self, store: &Store, settings: &Settings) -> Result<(), RunError> {
+        let dir = &self.plan.output.dir;
+        let before = store.reader()?.last_run()?;
+        let before = before.map(|run| Settings::read(dir, &run)).transpose()?;
+        match before.is_none_or(|before| before.marking == settings.marking) {
+            true => Ok(()),
+            false => Err(RunError::FrozenRules { dir: dir.clone() }),
+        }
+    }
+
     /// What follows upon the answers of the job.
     fn follow_ups(&self, store: &Store, settings: &Settings) -> Result<FollowUps, RunError> {
         let judges = |scorer: &ScorerPlan| matches!(scorer.kind, ScorerKind::Judge(_));
@@ -109,69 +128,75 @@ impl Run {
     /// Sets aside what was said of answers that have changed since, and takes back what was said of those that are back.
     fn renew(&self, store: &mut Store, follow_ups: &FollowUps) -> Result<(), RunError> {
         let shape = &follow_ups.marker.shape;
-        if !shape.asking().is_empty() {
-            let follows = |all: &[Stored]| follow_ups.about_answers(all);
-            store.renew(&self.plan.columns, shape.lines(), &follows)?;
+        if !shape.follow_ups().is_empty() {
+            let follows = |all: &[Stored]| follow_ups.all(all);
+            store.renew(&self.plan.columns, &follows)?;
         }
         Ok(())
     }
 
-    /// Asks what is due.
+    /// Asks what is due, and what follows upon the answers.
     async fn ask(
         &self,
         store: Store,
         budget: Option<Arc<Budget>>,
         follow_ups: Arc<FollowUps>,
     ) -> Result<(Store, Asked), RunError> {
-        let Self { plan, stop, .. } = self;
         let caching = self.open_cache(&store)?;
         let cache = caching.as_ref().map(Caching::cache);
-        let reader = store.reader()?;
-        let mut readers = Vec::new();
-        for round in follow_ups.rounds() {
-            readers.push((round, store.reader()?));
-        }
-        let most = plan.spending.max_waste;
-        let waste = WasteWatch::new(most, stop.clone(), Arc::clone(&self.on_event));
-        let writer = {
-            let (on_event, stop) = (Arc::clone(&self.on_event), stop.clone());
-            let keep = self.keep(cache.clone());
-            let waste = Arc::clone(&waste);
-            let main = plan.entries.len();
-            store.write(
-                move |outcome| {
-                    keep(outcome);
-                    on_event(finished(outcome, main));
-                    waste.see(outcome);
-                },
-                move || stop.halt(),
-            )?
-        };
-        let fan_out = self.fan_out(&writer, cache, budget.clone(), &follow_ups);
-        let wanted = Wanted {
-            on_unknown: plan.on_unknown,
-            once: plan.dedupe,
-        };
-        let dues = read_ahead(reader, Arc::clone(&plan.columns), wanted);
-        let mut ended = fan_out.run(dues).await;
-        for (round, reader) in readers {
-            if !matches!(ended, Ok(Ended::Complete)) {
-                break;
-            }
-            ended = self.follow_up(&fan_out, &follow_ups, round, reader).await;
-        }
-        let dispatcher = &fan_out.asking.dispatcher;
-        let (seen, backends_down) = (dispatcher.seen(), dispatcher.down());
-        drop(fan_out);
-        let store = writer.finish();
+        let asked = self.ask_all(store, budget, cache, &follow_ups).await;
         // Also what was answered before the store failed is an answer.
         if let Some(caching) = caching {
             caching.finish();
         }
-        let store = store?;
+        asked
+    }
+
+    async fn ask_all(
+        &self,
+        store: Store,
+        budget: Option<Arc<Budget>>,
+        cache: Option<Cache>,
+        follow_ups: &Arc<FollowUps>,
+    ) -> Result<(Store, Asked), RunError> {
+        let Self { plan, stop, .. } = self;
+        let most = plan.spending.max_waste;
+        let waste = WasteWatch::new(most, stop.clone(), Arc::clone(&self.on_event));
+        let on_commit: OnCommit = {
+            let (on_event, waste) = (Arc::clone(&self.on_event), Arc::clone(&waste));
+            let keep = self.keep(cache.clone());
+            let main = plan.entries.len();
+            Arc::new(move |outcome| {
+                keep(outcome);
+                on_event(finished(outcome, main));
+                waste.see(outcome);
+            })
+        };
+        let dispatcher = self.dispatcher(cache, budget.clone());
+        let wanted = Wanted {
+            on_unknown: plan.on_unknown,
+            once: plan.dedupe,
+        };
+        let dues = read_ahead(store.reader()?, Arc::clone(&plan.columns), wanted);
+        let rows = async |fan_out: &FanOut| fan_out.run(dues).await;
+        let phase = self.phase(store, dispatcher, follow_ups, &on_commit, rows);
+        let (mut store, mut dispatcher, mut ended) = phase.await?;
+        // Before anybody is asked about answers: also those that rows take over have to be there.
+        self.share(&mut store, Sharing::After)?;
+        self.renew(&mut store, follow_ups)?;
+        for round in follow_ups.rounds() {
+            if ended != Ended::Complete {
+                break;
+            }
+            let reader = store.reader()?;
+            let asks =
+                async |fan_out: &FanOut| self.follow_up(fan_out, follow_ups, round, reader).await;
+            let phase = self.phase(store, dispatcher, follow_ups, &on_commit, asks);
+            (store, dispatcher, ended) = phase.await?;
+        }
         let interrupt = stop.interrupt();
         let asked = Asked {
-            ended: match ended? {
+            ended: match ended {
                 // Also if that was seen only when nothing was left to ask.
                 Ended::Stopped | Ended::Complete if interrupt.is_none() && waste.is_reached() => {
                     Ended::Wasteful
@@ -180,10 +205,46 @@ impl Run {
             },
             budget_reached: budget.is_some_and(|budget| budget.is_reached()),
             interrupt,
-            seen,
-            backends_down,
+            seen: dispatcher.seen(),
+            backends_down: dispatcher.down(),
         };
         Ok((store, asked))
+    }
+
+    /// Asks something while the store is written to.
+    async fn phase(
+        &self,
+        store: Store,
+        dispatcher: Dispatcher,
+        follow_ups: &Arc<FollowUps>,
+        on_commit: &OnCommit,
+        asks: impl AsyncFnOnce(&FanOut) -> Result<Ended, StoreError>,
+    ) -> Result<(Store, Dispatcher, Ended), RunError> {
+        let (on_commit, stop) = (Arc::clone(on_commit), self.stop.clone());
+        let writer = store.write(move |outcome| on_commit(outcome), move || stop.halt())?;
+        let fan_out = FanOut {
+            asking: Arc::new(Asking {
+                prompt: self.plan.prompt.clone(),
+                demand: demand(self.plan.answer.as_ref()),
+                follow_ups: Arc::clone(follow_ups),
+                dispatcher: dispatcher.with_journal(writer.journal()),
+                journal: writer.journal(),
+            }),
+            concurrency: self.plan.concurrency,
+            stop: self.stop.clone(),
+            on_event: Arc::clone(&self.on_event),
+        };
+        let ended = asks(&fan_out).await;
+        let asking = Arc::into_inner(fan_out.asking);
+        let Asking {
+            dispatcher,
+            journal,
+            ..
+        } = asking.expect("nothing is in flight any more");
+        drop(journal);
+        let dispatcher = dispatcher.with_journal(Journal::closed());
+        let store = writer.finish()?;
+        Ok((store, dispatcher, ended?))
     }
 
     /// The job's cache, if it has one that can be used.
@@ -197,7 +258,7 @@ impl Run {
     }
 
     /// Adds to the cache what is durable.
-    fn keep(&self, cache: Option<Cache>) -> impl Fn(&Outcome) + Send + 'static {
+    fn keep(&self, cache: Option<Cache>) -> impl Fn(&Outcome) + Send + Sync + 'static {
         let backends = self.plan.backends.iter().filter(|b| b.is_shared());
         let shared: HashSet<Arc<str>> = backends.map(|b| Arc::clone(&b.name)).collect();
         move |outcome| {
@@ -292,44 +353,20 @@ impl Run {
         Ok(Ended::Complete)
     }
 
-    fn fan_out(
-        &self,
-        writer: &Writer,
-        cache: Option<Cache>,
-        budget: Option<Arc<Budget>>,
-        follow_ups: &Arc<FollowUps>,
-    ) -> FanOut {
-        let Self {
-            plan,
-            stop,
-            on_event,
-            ..
-        } = self;
-        let backends = plan.backends.iter().cloned();
-        let dispatcher = Dispatcher::new(
+    fn dispatcher(&self, cache: Option<Cache>, budget: Option<Arc<Budget>>) -> Dispatcher {
+        let backends = self.plan.backends.iter().cloned();
+        Dispatcher::new(
             backends.zip(self.workers.iter().cloned()).collect(),
             Policy {
                 offline: self.options.offline,
-                ..Policy::of(plan)
+                ..Policy::of(&self.plan)
             },
             budget,
-            writer.journal(),
+            Journal::closed(),
             cache,
-            stop.clone(),
-            Arc::clone(on_event),
-        );
-        FanOut {
-            asking: Arc::new(Asking {
-                prompt: plan.prompt.clone(),
-                demand: demand(plan.answer.as_ref()),
-                follow_ups: Arc::clone(follow_ups),
-                dispatcher,
-                journal: writer.journal(),
-            }),
-            concurrency: plan.concurrency,
-            stop: stop.clone(),
-            on_event: Arc::clone(on_event),
-        }
+            self.stop.clone(),
+            Arc::clone(&self.on_event),
+        )
     }
 }
 

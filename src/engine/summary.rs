@@ -102,6 +102,14 @@ pub enum RunError {
         /// What changed.
         changes: Changes,
     },
+    /// What the job says of answers or their worth has changed, and the run was to be refused then.
+    #[error(
+        "{dir} is frozen, and the job says something else of answers than it did there: `answer`, `score` or `escalate` changed"
+    )]
+    FrozenRules {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The output directory has results and no store that they could be from.
     #[error(
         "{path} is there, and no run.db that it could be from: it is not written over; choose another \
@@ -152,6 +160,7 @@ impl RunError {
             | RunError::Prices(_)
             | RunError::Unbounded { .. }
             | RunError::Frozen { .. }
+            | RunError::FrozenRules { .. }
             | RunError::ForeignResults { .. } => ExitCode::Usage,
             RunError::Input(_) => ExitCode::Unexpected,
             RunError::Stopped(Some(Interrupt::Terminated)) => ExitCode::Terminated,
@@ -169,7 +178,8 @@ impl RunError {
 pub(super) fn exit_code(end: &End, report: &Report, most: MaxFailures) -> ExitCode {
     let without = report.unanswered() + report.unscored;
     let too_many = most.exceeded(without, report.rows());
-    let skipped = end.budget_reached && report.rows_with(Status::SkippedBudget) > 0;
+    let without_money = report.rows_with(Status::SkippedBudget) + report.unaffordable;
+    let skipped = end.budget_reached && without_money > 0;
     let is_unmet = report.gate.as_ref().is_some_and(|gate| !gate.is_met);
     match (end.ended, end.interrupt) {
         (Ended::Stopped, Some(Interrupt::Terminated)) => ExitCode::Terminated,

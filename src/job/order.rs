@@ -20,6 +20,8 @@ const MAX_REPEAT: u32 = 1_000;
 const ROUTE: &str = "route";
 /// The name of the entry of those who are asked where the others disagree.
 pub const ESCALATED: &str = "escalated";
+/// What the answers to a row come to is called so beside the entries.
+const FINAL: &str = "final";
 
 /// The order as the job says it, with every name resolved.
 pub struct Order {
@@ -187,6 +189,10 @@ impl Backends<'_> {
                 .iter()
                 .filter(|name| !spared.contains(&name.as_str()));
             self.used = asked.cloned().collect();
+            if self.used.is_empty() {
+                // Who is the only one does both.
+                self.used.clone_from(&self.known);
+            }
             let names: Vec<&str> = self.used.iter().map(String::as_str).collect();
             let all: Vec<usize> = (0..names.len()).collect();
             entries.push(Entry::always(&names.join(">"), &all));
@@ -247,6 +253,12 @@ impl Backends<'_> {
         for At { value, span } in list {
             let help = "name a backend, or remove the entry";
             let entry = self.entry("the entry", &value.0, span, help);
+            if [ESCALATED, FINAL].contains(&&*entry.name) {
+                let problem =
+                    span.problem(format!("`{}` cannot be an entry of the matrix", entry.name));
+                let help = "it is what results call the answers that count in the end; give the backend another name";
+                self.problems.push(problem.help(help));
+            }
             // By name: results tell the entries apart by it.
             if !entry.name.is_empty() && entries.iter().any(|other| other.name == entry.name) {
                 let problem = span.problem(format!("`{}` is in `matrix` twice", entry.name));

@@ -56,6 +56,8 @@ pub struct Report {
     pub fell_back: u64,
     /// The first row of each class of failure: its id and what went wrong.
     pub examples: BTreeMap<&'static str, (String, String)>,
+    /// What was to be asked about answers and was not, for want of money.
+    pub unaffordable: u64,
     /// Answers that somebody was to score who did not.
     pub unscored: u64,
     /// What each entry of the matrix came to, by its position.
@@ -217,6 +219,7 @@ impl Report {
             scores: None,
             gate: None,
             examples: BTreeMap::new(),
+            unaffordable: 0,
             unscored: 0,
             by_entry: BTreeMap::new(),
             entry_names: Vec::new(),
@@ -301,6 +304,7 @@ impl Report {
 
     /// Adds what was asked about the answer to a row: it was paid for, but no line of the results shows it.
     pub fn add_side(&mut self, outcome: &Outcome) {
+        self.unaffordable += u64::from(outcome.status == Status::SkippedBudget);
         self.spending.add_side(outcome);
         for attempt in &outcome.attempts {
             self.add_attempt(attempt);

@@ -106,6 +106,11 @@ impl Journal {
         (Self { queue }, records)
     }
 
+    /// One that takes nothing.
+    pub fn closed() -> Self {
+        Self::new(1).0
+    }
+
     /// Notes down that an attempt is made; when it returns, that is durable.
     pub async fn intend(&self, item: &Item, intent: Intent) -> Result<(), Closed> {
         self.durable(|durable| Record::Intent(item.clone(), intent, durable))

@@ -273,16 +273,14 @@ impl Store {
         self.database.restate(rule, entries, check)
     }
 
-    /// Sets aside what was said of answers that it does not belong to any more, and takes back what does again. `lines`:
-    /// how many entries have lines in the results, which stay as they are. `follows`: what is to be asked about the
-    /// answers to a row.
+    /// Sets aside what followed upon answers that it does not belong to any more, and takes back what does again. `follows`:
+    /// what may follow upon the answers to a row.
     pub fn renew(
         &mut self,
         columns: &Arc<Columns>,
-        lines: usize,
         follows: &dyn Fn(&[Stored]) -> Vec<FollowUp>,
     ) -> Result<(), StoreError> {
-        self.database.renew(columns, lines, follows)
+        self.database.renew(columns, follows)
     }
 
     /// Gives rows what others have that ask the same. `on_shared` is called for each outcome once it is durable.

@@ -192,7 +192,10 @@ impl Database {
             let decided = |end: &&End| {
                 let mut lines = lines_of(*key);
                 let line = lines.find(|line| Some(line.attempt.number) == end.answered_by);
+                // Who was to say what an answer is worth and did not is asked again.
+                let is_said = about.is_none() || end.status == Status::Answered;
                 end.status.is_final()
+                    && is_said
                     && line.is_some_and(|line| answers.contains(&line.attempt.fingerprint))
             };
             if end.as_ref().is_some_and(decided) {

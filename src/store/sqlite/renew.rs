@@ -14,18 +14,16 @@ use crate::words::{Columns, Row};
 const PAGE: u64 = 1024;
 
 impl Database {
-    /// Sets aside what was said of answers that it does not belong to any more, and takes back what does again. `lines`:
-    /// how many entries have lines in the results, which stay as they are. `follows`: what is to be asked about the
-    /// answers to a row.
+    /// Sets aside what followed upon answers that it does not belong to any more, and takes back what does again. `follows`:
+    /// what may follow upon the answers to a row.
     pub(in crate::store) fn renew(
         &self,
         columns: &Arc<Columns>,
-        lines: usize,
         follows: &dyn Fn(&[Stored]) -> Vec<FollowUp>,
     ) -> Result<(), StoreError> {
         let mut after = Some(-1);
         while let Some(position) = after {
-            let page = self.renew_page(columns, position, lines, follows);
+            let page = self.renew_page(columns, position, follows);
             after = page.map_err(|source| self.failed("write to", source))?;
         }
         Ok(())
@@ -36,7 +34,6 @@ impl Database {
         &self,
         columns: &Arc<Columns>,
         after: i64,
-        lines: usize,
         follows: &dyn Fn(&[Stored]) -> Vec<FollowUp>,
     ) -> Result<Option<i64>, Error> {
         let transaction = self.connection.unchecked_transaction()?;
@@ -61,7 +58,7 @@ impl Database {
             }
             for (number, row) in rows {
                 last = i64::try_from(row.index).ok();
-                self.renew_row(number, &Arc::new(row), lines, follows)?;
+                self.renew_row(number, &Arc::new(row), follows)?;
             }
         }
         transaction.commit()?;
@@ -72,14 +69,10 @@ impl Database {
         &self,
         number: i64,
         row: &Arc<Row>,
-        lines: usize,
         follows: &dyn Fn(&[Stored]) -> Vec<FollowUp>,
     ) -> Result<(), Error> {
         let wanted = follows(&self.stored_of(number, row)?);
         for (item, (entry, repeat)) in self.follow_ups(row) {
-            if (item.entry as usize) < lines {
-                continue;
-            }
             let place =
                 |wanted: &&FollowUp| (wanted.entry, wanted.repeat) == (item.entry, item.repeat);
             let wanted = wanted.iter().find(place);
