@@ -14,6 +14,8 @@ pub struct Spending {
     pub unexplained: Usd,
     /// What the money for attempts was good for, and how many they were.
     by_use: BTreeMap<Benefit, (u64, Spent)>,
+    /// What was asked about answers, which is in no row's line.
+    about: Spent,
     /// What the providers' prompt caches saved; below zero where writing to them cost more than reading saved.
     pub prompt_cache_saved: Usd,
     /// What falling back came to.
@@ -72,6 +74,7 @@ impl Spending {
     pub(super) fn add_side(&mut self, outcome: &Outcome) {
         for (attempt, benefit) in outcome.benefits() {
             self.add_attempt(attempt, benefit);
+            self.about.add(attempt.cost);
         }
         self.done.1 += outcome.paid().unwrap_or(Usd::ZERO);
     }
@@ -197,8 +200,6 @@ impl Report {
         let spending = &self.spending;
         let entries = self.entry_lines().map(|line| line.spent);
         let by_use = || spending.by_use.values();
-        // What is asked about answers is in no row's line.
-        let (_, about) = spending.used(Benefit::Overhead);
         let sums: [(&str, Spent); 4] = [
             ("models", self.by_model.values().copied().sum()),
             (
@@ -206,7 +207,10 @@ impl Report {
                 self.by_kind.values().map(|(_, spent)| *spent).sum(),
             ),
             ("uses", by_use().map(|(_, spent)| *spent).sum()),
-            ("rows", entries.chain([self.removed.1, about]).sum()),
+            (
+                "rows",
+                entries.chain([self.removed.1, spending.about]).sum(),
+            ),
         ];
         let mut texts = Vec::new();
         for (parts, sum) in sums {
