@@ -278,6 +278,15 @@ fn figures_that_are_no_shares_of_rows_are_not_compared_without_rows() {
     let ran = scratch.runner(&against(OLD, &reply)).exits(2);
     ran.says("error: old has no rows, and its figure of `equals` is no share of rows")
         .says(help);
+    // Nor are they where all are alike, which would look like a share of twice as many rows.
+    let all_right = wrong(0);
+    *repeated.last_mut().expect("a directory") = "alike";
+    repeated.extend(["--set", &all_right]);
+    scratch.runner(&repeated).exits(0);
+    let report = fs::read(scratch.path().join("alike/report.json")).expect("a report");
+    scratch.write("old", report);
+    let ran = scratch.runner(&against(OLD, &reply)).exits(2);
+    ran.says("error: old has no rows, and its figure of `equals` is no share of rows");
     let other = [
         "job.yaml",
         "--set",
