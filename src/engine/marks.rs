@@ -186,7 +186,7 @@ impl Marker {
     pub(super) fn lines<'a>(&self, all: &'a [Stored]) -> impl Iterator<Item = &'a Outcome> {
         let outcomes = all.iter().map(|stored| &stored.outcome);
         let agree = self.shape.escalated().is_some() && self.agree(outcomes.clone());
-        outcomes.filter(move |outcome| self.is_line(outcome) && !(agree && !self.is_main(outcome)))
+        outcomes.filter(move |outcome| self.is_line(outcome) && (!agree || self.is_main(outcome)))
     }
 
     /// Whether an item may have a line in the results.
@@ -322,9 +322,11 @@ impl Marker {
         let (main, others): (Vec<_>, Vec<_>) = outcomes.partition(|line| self.is_main(line));
         let answers: Vec<_> = main.iter().map(|line| self.decision(line)).collect();
         let escalated = others.first().and_then(|line| self.decision(line));
+        let is_left = escalated.is_none();
         let (mut label, mut by, mut agreement) = consensus(&answers, escalated);
         let abstain = self.reader.as_ref().and_then(Reader::abstain);
-        if abstain.is_some()
+        if is_left
+            && abstain.is_some()
             && main
                 .iter()
                 .all(|line| self.valid(line).as_deref() == abstain)

@@ -172,6 +172,7 @@ pub(super) fn compile_priced<S: Sink>(
             let outcome = &priced.outcome;
             match marked.next() {
                 Some((_, marks)) => report.add(&ResultLine { outcome, marks }),
+                None if marker.is_line(outcome) => report.add_set_aside(outcome),
                 // What is asked about answers comes after them.
                 None => report.add_side(outcome),
             }

@@ -40,11 +40,11 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     for (status, rows) in report.by_status.iter().filter(|(_, rows)| **rows > 0) {
         writeln!(out, "| {} | {rows} |", status.as_str())?;
     }
-    writeln!(
-        out,
-        "\n{} of the answers came from a fallback.\n",
-        report.fell_back
-    )?;
+    writeln!(out)?;
+    if report.fell_back > 0 {
+        let fell_back = report.fell_back;
+        writeln!(out, "{fell_back} of the answers came from a fallback.\n")?;
+    }
     entries(out, report)?;
     cost(out, report, &total)?;
     failures(out, report)?;

@@ -56,6 +56,9 @@ pub struct Report {
     pub fell_back: u64,
     /// The first row of each class of failure: its id and what went wrong.
     pub examples: BTreeMap<&'static str, (String, String)>,
+    /// What was paid for the word of those who decide, where it is needed no more. It is part of every total, but no line
+    /// of the results shows it.
+    pub set_aside: Spent,
     /// What was to be asked about answers and was not, for want of money.
     pub unaffordable: u64,
     /// Answers that somebody was to score who did not.
@@ -219,6 +222,7 @@ impl Report {
             scores: None,
             gate: None,
             examples: BTreeMap::new(),
+            set_aside: Spent::default(),
             unaffordable: 0,
             unscored: 0,
             by_entry: BTreeMap::new(),
@@ -299,6 +303,14 @@ impl Report {
             line.answered += 1;
             line.reused += u64::from(!deciding.kind.is_request());
             self.fell_back += u64::from(is_fallback(deciding, &outcome.attempts));
+        }
+    }
+
+    /// Adds what those said who decide, where the others agree by now.
+    pub fn add_set_aside(&mut self, outcome: &Outcome) {
+        self.add_side(outcome);
+        for attempt in &outcome.attempts {
+            self.set_aside.add(attempt.cost);
         }
     }
 

@@ -110,6 +110,7 @@ fn cost(report: &Report, total: &BackendLine) -> Value {
         "saved_by_kind": saved_by_kind,
         "prompt_cache_saved_usd": spending.prompt_cache_saved,
         "fallback": fallback(spending.fallback),
+        "set_aside_usd": report.set_aside.paid,
         "removed_rows_usd": amount(report.removed.1),
         "unpriced_attempts": total.spent.unpriced,
         "unbounded_attempts": total.unbounded,

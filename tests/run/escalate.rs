@@ -68,8 +68,8 @@ fn only_rows_without_agreement_are_asked_of_who_decides_and_only_once() {
         "question escalated 0.500",
         "question escalated 0.000",
         "bug escalated 0.500",
-        // Who decides cannot tell either, and nobody else can.
-        " nobody 0.000",
+        // Who decides cannot tell either: that is what they agree on.
+        "unsure unanimous 1.000",
         "question unanimous 1.000",
     ];
     assert_eq!(labels(&scratch), expected);
@@ -127,8 +127,8 @@ fn who_was_asked_while_the_others_disagreed_has_no_say_when_they_agree() {
     let (_, published) = scratch.run(0);
     assert_eq!(labels(&scratch), ["bug unanimous 1.000"]);
     assert_eq!(c.requests(), 1);
-    // Its line says what was paid; it decides nothing.
-    assert_eq!(published.lines.len(), 3);
+    // What it cost stays; what it said does not.
+    assert_eq!(published.lines.len(), 2);
     assert_eq!(published.report["cost"]["total_usd"], "0.00008");
     scratch.runner(&["verify", "out"]).exits(0);
 }

@@ -194,8 +194,8 @@ pub fn assert_inert_page(page: &str) {
         "{policy}"
     );
     for (element, file) in [("style", "report.css"), ("script", "report.js")] {
-        let own = fs::read_to_string(Path::new("src/output/html").join(file)).unwrap();
-        let selector = Selector::parse(element).unwrap();
+        let own = fs::read_to_string(Path::new("src/output/html").join(file)).expect("it is there");
+        let selector = Selector::parse(element).expect("it is the name of an element");
         let found: String = read
             .select(&selector)
             .flat_map(|found| found.text())
@@ -291,7 +291,7 @@ fn went_through(payloads: &[String]) -> Vec<(String, String, Vec<String>)> {
                 body["model"] = json!(payload);
                 served::ok(&body)
             });
-            let rows = String::from_utf8(cells(part)).unwrap();
+            let rows = String::from_utf8(cells(part)).expect("payloads are text");
             let rows = rows.replacen("n,x\n", "n,\"x<img src=x onerror=alert(1)>\"\n", 1);
             scratch.write("rows.csv", rows).write(
                 "job.yaml",
@@ -328,7 +328,9 @@ fn seen(scratch: &Scratch) -> (String, String, Vec<String>) {
         );
         printed.extend([ran.stdout, ran.stderr]);
     }
-    let read = |name: &str| fs::read_to_string(scratch.path().join("out").join(name)).unwrap();
+    let read = |name: &str| {
+        fs::read_to_string(scratch.path().join("out").join(name)).expect("it was written")
+    };
     (read("report.html"), read("report.md"), printed)
 }
 

@@ -1,3 +1,5 @@
+//! The page as a browser would read it, with everything that a report can hold.
+
 use std::sync::Arc;
 
 use super::*;
