@@ -38,7 +38,7 @@ pub fn lines(scores: &Scores) -> Vec<String> {
     for (one, other, metric) in scores.kappas.iter().take(PAIRS) {
         figures.push((format!("kappa of {one} and {other}"), *metric));
     }
-    if figures.is_empty() {
+    if figures.is_empty() && scores.notes.is_empty() {
         return Vec::new();
     }
     let names = figures.iter().map(|(name, _)| escape(name));
