@@ -46,8 +46,8 @@ impl CacheEntry {
         let is_clean = outcome.status == Status::Answered
             && attempt.class.is_none()
             && attempt.kind.is_request()
-            // It followed upon another answer.
-            && attempt.kind != AttemptKind::ReAsk
+            // It followed upon another answer, or is about one and bears the mark of its store.
+            && !matches!(attempt.kind, AttemptKind::ReAsk | AttemptKind::Judge)
             && is_end(answer.finish_reason.as_ref())
             && !answer.text.trim().is_empty();
         is_clean.then(|| Self {
