@@ -188,7 +188,8 @@ fn compared(
 }
 
 /// The scores of the rows that both runs have, and of how many rows of an entry. The entries of a row are not
-/// independent of each other: their mean counts once.
+/// independent of each other: their mean counts once. One that is asked only where others disagree is left out, since
+/// it would count in some rows and not in others.
 pub(super) fn paired(before: &Graded, after: &Graded, one: usize, other: usize) -> (Pairs, u64) {
     let (mut pairs, mut units) = (Pairs::default(), 0);
     let mut row: Option<(Digest, [f64; 2], u32)> = None;
@@ -197,7 +198,10 @@ pub(super) fn paired(before: &Graded, after: &Graded, one: usize, other: usize) 
             pairs.add(before / f64::from(entries), after / f64::from(entries));
         }
     };
-    for pair in before.pairs(after) {
+    for pair in before
+        .pairs(after)
+        .filter(|pair| after.is_of_all(pair.after))
+    {
         let scores = before
             .score(pair.before, one)
             .zip(after.score(pair.after, other));
@@ -218,6 +222,20 @@ pub(super) fn paired(before: &Graded, after: &Graded, one: usize, other: usize) 
     }
     add(&mut pairs, row);
     (pairs, units)
+}
+
+/// How many rows of an entry have a score in one of the runs only. What neither has a score of is not missing.
+pub(super) fn missing(before: &Graded, after: &Graded, one: usize, other: usize) -> u64 {
+    let (then, now) = (after.partners(before), before.partners(after));
+    let was = |unit| before.score(unit, one).is_some();
+    let is = |unit| after.score(unit, other).is_some();
+    let only_now = after
+        .of_all()
+        .filter(|unit| is(*unit) && !then(*unit).is_some_and(was));
+    let only_then = before
+        .of_all()
+        .filter(|unit| was(*unit) && !now(*unit).is_some_and(is));
+    (only_now.count() + only_then.count()) as u64
 }
 
 /// The share of the rows that both have in which the answer or the status is another.
@@ -360,5 +378,30 @@ mod tests {
         assert_eq!((comparison.n, units), (3, 5));
         assert_eq!((comparison.before, comparison.after), (1.0, 0.5));
         assert_eq!((comparison.better, comparison.worse), (0, 2));
+        assert_eq!(missing(&before, &after, 0, 0), 1);
+    }
+
+    #[test]
+    fn who_is_asked_only_where_the_others_disagree_is_not_in_the_mean_of_a_row() {
+        let [zero, one] = [Some(0.0), Some(1.0)];
+        let entries = ["a", "b", "escalated"];
+        let before = run(&entries, &[&[one, zero, zero], &[one, one, None]]);
+        let after = run(&entries, &[&[one, zero, one], &[one, zero, one]]);
+        let (pairs, units) = paired(&before, &after, 0, 0);
+        let comparison = pairs.comparison(CONFIDENCE).expect("there are pairs");
+        assert_eq!((comparison.n, units), (2, 4));
+        assert_eq!((comparison.before, comparison.after), (0.75, 0.5));
+        assert_eq!((comparison.better, comparison.worse), (0, 1));
+        assert_eq!(missing(&before, &after, 0, 0), 0);
+    }
+
+    #[test]
+    fn what_has_no_score_in_either_run_is_not_missing() {
+        let one = Some(1.0);
+        let before = run(&["a"], &[&[one], &[None], &[one], &[None]]);
+        let after = run(&["a"], &[&[one], &[None], &[None], &[one], &[None]]);
+        assert_eq!(missing(&before, &before, 0, 0), 0);
+        assert_eq!(missing(&before, &after, 0, 0), 2);
+        assert_eq!(missing(&after, &before, 0, 0), 2);
     }
 }

@@ -7,6 +7,7 @@ use indexmap::IndexSet;
 use super::marked;
 use super::publish::Settings;
 use super::summary::RunError;
+use crate::job::ESCALATED;
 use crate::output::Report;
 use crate::store::{Lines, Reader, StoreError};
 use crate::words::{Digest, Outcome, ResultLine, Usd};
@@ -20,6 +21,8 @@ pub(super) struct Graded {
     pub(super) scorers: Vec<String>,
     /// The names of the matrix's entries; one without a matrix.
     pub(super) entries: Vec<String>,
+    /// The one that is asked only where the others disagree.
+    last: Option<usize>,
     /// What the run is known to have cost; `None` where that is not all of it.
     pub(super) cost: Option<Usd>,
     /// The times within which half, 90 % and 99 % of the replies came.
@@ -51,6 +54,9 @@ impl Graded {
             job: job.to_owned(),
             scorers: scorers.to_vec(),
             entries: entries.to_vec(),
+            last: entries
+                .iter()
+                .position(|name| name == ESCALATED && entries.len() > 1),
             ..Self::default()
         }
     }
@@ -69,6 +75,8 @@ impl Graded {
     pub(super) fn of(lines: Lines<'_>, settings: &Settings) -> Result<Self, RunError> {
         let frame = &settings.frame;
         let mut graded = Self::new(&frame.job, &frame.scorers, &frame.entries);
+        let escalates = settings.marking.escalates;
+        graded.last = graded.last.filter(|_| escalates);
         let mut report = Report::of(frame);
         marked::for_each(lines, settings, |outcome, marks| match marks {
             Some(marks) => {
@@ -170,6 +178,16 @@ impl Graded {
         (self.rows[unit / entries], unit % entries)
     }
 
+    /// Whether every row has a unit of this one's entry.
+    pub(super) fn is_of_all(&self, unit: usize) -> bool {
+        self.last != Some(unit % self.entries.len())
+    }
+
+    /// The units of the entries that every row is asked of.
+    pub(super) fn of_all(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.answers.len()).filter(|unit| self.is_of_all(*unit) && self.has(*unit))
+    }
+
     /// The mean score of a unit.
     pub(super) fn score(&self, unit: usize, scorer: usize) -> Option<f64> {
         let score = self.scores[unit * self.scorers.len() + scorer];
@@ -184,20 +202,30 @@ impl Graded {
     /// The units that both runs have, in the order of the later one. Where both have one entry these are compared,
     /// whatever they are called.
     pub(super) fn pairs<'a>(&'a self, after: &'a Graded) -> impl Iterator<Item = Pair> + 'a {
-        let is_alone = self.entries.len() == 1 && after.entries.len() == 1;
-        let entry = move |name: &String| match is_alone {
-            true => Some(0),
-            false => self.entries.iter().position(|other| other == name),
-        };
-        let entries: Vec<Option<usize>> = after.entries.iter().map(entry).collect();
+        let partner = after.partners(self);
         let units = (0..after.answers.len()).filter(|unit| after.has(*unit));
-        units.filter_map(move |unit| {
-            let (row, entry) = after.place(unit);
-            let row = self.rows.get_index_of(&row)?;
-            let before = row * self.entries.len() + entries[entry]?;
-            let after = unit;
+        units.filter_map(move |after| {
+            let before = partner(after)?;
             self.has(before).then_some(Pair { before, after })
         })
+    }
+
+    /// What finds the unit of another run that stands where a unit of this one does.
+    pub(super) fn partners<'a>(
+        &'a self,
+        other: &'a Graded,
+    ) -> impl Fn(usize) -> Option<usize> + 'a {
+        let is_alone = self.entries.len() == 1 && other.entries.len() == 1;
+        let entry = move |name: &String| match is_alone {
+            true => Some(0),
+            false => other.entries.iter().position(|entry| entry == name),
+        };
+        let entries: Vec<Option<usize>> = self.entries.iter().map(entry).collect();
+        move |unit| {
+            let (row, entry) = self.place(unit);
+            let row = other.rows.get_index_of(&row)?;
+            Some(row * other.entries.len() + entries[entry]?)
+        }
     }
 
     /// Whether a unit has another answer in the other run; `None` where that is not known.

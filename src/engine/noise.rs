@@ -66,7 +66,7 @@ pub fn noise(dirs: &[PathBuf]) -> Result<Noise, RunError> {
                 .as_ref()
                 .and_then(|name| one.scorer(name).zip(other.scorer(name)));
             if let Some((first, second)) = positions {
-                for pair in one.pairs(other) {
+                for pair in one.pairs(other).filter(|pair| other.is_of_all(pair.after)) {
                     let scores = one
                         .score(pair.before, first)
                         .zip(other.score(pair.after, second));
@@ -101,7 +101,10 @@ fn of_two(
     (other, second): (&Path, &Graded),
     scorer: Option<(usize, usize)>,
 ) -> NoiseOf {
-    let both = run.pairs(second).count();
+    let both = run
+        .pairs(second)
+        .filter(|pair| second.is_of_all(pair.after));
+    let units = run.of_all().count() + second.of_all().count();
     NoiseOf {
         one: one.to_owned(),
         other: other.to_owned(),
@@ -109,7 +112,7 @@ fn of_two(
         comparison: scorer
             .and_then(|(first, last)| paired(run, second, first, last).0.comparison(CONFIDENCE)),
         asked_differently: asked_differently(run, second),
-        missing: (run.units() + second.units() - 2 * both) as u64,
+        missing: (units - 2 * both.count()) as u64,
     }
 }
 

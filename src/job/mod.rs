@@ -46,6 +46,7 @@ pub use declared::{HttpBackend, HttpPointers};
 pub use figure::{FINAL, Figure, FigureKind};
 pub use fingerprint::{Identity, asked, messages};
 pub use gating::{BaselinePlan, GatePlan, Inconclusive, Limit, Operator, Threshold};
+pub use order::ESCALATED;
 pub use plan::{
     AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, Durability, ENTRY_COLUMN, EchoFailure,
     EchoScript, EchoUsage, InputPlan, LABEL_COLUMNS, Limits, LlamaCppApi, MaxFailures,

@@ -104,7 +104,7 @@ fn rows_without_a_partner_fail_the_gate_unless_the_job_allows_them() {
     let mut fewer = against(FILE, &reply);
     fewer.extend(["--limit", "290"]);
     let ran = scratch.runner(&fewer).exits(7);
-    ran.says("  not so  10 of 300 rows are only here or only in baseline.json, more than `max_missing` allows");
+    ran.says("  not so  10 of 300 rows have a score only here or only in baseline.json, more than `max_missing` allows");
     fewer.extend(["--set", "gate.baseline.max_missing=5%"]);
     scratch
         .runner(&fewer)
@@ -256,7 +256,7 @@ fn a_copy_of_the_report_is_compared_as_figures_that_know_nothing_of_each_other()
     fewer.extend(["--limit", "290"]);
     let ran = scratch.runner(&fewer).exits(7);
     ran.says(
-        "  not so  10 of 300 rows are only here or only in old, more than `max_missing` allows",
+        "  not so  10 of 300 rows have a score only here or only in old, more than `max_missing` allows",
     );
 }
 
@@ -326,4 +326,35 @@ fn results_that_are_not_whole_are_found_before_anything_is_sent() {
         let ran = scratch.runner(&against(OLD, &reply)).exits(2);
         ran.says(&format!("{told}{why}"));
     }
+}
+
+#[test]
+fn identical_runs_pass_though_some_rows_have_no_gold_value_and_some_are_escalated() {
+    let scratch = Scratch::new();
+    let gold = |n: u32| if n % 10 == 0 { "" } else { "yes" };
+    let lines: String = (0..300)
+        .map(|n| format!("r{n},{n},{}\n", gold(n)))
+        .collect();
+    scratch.write("rows.csv", format!("id,n,gold\n{lines}")).write(
+        "job.yaml",
+        "inputs: { path: rows.csv, id: id }\nprompt: \"{{ n }}\"\noutput: { dir: out }\n\
+         answer: { labels: [yes, no] }\nmatrix: [a, b]\nescalate: c\n\
+         score: [{ equals: \"{{ gold }}\" }]\nbackends:\n  a: { type: echo, delay: 0ms, reply: \"yes\" }\n  \
+         b: { type: echo, delay: 0ms, reply: '{{ \"no\" if n | int % 7 == 0 else \"yes\" }}' }\n  \
+         c: { type: echo, delay: 0ms, reply: \"no\" }\n",
+    );
+    scratch.runner(&["job.yaml", "--out", "main"]).exits(0);
+    scratch
+        .runner(&["baseline", "main", "--to", "baseline.json"])
+        .exits(0);
+    copy(&scratch, "results.jsonl");
+    for path in ["main", "baseline.json", "old"] {
+        let path = format!("gate.baseline.path={path}");
+        let ran = scratch.runner(&["job.yaml", "--set", &path]).exits(0);
+        ran.says("gate: met\n  ok      equals is 0.930 and was 0.930 on 270 rows: +0.000");
+    }
+    // Another answer of who is asked last is another flip, and not another mean.
+    let reply = ["job.yaml", "--set", "gate.baseline.path=main", "--set"];
+    let ran = scratch.runner(&[&reply[..], &["backends.c.reply=yes"]].concat());
+    ran.exits(0).says("on 270 rows: +0.000");
 }

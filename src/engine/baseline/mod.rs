@@ -13,7 +13,7 @@ use indexmap::IndexSet;
 use serde::Deserialize;
 
 use self::figures::Figures;
-use super::diff::paired;
+use super::diff::{missing, paired};
 use super::graded::Graded;
 use super::publish::Settings;
 use super::summary::{ExitCode, RunError};
@@ -378,8 +378,8 @@ fn judge_rows(
             plan.written
         )
     })?;
-    let all = (before.units() + after.units()) as u64 - units;
-    let missing = all - units;
+    let missing = missing(before, after, one, other);
+    let all = units + missing;
     if !allows(plan, missing, all) {
         return Err(too_many_missing(plan, missing, all));
     }
@@ -394,7 +394,7 @@ fn allows(plan: &BaselinePlan, missing: u64, all: u64) -> bool {
 
 fn too_many_missing(plan: &BaselinePlan, missing: u64, all: u64) -> String {
     format!(
-        "{missing} of {all} rows are only here or only in {}, more than `max_missing` allows; make a new baseline, or \
+        "{missing} of {all} rows have a score only here or only in {}, more than `max_missing` allows; make a new baseline, or \
          allow it",
         plan.written
     )
@@ -496,7 +496,7 @@ mod tests {
         let (before, after) = (run(300, |_| false), run(290, |_| false));
         let error = told(0, &before, &after).expect_err("rows are missing");
         assert!(
-            error.starts_with("10 of 300 rows are only here or only in main"),
+            error.starts_with("10 of 300 rows have a score only here or only in main"),
             "{error}"
         );
         let (_, text) = told(40_000, &before, &after).expect("so many may be missing");
