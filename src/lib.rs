@@ -92,7 +92,7 @@
 //! | 4 | `engine` | rows in, bounded fan-out, one store writer, drain on stop |
 //! | 3 | `dispatch`, `score` | limits, retries, fallback, the health of each backend; how good the answers are |
 //! | 2 | `input`, [`worker`], `store`, [`output`] | CSV; the providers' protocols; `run.db`; results and reports |
-//! | 1 | [`job`], `template` | YAML as written → [`job::Plan`] as run, or every problem; prompts over cells |
+//! | 1 | [`job`], `template`, `answer` | YAML as written → [`job::Plan`] as run, or every problem; prompts over cells; whether a text is an answer |
 //! | 0 | [`words`] | plain data, no I/O |
 //!
 //! # The path of a row
@@ -110,7 +110,9 @@
 //! | a failed `Attempt` | what to do next | `Tries::after` | `dispatch/tries.rs` |
 //! | `Attempt`s | [`Outcome`](words::Outcome) | `Dispatcher::call` | `dispatch/mod.rs` |
 //! | intents, ends, `Outcome` | stored | `Database::write` | `store/sqlite/write.rs` |
-//! | stored | result line | `Store::for_each` into [`output::Publication::add`] | `store/mod.rs`, `output/publication.rs` |
+//! | answers | what is asked about them | `FollowUps::about`, read by `read_round` | `engine/follow_up.rs` |
+//! | stored | what it is worth | `Marker::marks` | `engine/marks.rs` |
+//! | stored | result line | `Lines::for_each_row` into [`output::Publication::add`] | `store/mod.rs`, `output/publication.rs` |
 //!
 //! The job file, the files that a run writes and the exit codes are described in `docs/reference.md`.
 

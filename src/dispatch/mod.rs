@@ -5,7 +5,8 @@
 //! or to give up; there is no other retry layer. Limits are never exceeded, whoever gave them. A backend
 //! that refuses pauses for all, one that fails is left alone until a probe finds it back, one whose key,
 //! model or money is at fault is not asked again. A row that has to wait for its retry is put off, not
-//! failed. What the cache has is not asked, and costs no limit, no permit and no retry. Every wait ends when the
+//! failed. An answer that is not what the job wants is asked for again, and told why, so often and no more. What the
+//! cache has is not asked, and costs no limit, no permit and no retry. Every wait ends when the
 //! run is stopped. No attempt is made that there might be no money for. All time is tokio's, so a test can pause it.
 //!
 //! From the outside in: `pending` (an item on its way; `demand`: what its answer must be), `tries` and `backoff` (its attempts on one

@@ -3,6 +3,7 @@
 //! What this folder promises: a run holds as many rows as are in flight and no more; an outcome is
 //! stored before it is reported; whatever ends the run, every answer that could be stored is in the
 //! store, and in the results unless these cannot be written.
+//! What follows upon answers (`follow_up`: who decides where they disagree, who says what they are worth) is asked when these are complete.
 //! Nothing is printed here: what happens is told as [`Event`](crate::words::Event)s.
 
 mod baseline;

@@ -2,9 +2,9 @@
 //!
 //! The way of a job, one file a step: `read` (file → `source` → `yaml`, nodes with places → `set`,
 //! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
-//! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url`, `prices`
-//! `spending` and `gating` (with `figure`, the names
-//! of what can be measured) for its parts. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
+//! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url`, `prices`,
+//! `answering`, `scoring`, `spending` and `gating` (with `figure`, the names of what can be measured) for its parts; `named` has
+//! the values that are one of a few names. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
 //! at most, `echo` what an echo does. A problem never ends the search for others, shows its place, and never shows a secret.
 
 mod answering;
