@@ -67,6 +67,8 @@ impl Program {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Else Python keeps what it has to say until there is more of it, and waits for ever.
+            .env("PYTHONUNBUFFERED", "1")
             .kill_on_drop(true);
         let failed = |error: std::io::Error| {
             format!("`{}` cannot be started: {error}", self.words.join(" "))
@@ -107,7 +109,8 @@ impl Running {
         let said = timeout(self.program.limit, self.exchange(&format!("{line}\n"))).await;
         let said = said.map_err(|_| {
             format!(
-                "it said nothing of row {} for {:?} (raise `timeout` if it needs longer)",
+                "it said nothing of row {} for {:?} (the program has to flush each line; raise `timeout` if it \
+                 needs longer)",
                 row.id, self.program.limit
             )
         })??;

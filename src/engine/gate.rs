@@ -49,6 +49,7 @@ fn of_all(report: &Report) -> Part {
         lines: report.rows(),
         answered: report.rows_with(Status::Answered),
         cost: known(total.spent),
+        possible: possible(total.possibly_billed, total.unbounded),
         latency_ms: [50, 90, 99].map(|percent| report.latency_ms(percent)),
     }
 }
@@ -58,6 +59,7 @@ fn of_entry(line: &EntryLine) -> Part {
         lines: line.rows(),
         answered: line.rows_with(Status::Answered),
         cost: known(line.spent),
+        possible: possible(line.possibly_billed, line.unbounded),
         latency_ms: [50, 90, 99].map(|percent| line.latency_ms(percent)),
     }
 }
@@ -75,4 +77,9 @@ fn of_last(scores: &Scores) -> Option<Part> {
 /// What was paid, if that is all of it.
 fn known(spent: Spent) -> Option<Usd> {
     (spent.unpriced == 0).then_some(spent.paid)
+}
+
+/// What may have been billed on top, at most; `None` where that has no bound.
+fn possible(at_most: Usd, unbounded: u64) -> Option<Usd> {
+    (unbounded == 0).then_some(at_most)
 }

@@ -1,6 +1,6 @@
 //! What is asked of a row, and what is asked about its answers: the numbers of the entries that items have.
 
-use crate::job::{Plan, ScorerKind, ScorerPlan};
+use crate::job::{Plan, ScorerPlan};
 
 /// The entries of a job's items, in order: those of the matrix; those who are asked where these disagree; then, for each
 /// scorer that has to ask somebody, one for each entry before.
@@ -39,8 +39,9 @@ impl Shape {
 
     /// That of a job with these entries. `escalates`: the last one is that of those who are asked last.
     pub(super) fn new(names: Vec<String>, escalates: bool, score: &[ScorerPlan]) -> Self {
-        let asks = |scorer: &ScorerPlan| !matches!(scorer.kind, ScorerKind::Match { .. });
-        let asking = (0..).zip(score).filter(|(_, scorer)| asks(scorer));
+        let asking = (0..)
+            .zip(score)
+            .filter(|(_, scorer)| scorer.kind.is_asked());
         Self {
             main: names.len() - usize::from(escalates),
             escalates,
@@ -103,6 +104,7 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::ScorerKind;
     use crate::job::Wanted;
 
     #[test]

@@ -82,6 +82,13 @@ pub enum ScorerKind {
     },
 }
 
+impl ScorerKind {
+    /// Whether somebody has to be asked what an answer is worth.
+    pub fn is_asked(&self) -> bool {
+        !matches!(self, ScorerKind::Match { .. })
+    }
+}
+
 /// What is wanted of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -29,6 +29,9 @@ pub struct Frame {
     /// The names of the scorers, in the order of the job.
     #[serde(default)]
     pub scorers: Vec<String>,
+    /// Those of them who have to be asked, such as judges: positions among the scorers.
+    #[serde(default)]
+    pub asking: Vec<usize>,
     /// Whether `labels.csv` says what the answers to a row come to together.
     #[serde(default)]
     pub decides: bool,
@@ -56,6 +59,11 @@ impl Frame {
             repeat: plan.output.repeat,
             parts: plan.output.parts.clone(),
             scorers: plan.output.scorers.clone(),
+            asking: (0..)
+                .zip(&plan.score)
+                .filter(|(_, scorer)| scorer.kind.is_asked())
+                .map(|(at, _)| at)
+                .collect(),
             decides: plan.output.decides,
             csv_safe: plan.output.csv_safe,
             backends: plan.backends.iter().map(Stated::of).collect(),

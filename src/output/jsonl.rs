@@ -67,6 +67,13 @@ impl Jsonl {
         if said != line.answer() {
             value["answer_text"] = json!(said);
         }
+        let remarks = self.scorers.iter().cloned().zip(&marks.remarks);
+        let remarks: Map<String, Value> = remarks
+            .filter_map(|(name, remark)| Some((name, json!(remark.as_ref()?))))
+            .collect();
+        if !remarks.is_empty() {
+            value["remarks"] = Value::Object(remarks);
+        }
         if !self.parts.is_empty() {
             let parts = named(&self.parts, |at| json!(marks.parts.get(at)));
             value["parts"] = Value::Object(parts);

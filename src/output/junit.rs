@@ -18,9 +18,10 @@ const LONGEST: usize = 400;
 pub(super) struct Rows {
     entries: Vec<String>,
     scorers: Vec<String>,
+    asking: Vec<usize>,
     repeats: bool,
     shown: Vec<Short>,
-    /// How many more there are without an answer, and with a wrong one.
+    /// How many more there are without an answer or a score, and with a wrong answer.
     more: [u64; 2],
     good: u64,
 }
@@ -28,8 +29,8 @@ pub(super) struct Rows {
 /// A row that fell short.
 struct Short {
     name: String,
-    /// Whether it has an answer, which is a wrong one.
-    answered: bool,
+    /// Whether it has an answer, which is known to be a wrong one.
+    is_wrong: bool,
     why: String,
     details: String,
 }
@@ -40,6 +41,7 @@ impl Rows {
         Self {
             entries: frame.entries.clone(),
             scorers: frame.scorers.clone(),
+            asking: frame.asking.clone(),
             repeats: frame.repeat > 1,
             shown: Vec::new(),
             more: [0, 0],
@@ -50,18 +52,20 @@ impl Rows {
     /// Looks at a line of the results.
     pub(super) fn add(&mut self, line: &ResultLine<'_>) {
         let answered = line.outcome.status == Status::Answered;
-        let scores = line.marks.scores.iter().flatten();
-        if answered && scores.clone().all(|score| *score >= 1.0) {
+        let scores = &line.marks.scores;
+        let lacks = self.asking.iter().any(|at| scores.get(*at) == Some(&None));
+        let is_whole = answered && !lacks;
+        if is_whole && scores.iter().flatten().all(|score| *score >= 1.0) {
             self.good += 1;
         } else if self.shown.len() < SHOWN {
-            let short = self.short(line, answered);
+            let short = self.short(line, is_whole);
             self.shown.push(short);
         } else {
-            self.more[usize::from(answered)] += 1;
+            self.more[usize::from(is_whole)] += 1;
         }
     }
 
-    fn short(&self, line: &ResultLine<'_>, answered: bool) -> Short {
+    fn short(&self, line: &ResultLine<'_>, is_wrong: bool) -> Short {
         let item = &line.outcome.item;
         let mut name = item.row.id.clone();
         if let (Some(entry), true) = (
@@ -73,6 +77,7 @@ impl Rows {
         if self.repeats {
             name.push_str(&format!(" #{}", item.repeat + 1));
         }
+        let answered = line.outcome.status == Status::Answered;
         let why = match (answered, line.outcome.failure()) {
             (true, _) => self.scores(line),
             (false, Some((class, error))) => {
@@ -91,20 +96,23 @@ impl Rows {
         let details: Vec<String> = details.iter().map(|line| plain(line)).collect();
         Short {
             name: plain(&name),
-            answered,
+            is_wrong,
             why: plain(&why),
             details: details.join("\n"),
         }
     }
 
-    /// The scores that are not full: `equals 0, judge 0.5`.
+    /// The scores that are not full, or not there: `equals 0, judge 0.5`, `no score of judge`.
     fn scores(&self, line: &ResultLine<'_>) -> String {
-        let scores = self.scorers.iter().zip(&line.marks.scores);
-        let short = scores.filter_map(|(name, score)| Some((name, score.filter(|s| *s < 1.0)?)));
-        let short: Vec<String> = short
-            .map(|(name, score)| format!("{name} {score}"))
-            .collect();
-        short.join(", ")
+        let scores = self.scorers.iter().zip(&line.marks.scores).enumerate();
+        let short = scores.filter_map(|(at, (name, score))| match score {
+            Some(score) => (*score < 1.0).then(|| format!("{name} {score}")),
+            None => {
+                let is_asked = self.asking.contains(&at);
+                is_asked.then(|| format!("no score of {name}"))
+            }
+        });
+        short.collect::<Vec<_>>().join(", ")
     }
 
     /// The whole file. What the run as a whole puts up with is shown as skipped: the file is as red as the exit code.
@@ -117,7 +125,7 @@ impl Rows {
             junit.add_test_suite(suite);
         }
         let forgiven = Forgiven {
-            without_answer: [0, 7].contains(&exit_code),
+            unknown: [0, 7].contains(&exit_code),
             wrong: gate.is_none_or(|gate| gate.is_met),
         };
         junit.add_test_suite(self.suite(&forgiven));
@@ -137,18 +145,21 @@ impl Rows {
             TestCaseStatus::success(),
         ));
         for short in &self.shown {
-            let mut status = forgiven.status(short.answered);
+            let mut status = forgiven.status(short.is_wrong);
             status.set_message(short.why.as_str());
             if !short.details.is_empty() {
                 status.set_description(short.details.as_str());
             }
             suite.add_test_case(case(&short.name, status));
         }
-        let more = [(false, "without an answer"), (true, "with a wrong answer")];
-        for (answered, what) in more {
-            let count = self.more[usize::from(answered)];
+        let without = match self.asking.is_empty() {
+            true => "without an answer",
+            false => "without an answer or a score",
+        };
+        for (is_wrong, what) in [(false, without), (true, "with a wrong answer")] {
+            let count = self.more[usize::from(is_wrong)];
             if count > 0 {
-                let mut status = forgiven.status(answered);
+                let mut status = forgiven.status(is_wrong);
                 status.set_message("the results have them all");
                 suite.add_test_case(case(&format!("{count} more rows {what}"), status));
             }
@@ -159,15 +170,16 @@ impl Rows {
 
 /// Which rows that fell short do not fail the run.
 struct Forgiven {
-    without_answer: bool,
+    /// Without an answer, or without a score that somebody was to give.
+    unknown: bool,
     wrong: bool,
 }
 
 impl Forgiven {
-    fn status(&self, answered: bool) -> TestCaseStatus {
-        let forgiven = match answered {
+    fn status(&self, is_wrong: bool) -> TestCaseStatus {
+        let forgiven = match is_wrong {
             true => self.wrong,
-            false => self.without_answer,
+            false => self.unknown,
         };
         match forgiven {
             true => TestCaseStatus::skipped(),

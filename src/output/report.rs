@@ -164,6 +164,10 @@ pub struct EntryLine {
     pub by_status: BTreeMap<Status, u64>,
     /// What is known to have been paid.
     pub spent: Spent,
+    /// What may have been billed on top, at most.
+    pub possibly_billed: Usd,
+    /// Attempts that may have been billed without any known bound.
+    pub unbounded: u64,
     latency: Latency,
 }
 
@@ -172,6 +176,13 @@ impl EntryLine {
         *self.by_status.entry(outcome.status).or_default() += 1;
         for attempt in &outcome.attempts {
             self.spent.add(attempt.cost);
+            match attempt.cost {
+                Cost::Unknown {
+                    at_most: Some(amount),
+                } => self.possibly_billed += amount,
+                Cost::Unknown { at_most: None } => self.unbounded += 1,
+                Cost::Known(_) | Cost::Unpriced => {}
+            }
         }
         self.latency.add(outcome);
     }

@@ -29,6 +29,8 @@ pub struct Part {
     pub answered: u64,
     /// What is known to have been paid; `None` where that is not all of it, or nothing is known.
     pub cost: Option<Usd>,
+    /// What may have been billed on top, at most; `None` where that has no bound.
+    pub possible: Option<Usd>,
     /// The times within which half, 90 % and 99 % of the replies came.
     pub latency_ms: [Option<u64>; 3],
 }
@@ -36,7 +38,8 @@ pub struct Part {
 /// What a figure is.
 enum Found {
     Number(Metric),
-    Usd(Usd, u64),
+    /// What is known to have been paid, with what may have been billed on top, and of how many lines.
+    Usd([Usd; 2], u64),
     Count(u64, u64),
     /// It is not there, and why.
     Nothing(String),
@@ -74,7 +77,7 @@ fn check(threshold: &Threshold, figures: &Figures<'_>) -> GateCheck {
     let (verdict, shown) = match &found {
         Found::Number(metric) if threshold.surely => surely(threshold, metric),
         Found::Number(metric) => (plainly(threshold, metric.value), number(metric)),
-        Found::Usd(amount, _) => (of_money(threshold, *amount), format!("${amount}")),
+        Found::Usd(ends, _) => (of_money(threshold, *ends), money(*ends)),
         Found::Count(count, _) => (plainly(threshold, *count as f64), count.to_string()),
         Found::Nothing(why) => (Verdict::Fail, format!("not known: {why}")),
     };
@@ -104,7 +107,7 @@ fn metric(found: &Found) -> Option<Metric> {
     };
     match found {
         Found::Number(metric) => Some(*metric),
-        Found::Usd(amount, n) => {
+        Found::Usd([amount, _], n) => {
             let nanodollars = amount.units() / NANODOLLARS;
             Some(plain(nanodollars as f64 / 1e9, *n))
         }
@@ -138,9 +141,14 @@ fn find(figure: &Figure, figures: &Figures<'_>) -> Found {
         FigureKind::Latency(50) => count(part.latency_ms[0], no_reply),
         FigureKind::Latency(90) => count(part.latency_ms[1], no_reply),
         FigureKind::Latency(_) => count(part.latency_ms[2], no_reply),
-        FigureKind::Cost | FigureKind::CostPerRow => match part.cost {
-            Some(cost) if figure.kind == FigureKind::Cost => Found::Usd(cost, part.lines),
-            Some(cost) => Found::Usd(cost.shared(1, part.lines).unwrap_or(cost), part.lines),
+        FigureKind::Cost | FigureKind::CostPerRow => match part.cost.zip(part.possible) {
+            Some((cost, possible)) => {
+                let shared = |amount: Usd| match figure.kind {
+                    FigureKind::Cost => amount,
+                    _ => amount.shared(1, part.lines).unwrap_or(amount),
+                };
+                Found::Usd([cost, cost + possible].map(shared), part.lines)
+            }
             None => nothing("nobody knows what some of the requests cost"),
         },
         FigureKind::Metric(name) if name == "answered" => Found::Number(answered(part, group)),
@@ -213,17 +221,26 @@ fn plainly(threshold: &Threshold, value: f64) -> Verdict {
     })
 }
 
-fn of_money(threshold: &Threshold, amount: Usd) -> Verdict {
+/// What may have been billed counts as paid where little is wanted, and as not paid where much is.
+fn of_money(threshold: &Threshold, [least, most]: [Usd; 2]) -> Verdict {
     let Limit::Usd(limit) = threshold.limit else {
         return Verdict::Fail;
     };
     of(match threshold.operator {
-        Operator::AtLeast => amount >= limit,
-        Operator::Above => amount > limit,
-        Operator::AtMost => amount <= limit,
-        Operator::Below => amount < limit,
-        Operator::Is => amount == limit,
+        Operator::AtLeast => least >= limit,
+        Operator::Above => least > limit,
+        Operator::AtMost => most <= limit,
+        Operator::Below => most < limit,
+        Operator::Is => least == limit && most == limit,
     })
+}
+
+/// Money, with what may have been billed on top: `$1.00 (at most $1.20: some requests may have been billed)`.
+fn money([least, most]: [Usd; 2]) -> String {
+    if least == most {
+        return format!("${least}");
+    }
+    format!("${least} (at most ${most}: requests that failed may have been billed)")
 }
 
 /// Whether the figure keeps to the limit wherever in its interval it truly lies.
@@ -300,6 +317,7 @@ mod tests {
             lines: 300,
             answered: 297,
             cost: "2.00".parse().ok(),
+            possible: Some(Usd::ZERO),
             latency_ms: [Some(10), Some(20), None],
         }
     }
@@ -335,6 +353,39 @@ mod tests {
             let found = verdict(&accuracy(operator, limit), &scores, &part());
             assert_eq!(found, of(expected), "{operator:?} {limit}");
         }
+    }
+
+    #[test]
+    fn what_may_have_been_billed_counts_against_the_gate() {
+        let cost = |operator, limit: &str| {
+            let limit = Limit::Usd(limit.parse().expect("an amount"));
+            threshold(FigureKind::Cost, operator, limit)
+        };
+        let part = Part {
+            possible: "0.50".parse().ok(),
+            ..part()
+        };
+        let verdict = |operator, limit| verdict(&cost(operator, limit), &Scores::default(), &part);
+        assert_eq!(verdict(Operator::AtMost, "2.49"), Verdict::Fail);
+        assert_eq!(verdict(Operator::AtMost, "2.50"), Verdict::Pass);
+        assert_eq!(verdict(Operator::Below, "2.50"), Verdict::Fail);
+        assert_eq!(verdict(Operator::AtLeast, "2.00"), Verdict::Pass);
+        assert_eq!(verdict(Operator::Above, "2.00"), Verdict::Fail);
+        let told = |part: &Part| {
+            let figures = Figures {
+                scores: None,
+                overall: part,
+                entries: &IndexMap::new(),
+            };
+            check(&cost(Operator::AtMost, "2.10"), &figures).text
+        };
+        let text = told(&part);
+        assert!(text.contains("is $2.00 (at most $2.50: "), "{text}");
+        let without_bound = Part {
+            possible: None,
+            ..part.clone()
+        };
+        assert!(told(&without_bound).contains("is not known: nobody knows"));
     }
 
     #[test]

@@ -61,6 +61,19 @@ fn a_gate_on_what_nobody_knows_is_not_met() {
 }
 
 #[test]
+fn money_that_may_have_been_billed_is_no_money_saved() {
+    let scratch = Scratch::new();
+    scratch.rows(3).job(
+        "backends: { a: { type: echo, delay: 0ms, failures: { ambiguous: 1 }, price: { input: 1, output: 1 } } }\n\
+         retry: { attempts: 1 }\nmax_failures: 100%\ngate: { cost_usd: \"<= 0\", cost_per_row_usd: \"<= 1\" }",
+    );
+    let ran = scratch.runner(&["job.yaml"]).exits(7);
+    ran.says("  not so  cost_usd is $0.00 (at most $0.0")
+        .says("requests that failed may have been billed); wanted <= 0")
+        .says("  ok      cost_per_row_usd is $0.00 (at most $0.0");
+}
+
+#[test]
 fn the_gate_is_judged_again_from_the_store_alone() {
     let scratch = scratch("  cost_usd: \"< 0.002\"\n");
     scratch.run(7);

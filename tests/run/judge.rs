@@ -289,6 +289,9 @@ fn without_a_verdict_an_answer_is_unjudged_and_neither_good_nor_bad() {
     assert_eq!(published.statuses(), ["answered"; 2]);
     assert_eq!(published.column("run_score"), ["1", ""]);
     assert_eq!(published.lines[1]["scores"], json!({ "judge": null }));
+    assert_eq!(published.lines[0]["remarks"], json!({ "judge": "pass" }));
+    let remark = published.lines[1]["remarks"]["judge"].to_string();
+    assert!(remark.contains("verdict"), "{remark}");
     assert_eq!(published.report["scores"]["judge"]["n"], 1);
     assert_eq!(published.report["scores"]["judge"]["value"], 1.0);
     assert_eq!(judge.requests(), 3);

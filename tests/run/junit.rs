@@ -87,6 +87,26 @@ fn rows_that_the_run_puts_up_with_are_no_failures() {
 }
 
 #[test]
+fn an_answer_that_nobody_scored_is_as_red_as_the_exit_code() {
+    let scratch = Scratch::new();
+    scratch.rows(3).job(
+        "backends: { a: { type: echo, delay: 0ms } }\nconcurrency: 1\n\
+         score: { name: program, command: 'read line; echo \"{\\\"score\\\": 1}\"' }",
+    );
+    scratch.run(3);
+    let report = junit(&scratch);
+    assert_eq!((report.tests, report.failures, report.skipped), (3, 2, 0));
+    let rows = suite(&report, "rows");
+    assert_eq!(rows.test_cases[0].name.as_str(), "1 rows as wanted");
+    assert_eq!(end(&rows.test_cases[1]), ("failure", "no score of program"));
+    scratch
+        .runner(&["job.yaml", "--set", "max_failures=2"])
+        .exits(0);
+    let report = junit(&scratch);
+    assert_eq!((report.tests, report.failures, report.skipped), (2, 0, 1));
+}
+
+#[test]
 fn the_file_for_ci_stays_small_and_counts_what_it_does_not_show() {
     let scratch = Scratch::new();
     scratch.rows(700).job(FAILING);

@@ -253,7 +253,7 @@ fn a_program_that_fails_leaves_the_rest_without_a_score_and_the_run_is_not_lost(
             "'read line; echo \"{\\\"score\\\": 7}\"; cat > /dev/null'",
             "`score` is 7 and not from 0 to 1",
         ),
-        ("'read line; exec sleep 20'", "it said nothing of row"),
+        ("'read line; exec sleep 20'", "has to flush each line"),
     ] {
         let scratch = Scratch::new();
         // It is right about the first answer.
@@ -285,6 +285,17 @@ fn a_program_that_fails_leaves_the_rest_without_a_score_and_the_run_is_not_lost(
         // A better one is told of what has no score.
         scratch.write("score.sh", PROGRAM);
     }
+}
+
+#[test]
+fn a_program_is_told_not_to_keep_what_it_has_to_say() {
+    let scratch = Scratch::new();
+    let command = "while read line; do echo \"{\\\"score\\\": $PYTHONUNBUFFERED}\"; done";
+    let more = format!("score: {{ command: '{command}' }}");
+    scored(&scratch, &[("bug", "a")], &more);
+    let (_, published) = scratch.run(0);
+    assert_eq!(published.column("run_score"), ["1"]);
+    assert_eq!(published.lines[0].get("remarks"), None);
 }
 
 #[test]
