@@ -10,6 +10,7 @@ use super::gate::judge;
 use super::marks::{Boards, Marker, Marking};
 use super::report::Repricing;
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
+use super::unclear::Unclear;
 use crate::dispatch::Interrupt;
 use crate::job::{GatePlan, MaxFailures, Plan};
 use crate::output::{Frame, Pending, Publication, Report, Sink};
@@ -136,6 +137,7 @@ pub(super) fn compile_priced<S: Sink>(
     let marker = settings.marker(lines.mark()?);
     let frame = &settings.frame;
     let mut boards = marker.boards(frame.repeat, &frame.scorers);
+    let mut unclear = Unclear::default();
     lines.for_each_row(&columns, |all| {
         let outcomes = all.iter().map(|stored| &stored.outcome);
         let lines = outcomes.clone().filter(|outcome| marker.is_line(outcome));
@@ -144,6 +146,7 @@ pub(super) fn compile_priced<S: Sink>(
             .collect();
         for (outcome, marks) in &marked {
             publication.add(&ResultLine { outcome, marks })?;
+            unclear.add(&ResultLine { outcome, marks }, &frame.asking);
             let answered = outcome.status == Status::Answered;
             report.unscored += u64::from(answered && marker.lacks_score(marks));
         }
@@ -180,6 +183,9 @@ pub(super) fn compile_priced<S: Sink>(
             "Answers without a score, because whoever was to give it did not: {}. The next run asks again.",
             report.unscored
         ));
+    }
+    if let Some(scores) = &mut report.scores {
+        scores.notes.extend(unclear.notes(&frame.scorers));
     }
     lines.for_each_outside(|mut outside| {
         if let Some(repricing) = repricing {

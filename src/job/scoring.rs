@@ -357,9 +357,8 @@ fn kind(
         "regex" => {
             let at = keys.regex.as_ref()?;
             let pattern = text(at);
-            if !pattern.contains('{')
-                && let Err(error) = answer::expression(&pattern)
-            {
+            let is_constant = !["{{", "{%", "{#"].iter().any(|mark| pattern.contains(mark));
+            if is_constant && let Err(error) = answer::expression(&pattern) {
                 problems.push(
                     at.span
                         .problem(format!("the pattern is no regular expression: {error}")),
