@@ -293,6 +293,10 @@ fn a_pattern_that_is_none_is_told_before_or_named_with_its_row() {
     scored(&scratch, &[("x", "a")], "score: { regex: '[a-z]{2,}(' }");
     let ran = scratch.runner(&["check", "job.yaml"]).exits(2);
     ran.says("the pattern is no regular expression: unclosed group\n");
+    scored(&scratch, &[("x", "a")], "score: [{ equal: x }]");
+    let ran = scratch.runner(&["check", "job.yaml"]).exits(2);
+    let ran = ran.says("unknown key `equal`");
+    assert!(!ran.stderr.contains("does nothing"), "{}", ran.stderr);
     let rows = [("a", ""), ("a", "a("), ("a", "a"), ("a", "b(")];
     scored(&scratch, &rows, "score: { regex: '{{ gold }}' }");
     let (ran, published) = scratch.run(0);
