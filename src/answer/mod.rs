@@ -193,7 +193,12 @@ pub fn expression(pattern: &str) -> Result<regex::Regex, String> {
     let built = regex::RegexBuilder::new(pattern)
         .size_limit(PATTERN_BYTES)
         .build();
-    built.map_err(|error| error.to_string())
+    // The parser draws the pattern over several lines, and says what is wrong on the last.
+    built.map_err(|error| {
+        let text = error.to_string();
+        let last = text.trim_end().lines().last().unwrap_or_default();
+        last.strip_prefix("error: ").unwrap_or(last).to_owned()
+    })
 }
 
 fn validator(schema: &Value) -> Result<jsonschema::Validator, String> {

@@ -30,6 +30,7 @@ mod shape;
 mod simulation;
 mod status;
 mod summary;
+mod unclear;
 mod verify;
 
 pub use baseline::{BaselineError, WrittenBaseline, baseline};

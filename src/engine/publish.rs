@@ -10,6 +10,7 @@ use super::gate::judge;
 use super::marks::{Boards, Marker, Marking};
 use super::report::Repricing;
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
+use super::unclear::Unclear;
 use crate::dispatch::Interrupt;
 use crate::job::{GatePlan, MaxFailures, Plan};
 use crate::output::{Frame, Pending, Publication, Report, Sink};
@@ -137,6 +138,7 @@ pub(super) fn compile_priced<S: Sink>(
     let frame = &settings.frame;
     let mut unscored: Option<(String, Option<String>)> = None;
     let mut boards = marker.boards(frame.repeat, &frame.scorers);
+    let mut unclear = Unclear::default();
     lines.for_each_row(&columns, |all| {
         let marked: Vec<(&Outcome, Marks)> = marker
             .lines(all)
@@ -144,6 +146,7 @@ pub(super) fn compile_priced<S: Sink>(
             .collect();
         for (outcome, marks) in &marked {
             publication.add(&ResultLine { outcome, marks })?;
+            unclear.add(&ResultLine { outcome, marks }, &frame.asking);
             let answered = outcome.status == Status::Answered;
             if answered && marker.lacks_score(marks) {
                 report.unscored += 1;
@@ -190,6 +193,9 @@ pub(super) fn compile_priced<S: Sink>(
             "Answers without a score, because whoever was to give it did not: {}. The next run asks again.{why}",
             report.unscored
         ));
+    }
+    if let Some(scores) = &mut report.scores {
+        scores.notes.extend(unclear.notes(&frame.scorers));
     }
     lines.for_each_outside(|mut outside| {
         if let Some(repricing) = repricing {

@@ -33,13 +33,18 @@ pub trait Decode: Sized {
 
 /// The keys of a mapping that were written, readable or not, and where.
 #[derive(Debug, Clone, Default)]
-pub struct Written(Vec<(&'static str, Span)>);
+pub struct Written(Vec<(&'static str, Span)>, bool);
 
 impl Written {
     /// Where this key stands, if it was written.
     pub fn key(&self, name: &str) -> Option<&Span> {
         let found = self.0.iter().find(|(written, _)| *written == name);
         found.map(|(_, span)| span)
+    }
+
+    /// Whether a key was refused, as one that is not known.
+    pub fn has_unknown(&self) -> bool {
+        self.1
     }
 
     /// Every key that was written.
@@ -142,10 +147,11 @@ impl<'a> Fields<'a> {
     }
 
     /// Ends the reading: whatever is left is unknown.
-    pub fn close(self) -> Written {
+    pub fn close(mut self) -> Written {
         let keys: Vec<&str> = self.keys.iter().map(|key| plain(key)).collect();
         for (key, _) in self.entries {
             if !keys.contains(&key.name.as_str()) {
+                self.written.1 = true;
                 let problem = key.span.problem(format!("unknown key `{}`", key.name));
                 self.problems
                     .push(suggest::among(problem, &key.name, &keys));

@@ -298,7 +298,7 @@ fn bound(
             return None;
         }
         (None, None) => {
-            if keys.written.iter().next().is_none() {
+            if keys.written.iter().next().is_none() && !keys.written.has_unknown() {
                 problems.push(
                     node.span
                         .problem("neither `at_least` nor `at_most` is there"),

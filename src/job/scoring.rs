@@ -320,9 +320,9 @@ fn kind(
                 "json_path",
             ));
         }
-        if scorer.value.written.iter().next().is_none()
-            || !problems.iter().any(|p| p.place == Some(span.place()))
-        {
+        let is_told = problems.iter().any(|p| p.place == Some(span.place()));
+        let is_empty = keys.written.iter().next().is_none();
+        if !keys.written.has_unknown() && (is_empty || !is_told) {
             let problem = span.problem("the scorer does nothing");
             problems.push(problem.help(format!("say one of {}", suggest::list(&KINDS))));
         }
@@ -357,9 +357,8 @@ fn kind(
         "regex" => {
             let at = keys.regex.as_ref()?;
             let pattern = text(at);
-            if !pattern.contains('{')
-                && let Err(error) = answer::expression(&pattern)
-            {
+            let is_constant = !["{{", "{%", "{#"].iter().any(|mark| pattern.contains(mark));
+            if is_constant && let Err(error) = answer::expression(&pattern) {
                 problems.push(
                     at.span
                         .problem(format!("the pattern is no regular expression: {error}")),

@@ -41,7 +41,7 @@ impl Kappa {
         Some(Metric {
             value,
             n: self.table.rows,
-            interval: spread.interval(CONFIDENCE),
+            interval: spread.interval(value, CONFIDENCE),
         })
     }
 }
@@ -118,7 +118,7 @@ impl Alpha {
         Some(Metric {
             value,
             n: self.values.rows,
-            interval: spread.interval(CONFIDENCE),
+            interval: spread.interval(value, CONFIDENCE),
         })
     }
 }

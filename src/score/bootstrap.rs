@@ -9,12 +9,16 @@ use std::collections::BTreeMap;
 use crate::words::{Interval, Method};
 
 use super::binomial;
+use super::interval::{normal_below, z_of};
 
 /// How many times the rows are drawn anew.
 pub(super) const DRAWS: usize = 2_000;
 
 /// How many patterns are kept. Beyond them a figure has no bootstrap.
 pub(super) const PATTERNS: usize = 4_000;
+
+/// Figures that differ by less are the same.
+const SAME: f64 = 1e-12;
 
 /// Always the same, so that the same rows have the same interval.
 const SEED: u64 = 0x5eed_0fb0_0075;
@@ -132,24 +136,37 @@ impl Spread {
         self.0.extend(figure);
     }
 
-    /// The percentile interval; `None` where the draws do not differ, which says nothing, or where most have no figure.
-    pub(super) fn interval(mut self, confidence: f64) -> Option<Interval> {
+    /// The percentile interval around this estimate, corrected for bias: where more than half of the draws lie on one
+    /// side of it, they lie too far on that side, and the interval is moved back. It is never so far off that it leaves
+    /// the estimate out. `None` where the draws do not differ, which says nothing, or where most have no figure.
+    pub(super) fn interval(mut self, estimate: f64, confidence: f64) -> Option<Interval> {
         self.0.sort_by(f64::total_cmp);
         let (first, last) = (*self.0.first()?, *self.0.last()?);
-        if self.0.len() * 2 < DRAWS || last - first < 1e-12 {
+        if self.0.len() * 2 < DRAWS || last - first < SAME {
             return None;
         }
-        let outside = (1.0 - confidence.clamp(0.0, 1.0)) / 2.0;
+        let lean = 2.0 * self.share_below(estimate) - 1.0;
+        let bias = 2.0 * z_of(lean.abs()).copysign(lean);
+        let z = z_of(confidence);
         Some(Interval {
-            low: self.quantile(outside),
-            high: self.quantile(1.0 - outside),
+            low: self.quantile(normal_below(bias - z)).min(estimate),
+            high: self.quantile(normal_below(bias + z)).max(estimate),
             method: Method::Bootstrap,
         })
     }
 
+    /// Which share of the draws is below a figure. Those that are the same count half.
+    fn share_below(&self, figure: f64) -> f64 {
+        let until = |end: f64| self.0.partition_point(|drawn| *drawn < end) as f64;
+        let share = (until(figure - SAME) + until(figure + SAME)) / 2.0 / self.0.len() as f64;
+        // Where all are on one side nothing tells how far off they are.
+        let least = 0.5 / self.0.len() as f64;
+        share.clamp(least, 1.0 - least)
+    }
+
     /// Between the two nearest, as NumPy has it.
     fn quantile(&self, share: f64) -> f64 {
-        let place = share * (self.0.len() - 1) as f64;
+        let place = share.clamp(0.0, 1.0) * (self.0.len() - 1) as f64;
         let below = self.0[place.floor() as usize];
         let above = self.0[place.ceil() as usize];
         below + (above - below) * place.fract()
@@ -172,7 +189,7 @@ mod tests {
             assert_eq!(n, zeros + ones, "a draw is as large as the rows are many");
             spread.add((n > 0).then(|| sum as f64 / n as f64));
         });
-        spread.interval(0.95)
+        spread.interval(ones as f64 / (zeros + ones) as f64, 0.95)
     }
 
     #[test]
@@ -191,6 +208,27 @@ mod tests {
     fn the_same_rows_have_the_same_interval_and_rows_that_are_alike_have_none() {
         assert_eq!(share(30, 70), share(30, 70));
         assert!(share(0, 9).is_none() && share(0, 0).is_none());
+    }
+
+    #[test]
+    fn an_interval_is_moved_to_its_estimate_and_never_leaves_it_out() {
+        let interval = |estimate| {
+            let mut spread = Spread::default();
+            (0..DRAWS).for_each(|draw| spread.add(Some(draw as f64 / DRAWS as f64)));
+            spread.interval(estimate, 0.95).expect("the draws differ")
+        };
+        let close = |found: Interval, low: f64, high: f64| {
+            let far = (found.low - low).abs().max((found.high - high).abs());
+            assert!(far < 1e-3, "{found:?}");
+        };
+        close(interval(0.5), 0.025, 0.975);
+        // Φ(2 Φ⁻¹(0.6) ∓ 1.96)
+        close(interval(0.6), 0.0731, 0.9932);
+        close(interval(0.4), 0.0068, 0.9269);
+        for estimate in [-0.5, 0.0, 0.001, 0.01, 0.99, 1.5] {
+            let found = interval(estimate);
+            assert!(found.low <= estimate && estimate <= found.high, "{found:?}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub fn z_of(confidence: f64) -> f64 {
 pub(super) const TAU_ROOT: f64 = 2.506_628_274_631_000_7;
 
 /// The share of the normal distribution that is below `z`, by Marsaglia's series.
-fn normal_below(z: f64) -> f64 {
+pub(super) fn normal_below(z: f64) -> f64 {
     let (mut sum, mut before, mut term, mut odd) = (z, 0.0, z, 1.0);
     while sum != before {
         before = sum;

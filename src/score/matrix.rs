@@ -110,30 +110,30 @@ impl Matrix {
         let [by_precision, by_recall, by_f1] = drawn;
         let share = |kind, spread: Spread| {
             let (part, whole) = counts.parts(kind, label);
+            let figure = counts.figure(kind, label);
             let interval = if self.is_clustered {
-                spread.interval(CONFIDENCE)
+                figure.and_then(|figure| spread.interval(figure, CONFIDENCE))
             } else {
                 Some(interval::wilson(part as f64, whole, CONFIDENCE))
             };
-            metric(counts.figure(kind, label), whole, interval)
+            metric(figure, whole, interval)
         };
+        let f1 = counts.figure(Kind::F1, label);
         let lines = counts.has[label] + counts.given[label] - counts.right[label];
         LabelScores {
             precision: share(Kind::Precision, by_precision),
             recall: share(Kind::Recall, by_recall),
-            f1: metric(
-                counts.figure(Kind::F1, label),
-                lines,
-                by_f1.interval(CONFIDENCE),
-            ),
+            f1: metric(f1, lines, f1.and_then(|f1| by_f1.interval(f1, CONFIDENCE))),
         }
     }
 
     fn macros(&self, counts: &Counts, drawn: [Spread; 3]) -> [Option<Metric>; 3] {
         let mut drawn = drawn.into_iter();
         KINDS.map(|kind| {
-            let interval = drawn.next().and_then(|spread| spread.interval(CONFIDENCE));
-            metric(counts.mean(kind), self.lines, interval)
+            let mean = counts.mean(kind);
+            let spread = drawn.next().zip(mean);
+            let interval = spread.and_then(|(spread, mean)| spread.interval(mean, CONFIDENCE));
+            metric(mean, self.lines, interval)
         })
     }
 

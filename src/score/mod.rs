@@ -34,4 +34,4 @@ pub use consensus::consensus;
 pub use gate::{Figures, Part, judge};
 pub use judge::{Judge, Tag};
 pub use paired::{Pairs, verdict};
-pub use scorer::{Matcher, Score};
+pub use scorer::{Matcher, NOTHING_WANTED, Score};

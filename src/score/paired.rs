@@ -90,7 +90,7 @@ impl Pairs {
             let sum: f64 = draw.map(|(bits, n)| f64::from_bits(*bits) * n as f64).sum();
             spread.add(Some(sum / self.n as f64));
         });
-        spread.interval(confidence)
+        spread.interval(sum / self.n as f64, confidence)
     }
 
     /// Rows that all changed by as much show no spread: as much doubt is left as where none of as many shares changed.

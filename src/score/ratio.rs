@@ -80,7 +80,7 @@ impl Ratio {
             }
             spread.add(Some(sum / lines as f64));
         });
-        spread.interval(CONFIDENCE)
+        spread.interval(self.value(), CONFIDENCE)
     }
 
     /// Where the rows differ in too many ways to draw them by pattern there are so many that the curve is normal.

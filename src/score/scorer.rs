@@ -1,6 +1,8 @@
 //! What an answer is worth that needs nobody's opinion: it is compared with what the job wants of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use regex::Regex;
 
 use crate::answer::{Place, Reader, expression, last_number};
 use crate::job::{Ignore, ScorerKind, Tolerance, Wanted};
@@ -18,9 +20,31 @@ pub struct Matcher {
 enum Compiled {
     Equals(Template, Vec<Ignore>),
     Contains(Vec<Template>, Vec<Ignore>),
-    Regex(Template),
+    Regex(Template, LastPattern),
     Number(Template, Tolerance),
     Something,
+}
+
+/// The expression of the last row: most jobs have the same one for all rows, and reading it takes longer than looking
+/// for it.
+#[derive(Debug, Default)]
+struct LastPattern(Mutex<Option<(String, Read)>>);
+
+/// An expression, or why it is none.
+type Read = Result<Regex, String>;
+
+impl LastPattern {
+    fn expression(&self, pattern: &str) -> Read {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((same, read)) if same == pattern => read.clone(),
+            _ => {
+                let read = expression(pattern);
+                *last = Some((pattern.to_owned(), read.clone()));
+                read
+            }
+        }
+    }
 }
 
 /// What an answer is worth.
@@ -74,7 +98,7 @@ impl Matcher {
             Wanted::Contains { texts, ignore } => {
                 Compiled::Contains(texts.iter().map(template).collect(), ignore.clone())
             }
-            Wanted::Regex(pattern) => Compiled::Regex(template(pattern)),
+            Wanted::Regex(pattern) => Compiled::Regex(template(pattern), LastPattern::default()),
             Wanted::Number { text, tolerance } => Compiled::Number(template(text), *tolerance),
             Wanted::Something => Compiled::Something,
         };
@@ -148,12 +172,12 @@ impl Matcher {
                 });
                 Score::of(all)
             }
-            Compiled::Regex(template) => {
+            Compiled::Regex(template, last) => {
                 let pattern = render(template)?;
                 if pattern.is_empty() {
                     return Ok(Score::unknown(NOTHING_WANTED));
                 }
-                match expression(&pattern) {
+                match last.expression(&pattern) {
                     Ok(pattern) => Score::of(found.is_some_and(|found| pattern.is_match(found))),
                     Err(error) => {
                         Score::unknown(format!("the pattern is no regular expression: {error}"))
@@ -181,7 +205,8 @@ impl Matcher {
     }
 }
 
-const NOTHING_WANTED: &str = "the row does not say what is wanted";
+/// Why a row is not scored that is none of those to be scored.
+pub const NOTHING_WANTED: &str = "the row does not say what is wanted";
 
 /// The text without what makes no difference.
 fn normal(text: &str, ignore: &[Ignore]) -> String {

@@ -288,6 +288,26 @@ fn a_program_that_fails_leaves_the_rest_without_a_score_and_the_run_is_not_lost(
 }
 
 #[test]
+fn a_pattern_that_is_none_is_told_before_or_named_with_its_row() {
+    let scratch = Scratch::new();
+    scored(&scratch, &[("x", "a")], "score: { regex: '[a-z]{2,}(' }");
+    let ran = scratch.runner(&["check", "job.yaml"]).exits(2);
+    ran.says("the pattern is no regular expression: unclosed group\n");
+    scored(&scratch, &[("x", "a")], "score: [{ equal: x }]");
+    let ran = scratch.runner(&["check", "job.yaml"]).exits(2);
+    let ran = ran.says("unknown key `equal`");
+    assert!(!ran.stderr.contains("does nothing"), "{}", ran.stderr);
+    let rows = [("a", ""), ("a", "a("), ("a", "a"), ("a", "b(")];
+    scored(&scratch, &rows, "score: { regex: '{{ gold }}' }");
+    let (ran, published) = scratch.run(0);
+    assert_eq!(published.column("run_score"), ["", "", "1", ""]);
+    let note = "Lines without a score of regex, because what their row wants cannot be looked for: 2. First row \
+                rows.csv:2: the pattern is no regular expression: unclosed group.";
+    ran.says(note);
+    assert_eq!(published.report["scores"]["notes"][0], note);
+}
+
+#[test]
 fn a_program_is_told_not_to_keep_what_it_has_to_say() {
     let scratch = Scratch::new();
     let command = "while read line; do echo \"{\\\"score\\\": $PYTHONUNBUFFERED}\"; done";
