@@ -99,6 +99,8 @@ pub struct Measured {
     pub escalates: bool,
     /// Whether the answers to a row come to something together.
     pub decides: bool,
+    /// Whether that is all; if not, what is wrong with the rest is a problem already.
+    pub is_whole: bool,
 }
 
 /// Which lines a figure is of.
@@ -164,6 +166,7 @@ impl Measured {
                 let asking = scorers.iter().filter(|scorer| asks(scorer));
                 asking.map(|scorer| scorer.name.clone()).collect()
             },
+            is_whole: true,
             has_gold: scorers.iter().find_map(is_gold) == Some(true),
             labels,
             abstains: abstain.is_some(),
@@ -209,6 +212,8 @@ pub fn find(key: &Key, measured: &Measured, problems: &mut Vec<Problem>) -> Opti
             let entry = entry.map(ToString::to_string);
             return Some(Figure { entry, kind });
         }
+        // It may be of what could not be read.
+        Err(_) if !measured.is_whole => return None,
         Err(refused) => refused,
     };
     let problem = match refused {

@@ -203,11 +203,6 @@ impl Decode for Inconclusive {
 /// The gate, with every figure found; what the job cannot be measured by is a problem.
 pub fn resolve(job: &Job, measured: &Measured, problems: &mut Vec<Problem>) -> Option<GatePlan> {
     let At { value: gate, span } = job.keys.gate.as_ref()?;
-    let score = job.keys.score.as_ref();
-    if score.is_some_and(|score| score.value.0.len() != measured.scorers.len()) {
-        // What is wrong with `score` is said already, and a gate on it cannot be right before.
-        return None;
-    }
     if gate.thresholds.is_empty() && gate.baseline.is_none() {
         let problem = span.problem("the gate asks for nothing");
         problems.push(problem.help("say what a figure must be, such as `cost_usd: \"<= 2.00\"`"));
@@ -412,7 +407,7 @@ fn baseline(
 ) -> Option<BaselinePlan> {
     need(keys, "baseline", &["path"], problems);
     let At { value: keys, span } = keys;
-    if measured.scorers.is_empty() {
+    if measured.scorers.is_empty() && measured.is_whole {
         let problem =
             span.problem("`baseline` needs a `score`: without one no run is better than another");
         problems.push(
@@ -433,6 +428,7 @@ fn baseline(
     );
     let metric = keys.metric.as_ref();
     if let Some(At { value, span }) = metric
+        && measured.is_whole
         && !measured.scorers.contains(value)
     {
         let scorers: Vec<&str> = measured.scorers.iter().map(String::as_str).collect();

@@ -116,7 +116,17 @@ impl Job {
             problems,
         );
         let cache = self.cache(problems);
-        let measured = Measured::of(answer.as_ref(), &score, &order);
+        let scorers = self
+            .keys
+            .score
+            .as_ref()
+            .map_or(0, |score| score.value.0.len());
+        let measured = Measured {
+            is_whole: scorers == score.len()
+                && self.keys.written.key("score").is_some() == self.keys.score.is_some()
+                && self.keys.written.key("answer").is_some() == answer.is_some(),
+            ..Measured::of(answer.as_ref(), &score, &order)
+        };
         let gate = gating::resolve(self, &measured, problems);
         let output = self.output(&order, (answer.as_ref(), &score), around.columns, problems);
         let columns = around.columns?;
