@@ -347,12 +347,19 @@ pub(super) fn render(prompt: &PromptPlan, item: &Item) -> Result<Request, String
 /// Reads what is due from the store on a thread of its own, a bounded number ahead. The thread ends when
 /// nobody listens.
 pub(super) fn read_ahead(reader: Reader, columns: Arc<Columns>, wanted: Wanted) -> Dues {
+    read_pages(move |after| reader.due(&columns, after, READ_AHEAD, wanted))
+}
+
+/// The same of pages, each of which is given with the place of its last row, and asked for by that of the one before.
+pub(super) fn read_pages(
+    mut page: impl FnMut(Option<u64>) -> Result<(Vec<Due>, Option<u64>), StoreError> + Send + 'static,
+) -> Dues {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut after = None;
         loop {
             // A page at a time, so that no long read keeps the log from being copied into the database.
-            let (dues, last) = match reader.due(&columns, after, READ_AHEAD, wanted) {
+            let (dues, last) = match page(after) {
                 Ok(page) => page,
                 Err(error) => {
                     let _ = sender.blocking_send(Err(error));

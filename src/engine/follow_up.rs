@@ -6,17 +6,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::command::Program;
-use super::fan_out::{Dues, READ_AHEAD, render};
+use super::fan_out::{Dues, READ_AHEAD, read_pages, render};
 use super::marks::Marker;
 use super::shape::Part;
 use crate::dispatch::{Demand, Rejected};
 use crate::job::{Entry, Identity, Plan, PromptPlan, ScorerKind};
 use crate::score::{Judge, Tag};
-use crate::store::{FollowUp, Reader, StoreError, Stored};
-use crate::words::{Digest, Due, Item, Outcome, Request};
+use crate::store::{FollowUp, Reader, Stored};
+use crate::words::{Digest, Item, Outcome, Request};
 
 /// How often a judge is asked again whose reply is no verdict.
 const JUDGED_AGAIN: u32 = 1;
@@ -236,7 +234,8 @@ fn demand(judge: Arc<Judge>, tag: Tag) -> Demand {
     }
 }
 
-/// Reads what a round asks from the store on a thread of its own, as [`super::fan_out::read_ahead`] does.
+/// Reads what a round asks from the store, as [`super::fan_out::read_ahead`] reads rows. `begins` is called if there is
+/// anything to do.
 pub(super) fn read_round(
     reader: Reader,
     plan: &Plan,
@@ -244,35 +243,17 @@ pub(super) fn read_round(
     round: Round,
     begins: impl FnOnce() + Send + 'static,
 ) -> Dues {
-    let (sender, receiver) = mpsc::channel(READ_AHEAD);
     let (columns, on_unknown) = (Arc::clone(&plan.columns), plan.on_unknown);
     let follow_ups = Arc::clone(follow_ups);
-    tokio::task::spawn_blocking(move || {
+    let mut begins = Some(begins);
+    read_pages(move |after| {
         let follows = |all: &[Stored]| follow_ups.follows(round, all);
-        let (mut after, mut begins) = (None, Some(begins));
-        loop {
-            let page = reader.due_follow_ups(&columns, after, READ_AHEAD, on_unknown, &follows);
-            let (dues, last): (Vec<Due>, _) = match page {
-                Ok(page) => page,
-                Err(error) => {
-                    let _ = sender.blocking_send(Err::<Due, StoreError>(error));
-                    return;
-                }
-            };
-            for due in dues {
-                // Told of only where there is something to do.
-                if let Some(begins) = begins.take() {
-                    begins();
-                }
-                if sender.blocking_send(Ok(due)).is_err() {
-                    return;
-                }
-            }
-            match last {
-                Some(_) => after = last,
-                None => return,
-            }
+        let page = reader.due_follow_ups(&columns, after, READ_AHEAD, on_unknown, &follows)?;
+        if !page.0.is_empty()
+            && let Some(begins) = begins.take()
+        {
+            begins();
         }
-    });
-    receiver
+        Ok(page)
+    })
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::boards::Boards;
 use super::shape::{Part, Shape};
 use crate::answer::{Form, Reader};
-use crate::job::{AnswerPlan, FINAL, Plan, ScorerKind, ScorerPlan};
-use crate::score::{Board, BoardPlan, Judge, Judged, Matcher, Score, Tag, consensus};
+use crate::job::{AnswerPlan, Plan, ScorerKind, ScorerPlan};
+use crate::score::{BoardPlan, Judge, Matcher, Score, Tag, consensus};
 use crate::store::Stored;
-use crate::words::{Decided, DecidedBy, Marks, Outcome, Row, Scores, Status};
+use crate::words::{Decided, DecidedBy, Marks, Outcome, Row, Status};
 
 /// What the job says of answers and their worth. Stored with the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -43,84 +44,6 @@ pub(super) struct Marker {
     scorers: Vec<Scorer>,
     /// What tells the tags of the store's judges.
     mark: i64,
-}
-
-/// What the lines of a run are shown to, until they are figures.
-pub(super) struct Boards {
-    /// Those of the entries that every row is asked of; from this number on there are others.
-    main: Board,
-    first: usize,
-    /// Those of who is asked where the others disagree.
-    escalated: Option<(String, Board)>,
-    /// What the answers to each row come to together.
-    last: Option<Board>,
-    /// The scorer that says what an answer should be.
-    golden: Option<usize>,
-}
-
-impl Boards {
-    /// All lines of a row, and what they come to together.
-    pub(super) fn add_row(
-        &mut self,
-        lines: &[(&Outcome, &Marks)],
-        decided: Option<&(Decided, Marks)>,
-    ) {
-        let golden = self.golden;
-        let judged: Vec<Judged<'_>> = lines
-            .iter()
-            .map(|(outcome, marks)| Judged {
-                entry: outcome.item.entry as usize,
-                answered: outcome.status == Status::Answered,
-                label: label(outcome, marks, golden),
-                gold: marks.gold.as_deref(),
-                scores: &marks.scores,
-            })
-            .collect();
-        let (main, others): (Vec<_>, Vec<_>) = judged
-            .into_iter()
-            .partition(|judged| judged.entry < self.first);
-        self.main.add_row(&main);
-        if let Some((_, board)) = &mut self.escalated {
-            for judged in others {
-                board.add_row(&[Judged { entry: 0, ..judged }]);
-            }
-        }
-        if let (Some(board), Some((decided, marks))) = (&mut self.last, decided) {
-            board.add_row(&[Judged {
-                entry: 0,
-                answered: decided.label.is_some(),
-                label: decided.label.as_deref(),
-                gold: marks.gold.as_deref(),
-                scores: &marks.scores,
-            }]);
-        }
-    }
-
-    /// The figures.
-    pub(super) fn finish(self) -> Scores {
-        let mut scores = self.main.finish();
-        let last = self.last.map(|board| (FINAL.to_owned(), board));
-        for (name, board) in self.escalated.into_iter().chain(last) {
-            let alone = board.finish();
-            scores.by_entry.insert(name, alone.overall);
-        }
-        scores
-    }
-}
-
-/// The label of a valid answer: the one that is wanted, if it is right, in whatever spelling.
-fn label<'a>(outcome: &'a Outcome, marks: &'a Marks, golden: Option<usize>) -> Option<&'a str> {
-    let said = outcome
-        .answer
-        .as_ref()
-        .filter(|_| outcome.status == Status::Answered);
-    let score = golden.and_then(|golden| marks.scores.get(golden));
-    let is_right = score == Some(&Some(1.0));
-    match (&marks.gold, &marks.value) {
-        (Some(gold), _) if is_right => Some(gold),
-        (_, Some(value)) => Some(value),
-        _ => said.map(|answer| answer.text.trim()),
-    }
 }
 
 /// Whether somebody was asked, whatever came of it.
@@ -358,7 +281,7 @@ impl Marker {
         Some((decided, marks))
     }
 
-    /// What the lines of a run are shown to, until they are figures. `names`: those of its entries and scorers.
+    /// What the lines of a run are shown to, until they are figures. `scorers`: their names.
     pub(super) fn boards(&self, repeat: u32, scorers: &[String]) -> Option<Boards> {
         if self.is_idle() {
             return None;
@@ -389,22 +312,9 @@ impl Marker {
                 .map(str::to_owned),
             has_gold: is_of_labels,
         };
-        let alone = |name: &str| {
-            Board::new(BoardPlan {
-                entries: vec![name.to_owned()],
-                repeat: 1,
-                ..plan.clone()
-            })
-        };
-        Some(Boards {
-            escalated: names.get(main).map(|name| (name.clone(), alone(name))),
-            last: (main > 1 || repeat > 1)
-                .then(|| alone(FINAL))
-                .filter(|_| self.reader.is_some()),
-            golden: golden.filter(|_| is_of_labels),
-            main: Board::new(plan),
-            first: main,
-        })
+        let last = (main > 1 || repeat > 1) && self.reader.is_some();
+        let golden = golden.filter(|_| is_of_labels);
+        Some(Boards::new(plan, names.get(main), last, golden))
     }
 
     fn parts_of(&self, valid: Option<&str>) -> Vec<Option<String>> {

@@ -7,6 +7,7 @@
 //! Nothing is printed here: what happens is told as [`Event`](crate::words::Event)s.
 
 mod baseline;
+mod boards;
 mod command;
 mod diff;
 mod export;

@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::baseline;
+use super::boards::Boards;
 use super::gate::judge;
-use super::marks::{Boards, Marker, Marking};
+use super::marks::{Marker, Marking};
 use super::report::Repricing;
 use super::summary::{Ended, ExitCode, RunError, Summary, exit_code};
 use super::unclear::Unclear;
