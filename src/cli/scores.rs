@@ -4,8 +4,10 @@ use tokio_prompt_orchestrator::words::{Group, Metric, Scores};
 
 use super::terminal::escape;
 
-/// The figures that are shown beside those of the scorers.
-const SHOWN: [&str; 6] = [
+/// Figures of every scored run that are for the reports.
+const LEFT_OUT: [&str; 3] = ["answered", "precision_macro", "recall_macro"];
+/// Figures that are no scorer's.
+const OTHERS: [&str; 6] = [
     "accuracy",
     "accuracy_answered",
     "abstained",
@@ -13,21 +15,22 @@ const SHOWN: [&str; 6] = [
     "majority_accuracy",
     "self_agreement",
 ];
-/// Figures that every scored run has, and that are in the reports.
-const LEFT_OUT: [&str; 3] = ["answered", "precision_macro", "recall_macro"];
 /// So many pairs of entries are shown.
 const PAIRS: usize = 3;
 
 /// The lines; none where nothing was scored.
 pub fn lines(scores: &Scores) -> Vec<String> {
     let mut figures: Vec<(String, Metric)> = Vec::new();
-    let is_shown = |name: &str| SHOWN.contains(&name) || !LEFT_OUT.contains(&name);
-    let mut seen: Vec<Metric> = Vec::new();
-    for (name, metric) in &scores.overall.metrics {
-        // The only scorer's mean is the accuracy, and where all was answered there is nothing to leave out.
-        if is_shown(name) && !seen.contains(metric) {
+    let all = &scores.overall.metrics;
+    let is_of_scorer = |name: &str| !OTHERS.contains(&name) && !LEFT_OUT.contains(&name);
+    let first = all.keys().find(|name| is_of_scorer(name));
+    for (name, metric) in all {
+        // Accuracy is by the first scorer, whose mean is the same as a rule; and where all was answered there is nothing to
+        // leave out.
+        let may_repeat = name == "accuracy_answered" || Some(name) == first;
+        let repeats = may_repeat && all.get("accuracy") == Some(metric);
+        if !repeats && !LEFT_OUT.contains(&name.as_str()) {
             figures.push((name.clone(), *metric));
-            seen.push(*metric);
         }
     }
     let accuracy = |group: &Group| group.metrics.get("accuracy").copied();
@@ -64,4 +67,39 @@ pub fn lines(scores: &Scores) -> Vec<String> {
         .chain(figures.iter().map(line))
         .chain(notes)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scorer_is_left_out_only_if_it_is_the_accuracy_itself() {
+        let metric = |value| Metric {
+            value,
+            n: 4,
+            interval: None,
+        };
+        let mut scores = Scores::default();
+        for (name, value) in [
+            ("answered", 1.0),
+            ("accuracy", 0.5),
+            ("accuracy_answered", 0.5),
+            ("equals", 0.5),
+            // As good by chance.
+            ("judge", 0.5),
+            ("recall_macro", 0.25),
+        ] {
+            scores
+                .overall
+                .metrics
+                .insert(name.to_owned(), metric(value));
+        }
+        let lines = lines(&scores);
+        let shown: Vec<_> = lines[1..]
+            .iter()
+            .map(|line| line.split_whitespace().next())
+            .collect();
+        assert_eq!(shown, [Some("accuracy"), Some("judge")]);
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt::{Result, Write};
 use super::figures::{figure, name, range, range_of};
 use super::markdown::{escape, fold};
 use super::report::Report;
-use crate::words::{Confusion, GateCheck, Group, Metric, Scores};
+use crate::words::{Confusion, GateCheck, Group, Metric, Scores, Verdict};
 
 /// So many pairs of labels that were taken for each other are named.
 const CONFUSIONS: usize = 10;
@@ -33,7 +33,12 @@ pub(super) fn write(out: &mut String, report: &Report) -> Result {
 }
 
 fn check(out: &mut String, check: &GateCheck) -> Result {
-    let sign = if check.is_met { "✅" } else { "❌" };
+    let sign = match (check.is_met, check.verdict) {
+        (false, _) => "❌",
+        // The job puts up with it, and that is all.
+        (true, Verdict::Inconclusive) => "❔",
+        (true, _) => "✅",
+    };
     let found = match (&check.difference, &check.found) {
         (Some(difference), _) => range(*difference),
         (None, Some(found)) => figure(found.value),
