@@ -60,6 +60,7 @@ mod answer;
 // How good answers are, by what the row says or a program says.
 mod score;
 // A model that judges, and candidates that would rather judge themselves.
+mod follow_ups;
 mod judge;
 // Rows on which the entries of a matrix disagree; labels.csv.
 mod escalate;

@@ -201,10 +201,19 @@ impl Database {
             if end.as_ref().is_some_and(decided) {
                 continue;
             }
-            // An end to another question is none.
+            // An end to another question is none, but what was tried for it is over.
+            let is_over = end.is_some_and(|end| end.status.is_final());
             let end = end.filter(|end| !end.status.is_final());
             let found = due_item(item.clone(), end, lines_of(*key), on_unknown);
-            due.extend(found.map(|due| Due { about, ..due }));
+            due.extend(found.map(|due| Due {
+                about,
+                ended: if is_over {
+                    due.attempts.len()
+                } else {
+                    due.ended
+                },
+                ..due
+            }));
         }
         due
     }
