@@ -1,17 +1,24 @@
 //! A model server on the loopback that answers in OpenAI's shape, and a runner that asks it.
 
+#![allow(dead_code, reason = "no benchmark uses all of it")]
+
+pub mod process;
+
 use std::future::Future;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::Result;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// An answer of 10 input and 10 output tokens.
 pub const ANSWER: &str = r#"{"id":"x","object":"chat.completion","model":"gpt-4o-mini","choices":[{"index":0,"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":10,"total_tokens":20}}"#;
+
+/// The one header of a request that is read.
+const NAME: &[u8] = b"content-length:";
 
 /// What a request is answered with.
 pub struct Reply {
@@ -52,31 +59,22 @@ where
     Ok((url, task))
 }
 
-/// Answers the requests of one connection.
+/// Answers the requests of one connection, with as little work of its own as may be.
 async fn converse<F: Future<Output = Reply>>(
-    stream: TcpStream,
+    mut stream: TcpStream,
     reply: &(impl Fn() -> F + Send + Sync),
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
+    let mut buffer = Vec::with_capacity(4096);
     loop {
-        let mut length = 0;
-        loop {
-            line.clear();
-            if stream.read_line(&mut line).await? == 0 {
-                return Ok(());
+        let end = loop {
+            match request_end(&buffer) {
+                Some(end) if end <= buffer.len() => break end,
+                _ if stream.read_buf(&mut buffer).await? == 0 => return Ok(()),
+                _ => {}
             }
-            let lower = line.to_ascii_lowercase();
-            if let Some(value) = lower.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap_or(0);
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await?;
+        };
+        buffer.drain(..end);
         let Reply {
             status,
             headers,
@@ -86,8 +84,35 @@ async fn converse<F: Future<Output = Reply>>(
         let reply = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
         );
-        stream.get_mut().write_all(reply.as_bytes()).await?;
+        stream.write_all(reply.as_bytes()).await?;
     }
+}
+
+/// Where the first request ends, as soon as its head is there.
+fn request_end(buffer: &[u8]) -> Option<usize> {
+    let head = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+    let lines = buffer[..head].split(|byte| *byte == b'\n');
+    let length = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        let value = std::str::from_utf8(value).ok()?.trim();
+        name.eq_ignore_ascii_case(NAME)
+            .then(|| value.parse::<usize>().ok())?
+    });
+    Some(head + length.last().unwrap_or(0))
+}
+
+/// Lets this process open as many files as it may.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where that is refused, the cases for which it matters tell.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
 }
 
 /// Writes a job of so many rows; `keys` are all but its inputs and its prompt.
