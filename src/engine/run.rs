@@ -324,7 +324,7 @@ impl Run {
             });
             Ok(Ended::Complete)
         };
-        while let Some(due) = dues.recv().await {
+        while let Some(due) = dues.next().await {
             let due = due?;
             if running.is_none() {
                 match program.map(|program| program.start(name)) {

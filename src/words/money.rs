@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Usd(i128);
 
 const UNIT_DIGITS: usize = 15;
+const UNITS_PER_USD: i128 = 10_i128.pow(UNIT_DIGITS as u32);
 const MILLION: i128 = 1_000_000;
 
 impl Usd {
@@ -94,9 +95,15 @@ impl Usd {
 impl fmt::Display for Usd {
     /// The exact decimal without trailing zeros, at least two places: `0.00`, `1.25`, `0.0000135`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = self.rounded(UNIT_DIGITS);
-        let (dollars, fraction) = exact.split_once('.').unwrap_or((&exact, ""));
-        write!(f, "{dollars}.{:0<2}", fraction.trim_end_matches('0'))
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let dollars = (self.0 / UNITS_PER_USD).unsigned_abs();
+        let mut fraction = (self.0 % UNITS_PER_USD).unsigned_abs() as u64;
+        let mut places = UNIT_DIGITS;
+        while places > 2 && fraction.is_multiple_of(10) {
+            fraction /= 10;
+            places -= 1;
+        }
+        write!(f, "{sign}{dollars}.{fraction:0places$}")
     }
 }
 
@@ -119,9 +126,16 @@ impl FromStr for Usd {
         {
             return Err(EXPECTED);
         }
-        let units: i128 = format!("{whole}{fraction:0<UNIT_DIGITS$}")
-            .parse()
-            .map_err(|_| EXPECTED)?;
+        let whole: i128 = whole.parse().map_err(|_| EXPECTED)?;
+        let places = fraction.len() as u32;
+        let fraction: u64 = match fraction {
+            "" => 0,
+            digits => digits.parse().map_err(|_| EXPECTED)?,
+        };
+        let scale = 10_u64.pow(UNIT_DIGITS as u32 - places);
+        let units = whole.checked_mul(UNITS_PER_USD);
+        let units = units.and_then(|units| units.checked_add((fraction * scale).into()));
+        let units = units.ok_or(EXPECTED)?;
         Ok(Self(if negative { -units } else { units }))
     }
 }
@@ -234,8 +248,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const UNITS_PER_USD: i128 = 1_000_000_000_000_000;
 
     #[test]
     fn a_rate_is_read_exactly_or_refused() {

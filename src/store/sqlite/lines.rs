@@ -15,7 +15,7 @@ pub(super) fn put(
     free: &[&dyn ToSql],
     summed: &[&dyn ToSql],
 ) -> Result<(), Error> {
-    let mut sum = Sum::default();
+    let mut sum = Sum::new();
     let all = free.iter().map(|value| (value, false));
     let all = all.chain(summed.iter().map(|value| (value, true)));
     for (position, (value, counts)) in (1..).zip(all) {
@@ -40,7 +40,7 @@ pub(super) fn check(
     from: usize,
     sum: usize,
 ) -> Result<(), Error> {
-    let mut found = Sum::default();
+    let mut found = Sum::new();
     for column in from..sum {
         found.add(record.get_ref(column)?);
     }
@@ -71,10 +71,14 @@ fn name(record: &Record<'_>, table: &str) -> String {
 }
 
 /// What a line's columns come to.
-#[derive(Default)]
 struct Sum(Vec<u8>);
 
 impl Sum {
+    fn new() -> Self {
+        // Most lines are no longer.
+        Self(Vec::with_capacity(512))
+    }
+
     fn add(&mut self, value: ValueRef<'_>) {
         let (tag, bytes): (u8, &[u8]) = match &value {
             ValueRef::Null => (0, &[]),
