@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, Error, Row as Record, Statement, params};
+use serde::de::DeserializeOwned;
 
 use crate::words::{Attempt, AttemptKind, Cost, Digest, ErrorClass, Tariff, Usage, Usd};
 
@@ -15,7 +16,7 @@ pub(super) fn put(
     free: &[&dyn ToSql],
     summed: &[&dyn ToSql],
 ) -> Result<(), Error> {
-    let mut sum = Sum::default();
+    let mut sum = Sum::new();
     let all = free.iter().map(|value| (value, false));
     let all = all.chain(summed.iter().map(|value| (value, true)));
     for (position, (value, counts)) in (1..).zip(all) {
@@ -40,7 +41,7 @@ pub(super) fn check(
     from: usize,
     sum: usize,
 ) -> Result<(), Error> {
-    let mut found = Sum::default();
+    let mut found = Sum::new();
     for column in from..sum {
         found.add(record.get_ref(column)?);
     }
@@ -71,10 +72,14 @@ fn name(record: &Record<'_>, table: &str) -> String {
 }
 
 /// What a line's columns come to.
-#[derive(Default)]
 struct Sum(Vec<u8>);
 
 impl Sum {
+    fn new() -> Self {
+        // Most lines fit.
+        Self(Vec::with_capacity(512))
+    }
+
     fn add(&mut self, value: ValueRef<'_>) {
         let (tag, bytes): (u8, &[u8]) = match &value {
             ValueRef::Null => (0, &[]),
@@ -139,6 +144,7 @@ pub(super) fn put_tariffs<'a>(
 }
 
 /// A line of the ledger, and whether its end is known.
+#[derive(Clone)]
 pub(super) struct Line {
     pub(super) row: i64,
     pub(super) entry: u32,
@@ -169,20 +175,17 @@ impl Line {
 pub(super) fn attempt(record: &Record<'_>, from: usize, tariffs: &Tariffs) -> Result<Line, Error> {
     check(record, "attempts", from, from + ATTEMPT_COLUMNS - 1)?;
     let at = |column: usize| from + column;
-    let kind: String = record.get(at(5))?;
-    let class: Option<String> = record.get(at(8))?;
-    let usage: Option<String> = record.get(at(12))?;
-    let tariff: Option<String> = record.get(at(13))?;
-    let tariff = tariff.map(|id| {
+    let kind = text(record, at(5))?;
+    let class = text_if_any(record, at(8))?;
+    let usage = text_if_any(record, at(12))?.map(|text| from_json::<Usage>(text, at(12)));
+    let tariff = text_if_any(record, at(13))?.map(|id| {
         let missing = || unreadable(at(13), &format!("price {id} is not in `prices`"));
-        tariffs.get(&id).ok_or_else(missing)
+        tariffs.get(id).ok_or_else(missing)
     });
-    let cost: String = record.get(at(14))?;
+    let cost = text(record, at(14))?;
     let amount = usd(record, at(15))?;
     let latency: Option<u64> = record.get(at(17))?;
-    let class = class
-        .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(at(8), &name)))
-        .transpose()?;
+    let class = class.map(|name| ErrorClass::from_name(name).ok_or_else(|| unknown(at(8), name)));
     Ok(Line {
         row: record.get(at(0))?,
         entry: record.get(at(1))?,
@@ -190,21 +193,21 @@ pub(super) fn attempt(record: &Record<'_>, from: usize, tariffs: &Tariffs) -> Re
         ended: latency.is_some(),
         attempt: Attempt {
             number: record.get(at(3))?,
-            backend: Arc::from(record.get::<_, String>(at(4))?),
-            kind: AttemptKind::from_name(&kind).ok_or_else(|| unknown(at(5), &kind))?,
+            backend: Arc::from(text(record, at(4))?),
+            kind: AttemptKind::from_name(kind).ok_or_else(|| unknown(at(5), kind))?,
             fingerprint: digest(record, at(6))?,
             model: record.get(at(7))?,
-            class,
+            class: class.transpose()?,
             error: record.get(at(9))?,
             http_status: record.get(at(10))?,
             request_id: record.get(at(11))?,
-            usage: usage.map(|_| json::<Usage>(record, at(12))).transpose()?,
+            usage: usage.transpose()?,
             tariff: tariff.transpose()?.cloned(),
-            cost: match (cost.as_str(), amount) {
+            cost: match (cost, amount) {
                 ("known", Some(amount)) => Cost::Known(amount),
                 ("unknown", at_most) => Cost::Unknown { at_most },
                 ("unpriced", None) => Cost::Unpriced,
-                _ => return Err(unknown(at(14), &cost)),
+                _ => return Err(unknown(at(14), cost)),
             },
             saved: usd(record, at(16))?,
             latency: Duration::from_micros(latency.unwrap_or_default()),
@@ -224,8 +227,8 @@ pub(super) fn cost(cost: Cost) -> (&'static str, Option<String>) {
 
 /// An exact amount, where there is one.
 pub(super) fn usd(record: &Record<'_>, column: usize) -> Result<Option<Usd>, Error> {
-    let text: Option<String> = record.get(column)?;
-    text.map(|text| text.parse().map_err(|_| unknown(column, &text)))
+    let text = text_if_any(record, column)?;
+    text.map(|text| text.parse().map_err(|_| unknown(column, text)))
         .transpose()
 }
 
@@ -236,13 +239,32 @@ pub(super) fn digest(record: &Record<'_>, column: usize) -> Result<Digest, Error
 }
 
 /// A column that holds JSON.
-pub(super) fn json<T: serde::de::DeserializeOwned>(
-    record: &Record<'_>,
-    column: usize,
-) -> Result<T, Error> {
-    let text: String = record.get(column)?;
-    serde_json::from_str(&text)
+pub(super) fn json<T: DeserializeOwned>(record: &Record<'_>, column: usize) -> Result<T, Error> {
+    from_json(text(record, column)?, column)
+}
+
+fn from_json<T: DeserializeOwned>(text: &str, column: usize) -> Result<T, Error> {
+    serde_json::from_str(text)
         .map_err(|error| Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+/// The text of a column, as long as the record lasts.
+pub(super) fn text<'a>(record: &'a Record<'_>, column: usize) -> Result<&'a str, Error> {
+    let value = record.get_ref(column)?;
+    value.as_str().map_err(|error| {
+        Error::FromSqlConversionFailure(column, value.data_type(), Box::new(error))
+    })
+}
+
+/// The same of a column that may be empty.
+pub(super) fn text_if_any<'a>(
+    record: &'a Record<'_>,
+    column: usize,
+) -> Result<Option<&'a str>, Error> {
+    match record.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        _ => text(record, column).map(Some),
+    }
 }
 
 /// The error of a word that this version does not know.
