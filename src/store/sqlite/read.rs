@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rusqlite::{Error, Row as Record, Rows, params};
 
 use super::lines::{
-    ATTEMPT, ATTEMPT_COLUMNS, Line, attempt, check, digest, json, text, text_if_any, unknown,
+    ATTEMPT, ATTEMPT_COLUMNS, Line, attempt, check, checked, digest, get, json, text, text_if_any,
+    unknown,
 };
 use super::share::FIRST;
 use super::{Database, FINAL, StoreError};
@@ -273,7 +274,7 @@ impl Database {
     pub(super) fn ends_of(&self, row: i64) -> Result<Vec<End>, Error> {
         let query = format!("SELECT {OUTCOME} FROM outcomes o WHERE o.row = ?1");
         let mut query = self.connection.prepare_cached(&query)?;
-        let ends = query.query_map([row], |record| end(record, 0))?;
+        let ends = query.query_map([row], end)?;
         ends.collect()
     }
 
@@ -282,7 +283,7 @@ impl Database {
             "SELECT {ATTEMPT} FROM attempts a WHERE a.row = ?1 ORDER BY a.entry, a.repeat, a.attempt"
         );
         let mut query = self.connection.prepare_cached(&query)?;
-        let lines = query.query_map([row], |record| attempt(record, 0, &self.tariffs))?;
+        let lines = query.query_map([row], |record| attempt(record, &self.tariffs))?;
         lines.collect()
     }
 
@@ -310,13 +311,11 @@ impl Database {
              WHERE r.position >= 0 ORDER BY r.position, r.row, a.entry, a.repeat, a.attempt"
         ))?;
         let mut rows = rows.query([]).map_err(failed)?;
-        let mut ends = Merged::new(ends.query([]).map_err(failed)?, OUTCOME_SUM + 1, |record| {
-            end(record, 0)
-        });
+        let mut ends = Merged::new(ends.query([]).map_err(failed)?, OUTCOME_SUM + 1, end);
         let mut lines = Merged::new(
             lines.query([]).map_err(failed)?,
             ATTEMPT_COLUMNS,
-            |record| attempt(record, 0, &self.tariffs),
+            |record| attempt(record, &self.tariffs),
         );
         while let Some(record) = rows.next().map_err(failed)? {
             let (_, row) = row(record, columns).map_err(failed)?;
@@ -358,7 +357,7 @@ impl Database {
             let mut query = self.connection.prepare(&query)?;
             let mut records = query.query([self.repeat])?;
             while let Some(record) = records.next()? {
-                let Line { attempt, ended, .. } = attempt(record, 0, &self.tariffs)?;
+                let Line { attempt, ended, .. } = attempt(record, &self.tariffs)?;
                 let attempt = match ended {
                     true => attempt,
                     false => interrupted(attempt),
@@ -428,23 +427,22 @@ pub(super) fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, R
     Ok((record.get(1)?, row))
 }
 
-pub(super) fn end(record: &Record<'_>, from: usize) -> Result<End, Error> {
-    check(record, "outcomes", from, from + OUTCOME_SUM)?;
-    let at = |column: usize| from + column;
-    let status = text(record, at(4))?;
-    let answer: Option<String> = record.get(at(5))?;
-    let finish_reason = text_if_any(record, at(6))?;
+pub(super) fn end(record: &Record<'_>) -> Result<End, Error> {
+    let values: [_; OUTCOME_SUM] = checked(record, "outcomes")?;
+    let status = text(&values, 4)?;
+    let answer: Option<String> = get(&values, 5)?;
+    let finish_reason = text_if_any(&values, 6)?;
     Ok(End {
-        entry: record.get(at(1))?,
-        repeat: record.get(at(2))?,
-        run: record.get(at(3))?,
-        status: Status::from_name(status).ok_or_else(|| unknown(at(4), status))?,
+        entry: get(&values, 1)?,
+        repeat: get(&values, 2)?,
+        run: get(&values, 3)?,
+        status: Status::from_name(status).ok_or_else(|| unknown(4, status))?,
         answer: answer.map(|text| Answer {
             text,
             finish_reason: finish_reason.map(FinishReason::from_name),
         }),
-        error: record.get(at(7))?,
-        answered_by: record.get(at(8))?,
+        error: get(&values, 7)?,
+        answered_by: get(&values, 8)?,
     })
 }
 
