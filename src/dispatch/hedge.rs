@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::Dispatcher;
@@ -166,20 +165,13 @@ pub(super) async fn send(
 }
 
 impl Shot<'_> {
-    /// Makes the attempt, in a place of its own.
+    /// Makes the attempt.
     async fn send(&self, admission: Admission<'_>) -> Sent {
-        let places = Some(&self.dispatcher.places);
-        self.fire(admission, self.intent, &self.pending.request, places)
+        self.fire(admission, self.intent, &self.pending.request)
             .await
     }
 
-    async fn fire(
-        &self,
-        admission: Admission<'_>,
-        intent: &Intent,
-        request: &Request,
-        places: Option<&Semaphore>,
-    ) -> Sent {
+    async fn fire(&self, admission: Admission<'_>, intent: &Intent, request: &Request) -> Sent {
         let Self {
             dispatcher,
             lane,
@@ -188,16 +180,8 @@ impl Shot<'_> {
         } = self;
         let asked = (request, &pending.demand);
         let (journal, stop) = (&dispatcher.journal, &dispatcher.stop);
-        lane.send(
-            admission,
-            pending.item(),
-            intent,
-            asked,
-            places,
-            journal,
-            stop,
-        )
-        .await
+        lane.send(admission, pending.item(), intent, asked, journal, stop)
+            .await
     }
 
     /// Makes the attempt, and after this time a second one if there is room for it.
@@ -253,8 +237,7 @@ impl Shot<'_> {
                 None::<Other>,
             )
         };
-        // The second one is in the first one's place.
-        let second = Box::pin(self.fire(admission, hedge, &request, None));
+        let second = Box::pin(self.fire(admission, hedge, &request));
         let (sent, winner, other) = match select(first, second).await {
             Either::Left((sent, second)) if sent.result.is_ok() => {
                 let other = second.now_or_never().map(Other::of);

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::follow_up::FollowUps;
 use super::summary::Ended;
-use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop, spare_places};
+use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop};
 use crate::job::PromptPlan;
 use crate::store::{Closed, Journal, Reader, StoreError, Wanted};
 use crate::words::{Columns, Due, Event, Item, Message, Outcome, Request, Status};
@@ -25,6 +25,18 @@ const RECOVERED_PER_LATE: u64 = 10;
 
 /// How many pages of items are read ahead.
 const PAGES_AHEAD: usize = 2;
+
+/// So many rows at once are many.
+const MANY: usize = 32;
+
+/// How many more rows may be on their way while their ends are stored, where so many are asked at once: an eighth, if
+/// they are many. The store takes some milliseconds, and that time would be lost in every place.
+fn being_stored(concurrency: usize) -> usize {
+    match concurrency {
+        0..MANY => 0,
+        many => many / 8,
+    }
+}
 
 /// Items as they are read from the store, a page at a time.
 #[derive(Debug)]
@@ -119,17 +131,20 @@ impl FanOut {
         let mut queues = Queues::default();
         let mut ended = None;
         let mut failure = None;
-        // Some more than may be in flight: those that are noted down, before or after.
-        let most = self.concurrency + 2 * spare_places(self.concurrency);
+        let places = Arc::new(Semaphore::new(self.concurrency));
+        let most = self.concurrency + being_stored(self.concurrency);
         // An interrupt counts until the last row has ended, not only until it was read.
         while !in_flight.is_empty() || (ended.is_none() && !queues.are_done()) {
             while ended.is_none() && in_flight.len() < most {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    break;
+                };
                 match queues.next(in_flight.is_empty(), &self.asking.dispatcher) {
                     Some(Next::New(due)) => {
-                        in_flight.spawn(Arc::clone(&self.asking).new_item(due));
+                        in_flight.spawn(Arc::clone(&self.asking).new_item(due, place));
                     }
                     Some(Next::Again(pending)) => {
-                        in_flight.spawn(Arc::clone(&self.asking).put_off_item(pending));
+                        in_flight.spawn(Arc::clone(&self.asking).put_off_item(pending, place));
                     }
                     None => break,
                 }
@@ -170,6 +185,7 @@ impl FanOut {
                         ended = Some(Ended::BackendsDown);
                     }
                 }
+                _ = places.acquire(), if ended.is_none() && queues.has_next() && in_flight.len() < most => {}
                 due = dues.next(), if wants_rows && in_flight.len() < most => {
                     match due {
                         Some(Ok(due)) => queues.new = Some(due),
@@ -255,6 +271,12 @@ impl Queues {
         Ok(None)
     }
 
+    /// Whether somebody waits for a place.
+    fn has_next(&self) -> bool {
+        let again = !self.sweep.is_empty() || (self.all_read && !self.deferred.is_empty());
+        self.new.is_some() || again
+    }
+
     fn want_rows(&self) -> bool {
         !self.all_read && self.new.is_none()
     }
@@ -270,16 +292,22 @@ impl Queues {
 
 impl Asking {
     /// An item's whole way.
-    async fn new_item(self: Arc<Self>, due: Box<Due>) -> Came {
+    async fn new_item(self: Arc<Self>, due: Box<Due>, place: OwnedSemaphorePermit) -> Came {
         let item = due.item.clone();
         let called = unharmed(item, self.ask(*due).boxed()).await;
+        drop(place);
         self.came(called).await
     }
 
     /// The rest of the way of an item that was put off.
-    async fn put_off_item(self: Arc<Self>, pending: Box<Pending>) -> Came {
+    async fn put_off_item(
+        self: Arc<Self>,
+        pending: Box<Pending>,
+        place: OwnedSemaphorePermit,
+    ) -> Came {
         let item = pending.item().clone();
         let called = unharmed(item, self.dispatcher.call(*pending).boxed()).await;
+        drop(place);
         self.came(called).await
     }
 

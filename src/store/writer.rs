@@ -23,11 +23,7 @@ const MAX_BATCH: usize = 1024;
 const QUEUE: usize = 1024;
 /// How long is waited for more records while many requests are on their way, a little longer each time: a commit costs
 /// the same for one as for fifty.
-const NAPS: [Duration; 3] = [
-    Duration::from_micros(500),
-    Duration::from_millis(1),
-    Duration::from_millis(2),
-];
+const NAPS: [Duration; 2] = [Duration::from_micros(300), Duration::from_micros(700)];
 /// So many requests on their way are many: there a row is not held up for others in vain.
 const MANY: usize = 32;
 /// What is kept free for the answers that are on their way when the disk is full; less where there is less.
