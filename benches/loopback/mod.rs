@@ -92,13 +92,13 @@ async fn converse<F: Future<Output = Reply>>(
 fn request_end(buffer: &[u8]) -> Option<usize> {
     let head = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
     let lines = buffer[..head].split(|byte| *byte == b'\n');
-    let length = lines.filter_map(|line| {
+    let mut length = lines.filter_map(|line| {
         let (name, value) = line.split_at_checked(NAME.len())?;
         let value = std::str::from_utf8(value).ok()?.trim();
         name.eq_ignore_ascii_case(NAME)
             .then(|| value.parse::<usize>().ok())?
     });
-    Some(head + length.last().unwrap_or(0))
+    Some(head + length.next_back().unwrap_or(0))
 }
 
 /// Lets this process open as many files as it may.

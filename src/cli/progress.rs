@@ -123,12 +123,12 @@ impl Progress {
                 state.paid += *paid;
                 lock(&self.waits).row_ended(Instant::now());
                 self.bar.set_position(state.done);
-                self.bar.set_message(state.message());
+                self.show_paid(&state);
                 self.line_now_and_then(&mut state);
             }
             Event::FollowUpFinished { paid, .. } => {
                 state.paid += *paid;
-                self.bar.set_message(state.message());
+                self.show_paid(&state);
             }
             Event::AttemptFailedWillRetry {
                 row,
@@ -331,6 +331,12 @@ impl Progress {
     fn line(&self, text: &str) {
         if !self.quiet && self.bar.is_hidden() {
             terminal::err(text);
+        }
+    }
+
+    fn show_paid(&self, state: &State) {
+        if !self.bar.is_hidden() {
+            self.bar.set_message(state.message());
         }
     }
 

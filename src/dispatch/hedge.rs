@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::Dispatcher;
@@ -13,7 +14,7 @@ use super::budget::Reservation;
 use super::lane::{Admission, Lane, Sent};
 use super::pending::Pending;
 use crate::store::Intent;
-use crate::words::{Attempt, AttemptKind, CallError, Completion, Cost};
+use crate::words::{Attempt, AttemptKind, CallError, Completion, Cost, Request};
 
 /// How often it is looked whether there is room for a second one.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -81,7 +82,25 @@ impl Other {
     }
 }
 
-/// Makes an attempt; after this time without an answer a second one beside it. The first good reply
+/// What is to be sent.
+struct Shot<'a> {
+    dispatcher: &'a Dispatcher,
+    lane: &'a Lane,
+    pending: &'a Pending,
+    intent: &'a Intent,
+}
+
+/// Which attempt decided, as it was begun (from 0), and what came of it and of the other one.
+struct Race {
+    sent: Sent,
+    winner: usize,
+    /// The other attempt, if two were made: its line, and its failure if it failed by itself.
+    other: Option<(Attempt, Option<Other>)>,
+    /// The second one, if it was made.
+    second: Option<Made>,
+}
+
+/// Makes an attempt; after the time that the job sets, without an answer, a second one beside it. The first good reply
 /// decides, and the other attempt is given up; if both fail, the last failure does.
 pub(super) async fn send(
     dispatcher: &Dispatcher,
@@ -90,102 +109,30 @@ pub(super) async fn send(
     reserved: Option<Reservation>,
     pending: &mut Pending,
 ) -> Tried {
-    let (stop, journal) = (&dispatcher.stop, &dispatcher.journal);
-    let after = dispatcher.policy.hedge_after;
     let number = pending.next_number();
     let kind = pending.kind();
     let intent = lane.intent(pending.plain(), &pending.request, number, kind);
-    let first_made = Made::now(intent, reserved);
-    let intent = &first_made.intent;
-    let mut second_request = None;
-    let mut second_made = None;
-    let (sent, loser, winner) = {
-        let item = pending.item();
-        let send = |admission, intent, request| {
-            lane.send(
-                admission,
-                item,
-                intent,
-                (request, &pending.demand),
-                journal,
-                stop,
-            )
-        };
-        let mut first = pin!(send(admission, intent, &pending.request));
-        let early = match after {
-            Some(after) => tokio::select! {
-                biased;
-                sent = &mut first => Some(sent),
-                () = sleep(after) => None,
-            },
-            None => Some(first.as_mut().await),
-        };
-        let hedge = match early {
-            Some(_) => None,
-            None => loop {
-                if stop.is_draining() || lane.stopped().why().is_some() {
-                    break None;
-                }
-                // In this order: money that is not needed is given back, a place in the spacing is not.
-                if let Some(reserved) = dispatcher.reserve_hedge(lane, pending, intent)
-                    && let Some(admission) = lane.admit_hedge(&pending.request)
-                {
-                    break Some(Either::Right((admission, reserved)));
-                }
-                // There may be room later, while the first one still takes its time.
-                tokio::select! {
-                    biased;
-                    sent = &mut first => break Some(Either::Left(sent)),
-                    () = sleep(LOOK_AGAIN) => {}
-                }
-            },
-        };
-        match (early, hedge) {
-            (Some(sent), _) | (None, Some(Either::Left(sent))) => (sent, None, 0),
-            (None, None) => (first.await, None, 0),
-            (None, Some(Either::Right((admission, reserved)))) => {
-                let began = Instant::now();
-                let request = second_request.insert(pending.request.clone());
-                request.attempt += 1;
-                let kind = match pending.demand.judges {
-                    true => AttemptKind::Judge,
-                    false => AttemptKind::Hedge,
-                };
-                let hedge = lane.intent(pending.plain(), request, number + 1, kind);
-                let hedge = &second_made.insert(Made::now(hedge, reserved)).intent;
-                let second = pin!(send(admission, hedge, request));
-                match select(first, second).await {
-                    Either::Left((sent, second)) if sent.result.is_ok() => {
-                        let loser = match second.now_or_never() {
-                            Some(sent) => Other::of(sent),
-                            None => (
-                                lane.superseded(hedge, &pending.request, began.elapsed()),
-                                None,
-                            ),
-                        };
-                        (sent, Some(loser), 0)
-                    }
-                    Either::Left((failed, second)) => {
-                        let other = Other::of(failed);
-                        (second.await, Some(other), 1)
-                    }
-                    Either::Right((sent, first)) if sent.result.is_ok() => {
-                        let loser = match first.now_or_never() {
-                            Some(sent) => Other::of(sent),
-                            None => {
-                                let took = began.elapsed() + after.unwrap_or_default();
-                                (lane.superseded(intent, &pending.request, took), None)
-                            }
-                        };
-                        (sent, Some(loser), 1)
-                    }
-                    Either::Right((failed, first)) => {
-                        let other = Other::of(failed);
-                        (first.await, Some(other), 0)
-                    }
-                }
-            }
-        }
+    let first = Made::now(intent, reserved);
+    let shot = Shot {
+        dispatcher,
+        lane,
+        pending,
+        intent: &first.intent,
+    };
+    let Race {
+        sent,
+        winner,
+        other,
+        second,
+    } = match dispatcher.policy.hedge_after {
+        None => Race {
+            sent: shot.send(admission).await,
+            winner: 0,
+            other: None,
+            second: None,
+        },
+        // In a box: few jobs hedge, and every row would carry the room for two.
+        Some(after) => Box::pin(shot.race(admission, after)).await,
     };
     let Sent {
         attempt,
@@ -193,30 +140,140 @@ pub(super) async fn send(
         turn,
         refused,
     } = sent;
-    let (loser, other) = match loser {
+    let (line, other) = match other {
         Some((line, other)) => (Some(line), other),
         None => (None, None),
     };
     let before = pending.attempts.len();
     // In the order in which they were sent, whichever came back first.
-    match (loser, winner) {
+    match (line, winner) {
         (Some(first), 1) => pending.attempts.extend([first, attempt]),
-        (loser, _) => pending
+        (line, _) => pending
             .attempts
-            .extend([Some(attempt), loser].into_iter().flatten()),
+            .extend([Some(attempt), line].into_iter().flatten()),
     }
-    if second_made.is_some() {
+    if second.is_some() {
         pending.next_number();
     }
     Tried {
-        made: [Some(first_made), second_made]
-            .into_iter()
-            .flatten()
-            .collect(),
+        made: [Some(first), second].into_iter().flatten().collect(),
         attempt: before + winner,
         result,
         turn,
         refused,
         other,
+    }
+}
+
+impl Shot<'_> {
+    /// Makes the attempt, in a place of its own.
+    async fn send(&self, admission: Admission<'_>) -> Sent {
+        let places = Some(&self.dispatcher.places);
+        self.fire(admission, self.intent, &self.pending.request, places)
+            .await
+    }
+
+    async fn fire(
+        &self,
+        admission: Admission<'_>,
+        intent: &Intent,
+        request: &Request,
+        places: Option<&Semaphore>,
+    ) -> Sent {
+        let Self {
+            dispatcher,
+            lane,
+            pending,
+            ..
+        } = self;
+        let asked = (request, &pending.demand);
+        let (journal, stop) = (&dispatcher.journal, &dispatcher.stop);
+        lane.send(
+            admission,
+            pending.item(),
+            intent,
+            asked,
+            places,
+            journal,
+            stop,
+        )
+        .await
+    }
+
+    /// Makes the attempt, and after this time a second one if there is room for it.
+    async fn race(&self, admission: Admission<'_>, after: Duration) -> Race {
+        let Self {
+            dispatcher,
+            lane,
+            pending,
+            intent,
+        } = self;
+        let alone = |sent| Race {
+            sent,
+            winner: 0,
+            other: None,
+            second: None,
+        };
+        let mut first = pin!(self.send(admission));
+        tokio::select! {
+            biased;
+            sent = &mut first => return alone(sent),
+            () = sleep(after) => {}
+        }
+        let (admission, reserved) = loop {
+            if dispatcher.stop.is_draining() || lane.stopped().why().is_some() {
+                return alone(first.await);
+            }
+            // In this order: money that is not needed is given back, a place in the spacing is not.
+            if let Some(reserved) = dispatcher.reserve_hedge(lane, pending, intent)
+                && let Some(admission) = lane.admit_hedge(&pending.request)
+            {
+                break (admission, reserved);
+            }
+            // There may be room later, while the first one still takes its time.
+            tokio::select! {
+                biased;
+                sent = &mut first => return alone(sent),
+                () = sleep(LOOK_AGAIN) => {}
+            }
+        };
+        let began = Instant::now();
+        let mut request = pending.request.clone();
+        request.attempt += 1;
+        let kind = match pending.demand.judges {
+            true => AttemptKind::Judge,
+            false => AttemptKind::Hedge,
+        };
+        let hedge = lane.intent(pending.plain(), &request, intent.number + 1, kind);
+        let made = Made::now(hedge, reserved);
+        let hedge = &made.intent;
+        let superseded = |intent, took| {
+            (
+                lane.superseded(intent, &pending.request, took),
+                None::<Other>,
+            )
+        };
+        // The second one is in the first one's place.
+        let second = Box::pin(self.fire(admission, hedge, &request, None));
+        let (sent, winner, other) = match select(first, second).await {
+            Either::Left((sent, second)) if sent.result.is_ok() => {
+                let other = second.now_or_never().map(Other::of);
+                let other = other.unwrap_or_else(|| superseded(hedge, began.elapsed()));
+                (sent, 0, other)
+            }
+            Either::Left((failed, second)) => (second.await, 1, Other::of(failed)),
+            Either::Right((sent, first)) if sent.result.is_ok() => {
+                let other = first.now_or_never().map(Other::of);
+                let other = other.unwrap_or_else(|| superseded(intent, began.elapsed() + after));
+                (sent, 1, other)
+            }
+            Either::Right((failed, first)) => (first.await, 0, Other::of(failed)),
+        };
+        Race {
+            sent,
+            winner,
+            other: Some(other),
+            second: Some(made),
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Ending, Probe, Turn};
@@ -243,32 +244,36 @@ impl Lane {
         }
     }
 
-    /// Makes one attempt, once, after it is in the journal that it is made. Gives it up if the run is
-    /// aborted.
+    /// Makes one attempt, once, after it is in the journal that it is made, in one of the run's `places` if it needs one.
+    /// Gives it up if the run is aborted.
     pub(super) async fn send(
         &self,
         admission: Admission<'_>,
         item: &Item,
         intent: &Intent,
         (request, demand): (&Request, &Demand),
+        places: Option<&Semaphore>,
         journal: &Journal,
         stop: &Stop,
     ) -> Sent {
         if journal.intend(item, intent.clone()).await.is_err() {
             return self.not_sent(intent, request, "the run store failed");
         }
-        let Some(admission) = self.renewed(admission, request, stop).await else {
+        let Some(admission) = self.on_the_wire(admission, request, stop).await else {
             return self.not_sent(intent, request, "the run was stopped");
         };
+        let _place = match places {
+            Some(places) => Some(places.acquire().await),
+            None => None,
+        };
         let Admission {
-            mut permit,
+            permit,
             probe,
             elsewhere,
             answers_then,
         } = admission;
         let started = Instant::now();
         self.retries.sent();
-        permit.sent();
         let metered = self.meter.as_ref().map(Meter::start);
         // A custom worker that panics must cost its row, not the run.
         let call = AssertUnwindSafe(self.worker.complete(request)).catch_unwind();
@@ -337,15 +342,27 @@ impl Lane {
         self.line(intent, request, &Err(error), latency, time)
     }
 
-    /// The same admission, or a new one if a slow disk has let it go stale: requests that were held up
-    /// together must not go out together. `None` if the run is to end.
-    async fn renewed<'a>(
+    /// Waits until the request may go out. It is admitted anew if a slow disk has let its admission go stale, or the server
+    /// has begun to refuse everything: requests that were held up together must not go out together. `None` if the run
+    /// is to end.
+    async fn on_the_wire<'a>(
         &'a self,
         mut admission: Admission<'a>,
         request: &Request,
         stop: &Stop,
     ) -> Option<Admission<'a>> {
-        while admission.permit.is_stale() && admission.probe.is_none() {
+        loop {
+            let is_good = admission.probe.is_some() || !admission.permit.is_stale();
+            let forced = admission.probe.is_some();
+            let sent = tokio::select! {
+                biased;
+                () = stop.aborted() => return None,
+                sent = admission.permit.send(forced), if is_good => sent,
+                else => false,
+            };
+            if sent {
+                return Some(admission);
+            }
             let Admission {
                 permit,
                 elsewhere,
@@ -361,7 +378,6 @@ impl Lane {
             };
             admission.elsewhere = elsewhere;
         }
-        Some(admission)
     }
 
     /// What comes of an attempt that was noted down, or could not be, and then was not made.

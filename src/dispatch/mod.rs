@@ -38,10 +38,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub use demand::{Demand, Rejected};
-pub use limiter::default_burst;
+pub use limiter::{default_burst, spare_places};
 pub use pending::Pending;
 pub use rehearsal::rehearse;
 pub use stop::{Interrupt, Stop};
@@ -102,6 +103,8 @@ impl Policy {
 /// The backends of a run, live.
 pub struct Dispatcher {
     lanes: Vec<Lane>,
+    /// How many rows may have a request in flight, over all backends.
+    places: Semaphore,
     policy: Policy,
     budget: Option<Arc<Budget>>,
     journal: Journal,
@@ -193,6 +196,7 @@ impl Dispatcher {
         });
         Self {
             lanes: lanes.collect(),
+            places: Semaphore::new(policy.concurrency.max(1)),
             policy,
             budget,
             journal,

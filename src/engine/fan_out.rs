@@ -5,26 +5,55 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::follow_up::FollowUps;
 use super::summary::Ended;
-use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop};
+use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop, spare_places};
 use crate::job::PromptPlan;
 use crate::store::{Closed, Journal, Reader, StoreError, Wanted};
 use crate::words::{Columns, Due, Event, Item, Message, Outcome, Request, Status};
 
-/// How many rows are read at once, and how many items ahead.
+/// How many rows are read at once.
 pub(super) const READ_AHEAD: usize = 256;
 /// How many items may be put off before they go ahead of new ones: memory must not grow with the job.
 const MAX_PUT_OFF: usize = 2_000;
 /// So many rows must have recovered for each that is left, to believe that its failures pass too.
 const RECOVERED_PER_LATE: u64 = 10;
 
-/// Items as they are read from the store.
-pub(super) type Dues = mpsc::Receiver<Result<Due, StoreError>>;
+/// How many pages of items are read ahead.
+const PAGES_AHEAD: usize = 2;
+
+/// Items as they are read from the store, a page at a time.
+#[derive(Debug)]
+pub(super) struct Dues {
+    pages: mpsc::Receiver<Result<Vec<Due>, StoreError>>,
+    page: std::vec::IntoIter<Due>,
+}
+
+impl Dues {
+    pub(super) fn of(pages: mpsc::Receiver<Result<Vec<Due>, StoreError>>) -> Self {
+        Self {
+            pages,
+            page: Vec::new().into_iter(),
+        }
+    }
+
+    /// The next one. Nothing is lost when nobody waits for it any more.
+    pub(super) async fn next(&mut self) -> Option<Result<Due, StoreError>> {
+        loop {
+            if let Some(due) = self.page.next() {
+                return Some(Ok(due));
+            }
+            match self.pages.recv().await? {
+                Ok(page) => self.page = page.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
 
 /// What it takes to ask items, many at a time.
 pub(super) struct FanOut {
@@ -83,16 +112,18 @@ enum Came {
 }
 
 impl FanOut {
-    /// Asks every item; each keeps its place among those in flight until its outcome is durable. After a stop
+    /// Asks every item; each counts as on its way until its outcome is durable. After a stop
     /// what was not asked is left as it was.
     pub(super) async fn run(&self, mut dues: Dues) -> Result<Ended, StoreError> {
         let mut in_flight: JoinSet<Came> = JoinSet::new();
         let mut queues = Queues::default();
         let mut ended = None;
         let mut failure = None;
+        // Some more than may be in flight: those that are noted down, before or after.
+        let most = self.concurrency + 2 * spare_places(self.concurrency);
         // An interrupt counts until the last row has ended, not only until it was read.
         while !in_flight.is_empty() || (ended.is_none() && !queues.are_done()) {
-            while ended.is_none() && in_flight.len() < self.concurrency {
+            while ended.is_none() && in_flight.len() < most {
                 match queues.next(in_flight.is_empty(), &self.asking.dispatcher) {
                     Some(Next::New(due)) => {
                         in_flight.spawn(Arc::clone(&self.asking).new_item(due));
@@ -139,7 +170,7 @@ impl FanOut {
                         ended = Some(Ended::BackendsDown);
                     }
                 }
-                due = dues.recv(), if wants_rows && in_flight.len() < self.concurrency => {
+                due = dues.next(), if wants_rows && in_flight.len() < most => {
                     match due {
                         Some(Ok(due)) => queues.new = Some(due),
                         Some(Err(error)) => {
@@ -241,14 +272,14 @@ impl Asking {
     /// An item's whole way.
     async fn new_item(self: Arc<Self>, due: Box<Due>) -> Came {
         let item = due.item.clone();
-        let called = unharmed(item, self.ask(*due)).await;
+        let called = unharmed(item, self.ask(*due).boxed()).await;
         self.came(called).await
     }
 
     /// The rest of the way of an item that was put off.
     async fn put_off_item(self: Arc<Self>, pending: Box<Pending>) -> Came {
         let item = pending.item().clone();
-        let called = unharmed(item, self.dispatcher.call(*pending)).await;
+        let called = unharmed(item, self.dispatcher.call(*pending).boxed()).await;
         self.came(called).await
     }
 
@@ -307,8 +338,9 @@ impl Asking {
     }
 }
 
-/// A bug that shows in one item costs that item, not the run.
-async fn unharmed(item: Item, asked: impl Future<Output = Called>) -> Called {
+/// A bug that shows in one item costs that item, not the run. What is asked comes in a box: it is large, and moved about
+/// until it is first polled.
+async fn unharmed(item: Item, asked: BoxFuture<'_, Called>) -> Called {
     let asked = AssertUnwindSafe(asked).catch_unwind().await;
     asked.unwrap_or_else(|_| {
         let error = "the program failed on this row; please report it";
@@ -354,7 +386,7 @@ pub(super) fn read_ahead(reader: Reader, columns: Arc<Columns>, wanted: Wanted) 
 pub(super) fn read_pages(
     mut page: impl FnMut(Option<u64>) -> Result<(Vec<Due>, Option<u64>), StoreError> + Send + 'static,
 ) -> Dues {
-    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    let (sender, receiver) = mpsc::channel(PAGES_AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut after = None;
         loop {
@@ -366,10 +398,8 @@ pub(super) fn read_pages(
                     return;
                 }
             };
-            for due in dues {
-                if sender.blocking_send(Ok(due)).is_err() {
-                    return;
-                }
+            if !dues.is_empty() && sender.blocking_send(Ok(dues)).is_err() {
+                return;
             }
             match last {
                 Some(_) => after = last,
@@ -377,5 +407,5 @@ pub(super) fn read_pages(
             }
         }
     });
-    receiver
+    Dues::of(receiver)
 }

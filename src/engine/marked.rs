@@ -10,7 +10,7 @@ use crate::words::{Marks, Outcome};
 pub(super) fn for_each(
     lines: Lines<'_>,
     settings: &Settings,
-    mut each: impl FnMut(&Outcome, Option<&Marks>),
+    mut each: impl FnMut(&Outcome, Option<&Marks>) + Send,
 ) -> Result<(), RunError> {
     let columns = lines.columns()?;
     let marker = settings.marker(lines.mark()?);

@@ -119,7 +119,7 @@ pub(super) fn compile<S: Sink>(
     dir: &Path,
     lines: Lines<'_>,
     settings: &Settings,
-    each: impl FnMut(&Outcome),
+    each: impl FnMut(&Outcome) + Send,
 ) -> Result<Compiled<S>, RunError> {
     compile_priced(dir, lines, settings, None, each)
 }
@@ -130,7 +130,7 @@ pub(super) fn compile_priced<S: Sink>(
     lines: Lines<'_>,
     settings: &Settings,
     repricing: Option<&Repricing>,
-    mut each: impl FnMut(&Outcome),
+    mut each: impl FnMut(&Outcome) + Send,
 ) -> Result<Compiled<S>, RunError> {
     let columns = lines.columns()?;
     let mut report = Report::of(&settings.frame);

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
+
 use super::command::Program;
 use super::fan_out::{Asking, Dues, FanOut, read_ahead};
 use super::follow_up::{FollowUps, Round, read_round};
@@ -85,7 +87,10 @@ impl Run {
             }
             false => self.ask(store, budget, follow_ups).await?,
         };
-        publish_end(store, &plan.output.dir, settings.ended(asked))
+        let (dir, settings) = (plan.output.dir.clone(), settings.ended(asked));
+        // It takes seconds for a million rows, in which the runtime would do nothing else.
+        let published = spawn_blocking(move || publish_end(store, &dir, settings));
+        published.await.expect("publishing neither panics nor is aborted")
     }
 
     /// Reads the answers anew that are there, if the job says something else of answers than it did.
@@ -324,7 +329,7 @@ impl Run {
             });
             Ok(Ended::Complete)
         };
-        while let Some(due) = dues.recv().await {
+        while let Some(due) = dues.next().await {
             let due = due?;
             if running.is_none() {
                 match program.map(|program| program.start(name)) {

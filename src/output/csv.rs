@@ -1,8 +1,10 @@
 //! `results.csv`: the input's columns unchanged, then what the run adds, so that no spreadsheet runs what a model wrote.
 
+use std::borrow::Cow;
+
 use super::formula::inert;
 use crate::job::{CsvSafe, OutputPlan};
-use crate::words::{Columns, Item, Marks, Outcome, ResultLine};
+use crate::words::{Attempt, Columns, Item, Marks, Outcome, ResultLine};
 
 /// The file's name.
 pub(super) const NAME: &str = "results.csv";
@@ -23,12 +25,12 @@ impl Csv {
     pub(super) fn header(&self, columns: &Columns, out: &mut Vec<u8>) {
         let added = self.plan.result_columns();
         let header = columns.names().iter().chain(&added);
-        record(header.map(String::as_bytes), out);
+        record(header.map(String::as_str), out);
     }
 
     /// A row's line.
     pub(super) fn line(&self, line: &ResultLine<'_>, out: &mut Vec<u8>) {
-        let mut added = vec![line.answer().unwrap_or_default().to_owned()];
+        let mut added = vec![Cow::from(line.answer().unwrap_or_default())];
         added.extend(self.parts(line.marks));
         added.extend(about(line.outcome));
         added.extend(self.scores(line.marks));
@@ -36,17 +38,17 @@ impl Csv {
         if self.plan.csv_safe == CsvSafe::Prefix {
             added = added.into_iter().map(inert).collect();
         }
-        let cells = line.outcome.item.row.cells.iter().chain(&added);
-        record(cells.map(String::as_bytes), out);
+        let cells = line.outcome.item.row.cells.iter().map(String::as_str);
+        record(cells.chain(added.iter().map(|cell| &**cell)), out);
     }
 
-    fn parts(&self, marks: &Marks) -> impl Iterator<Item = String> {
-        let parts = (0..self.plan.parts.len()).map(|at| marks.parts.get(at).cloned());
-        parts.map(|part| part.flatten().unwrap_or_default())
+    fn parts<'a>(&self, marks: &'a Marks) -> impl Iterator<Item = Cow<'a, str>> {
+        let parts = (0..self.plan.parts.len()).map(|at| marks.parts.get(at)?.as_deref());
+        parts.map(|part| part.unwrap_or_default().into())
     }
 
     /// The mean of the scores, and each of them where there are several.
-    fn scores(&self, marks: &Marks) -> Vec<String> {
+    fn scores(&self, marks: &Marks) -> Vec<Cow<'static, str>> {
         let mut scores = Vec::new();
         if self.plan.has_scores() {
             scores.push(marks.score());
@@ -56,46 +58,49 @@ impl Csv {
             scores.extend(each.map(|score| score.copied().flatten()));
         }
         let shown = |score: Option<f64>| score.map(decimal).unwrap_or_default();
-        scores.into_iter().map(shown).collect()
+        let scores = scores.into_iter().map(shown);
+        scores.map(Cow::from).collect()
     }
 
     /// Which answer to the row it is, where there are several.
-    fn place(&self, item: &Item) -> impl Iterator<Item = String> {
+    fn place(&self, item: &Item) -> impl Iterator<Item = Cow<'_, str>> {
         let entry = self.plan.has_entries().then(|| {
             let name = self.plan.entries.get(item.entry as usize);
-            name.map(ToString::to_string).unwrap_or_default()
+            name.map(|name| &**name).unwrap_or_default().into()
         });
         let repeat = self.plan.has_repeats();
-        let repeat = repeat.then(|| (u64::from(item.repeat) + 1).to_string());
+        let repeat = repeat.then(|| (u64::from(item.repeat) + 1).to_string().into());
         entry.into_iter().chain(repeat)
     }
 }
 
 /// How it came to the answer: what every job's results say.
-fn about(outcome: &Outcome) -> [String; 9] {
+fn about(outcome: &Outcome) -> [Cow<'_, str>; 9] {
     let usage = outcome.usage().unwrap_or_default();
     let last = outcome.deciding();
-    let number = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
+    let text = |text: fn(&Attempt) -> Option<&str>| last.and_then(text).unwrap_or_default();
+    let paid = outcome.paid();
+    let failure = outcome.failure();
     [
-        outcome.status.as_str().to_owned(),
-        last.map(|attempt| attempt.backend.to_string())
-            .unwrap_or_default(),
-        last.and_then(|attempt| attempt.model.clone())
-            .unwrap_or_default(),
-        outcome.requests().to_string(),
+        outcome.status.as_str().into(),
+        text(|attempt| Some(&attempt.backend)).into(),
+        text(|attempt| attempt.model.as_deref()).into(),
+        outcome.requests().to_string().into(),
         number(usage.input_tokens),
         number(usage.output_tokens),
-        outcome
-            .paid()
-            .map(|amount| amount.to_string())
-            .unwrap_or_default(),
-        last.map(|attempt| attempt.latency.as_millis().to_string())
-            .unwrap_or_default(),
-        outcome
-            .failure()
-            .map(|(kind, text)| format!("{kind}: {text}"))
-            .unwrap_or_default(),
+        number(paid),
+        number(last.map(|attempt| attempt.latency.as_millis())),
+        failure.map_or(Cow::from(""), |(kind, text)| {
+            format!("{kind}: {text}").into()
+        }),
     ]
+}
+
+fn number(number: Option<impl ToString>) -> Cow<'static, str> {
+    number
+        .map(|number| number.to_string())
+        .unwrap_or_default()
+        .into()
 }
 
 /// A score for people: at most six decimals, and none that say nothing.
@@ -104,13 +109,23 @@ fn decimal(score: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Adds a line with these cells.
-pub(super) fn record<'a>(cells: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
-    let mut writer = csv::Writer::from_writer(out);
-    writer
-        .write_record(cells)
-        .expect("a vector takes every byte");
-    writer.flush().expect("a vector takes every byte");
+fn quoted(cell: &str) -> String {
+    format!("\"{}\"", cell.replace('"', "\"\""))
+}
+
+/// Adds a line with these cells, of which there are several.
+pub(super) fn record<'a>(cells: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
+    for (at, cell) in cells.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let is_special = |byte| matches!(byte, b',' | b'"' | b'\r' | b'\n');
+        match cell.bytes().any(is_special) {
+            true => out.extend_from_slice(quoted(cell).as_bytes()),
+            false => out.extend_from_slice(cell.as_bytes()),
+        }
+    }
+    out.push(b'\n');
 }
 
 #[cfg(test)]
@@ -137,6 +152,24 @@ mod tests {
             }),
             ..Outcome::not_run(Item::of(Arc::new(row)))
         }
+    }
+
+    #[test]
+    fn a_cell_is_quoted_where_a_reader_would_take_it_for_more_than_one() {
+        let cells = [
+            "a b",
+            "",
+            "1,5",
+            "say \"x\"",
+            "\"",
+            "two\nlines",
+            "\r",
+            " é;'\t",
+        ];
+        let (mut line, mut expected) = (Vec::new(), csv::Writer::from_writer(Vec::new()));
+        record(cells.into_iter(), &mut line);
+        expected.write_record(cells).unwrap();
+        assert_eq!(line, expected.into_inner().unwrap());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Text from models and servers that a spreadsheet would take for a formula.
 
+use std::borrow::Cow;
+
 use crate::words::steers;
 
 /// The cell as a spreadsheet shows it, whatever it says: `'` stands before what would be a formula.
-pub(super) fn inert(cell: String) -> String {
+pub(super) fn inert(cell: Cow<'_, str>) -> Cow<'_, str> {
     match is_formula(&cell) {
-        true => format!("'{cell}"),
+        true => format!("'{cell}").into(),
         false => cell,
     }
 }
@@ -87,7 +89,7 @@ mod tests {
             "--1",
             "-1e1e1",
         ] {
-            assert_eq!(inert(cell.to_owned()), format!("'{cell}"));
+            assert_eq!(inert(cell.into()), format!("'{cell}"));
         }
     }
 
@@ -97,7 +99,7 @@ mod tests {
             "", "-5", "+1.5", "1e3", "-1,234.5", "-1.234,5", "-2.5E-7", " -4 ", "-5%", "a=b",
             "1-1", "'=1", "é",
         ] {
-            assert_eq!(inert(cell.to_owned()), cell);
+            assert_eq!(inert(cell.into()), cell);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::job::{OutputFormat, OutputPlan};
 use crate::words::{Columns, Decided, ResultLine};
 
 /// Where the bytes of a file go.
-pub trait Sink: Sized {
+pub trait Sink: Sized + Send {
     /// Begins the file `dir/name`.
     fn begin(dir: &Path, name: &'static str) -> Result<Self, OutputError>;
 

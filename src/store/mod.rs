@@ -21,8 +21,13 @@ mod tests;
 mod watch;
 mod writer;
 
+use std::mem::take;
+use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 pub use cache::{Cache, Caching, Glance};
 pub use filesystem::is_remote;
@@ -317,6 +322,10 @@ impl Store {
     }
 }
 
+/// So many rows are handed on together while the next ones are read, and so many times as many wait.
+const PAGE: usize = 32;
+const PAGES: usize = 2;
+
 /// What a store holds, line by line.
 #[derive(Debug, Clone, Copy)]
 pub struct Lines<'a>(&'a Database);
@@ -335,12 +344,30 @@ impl Lines<'_> {
 
     /// Calls `each` for every row of the job, with all its items by entry and repeat: also with those that were never
     /// asked. What was asked about the answers comes after them, as far as it was.
-    pub fn for_each_row<E: From<StoreError>>(
+    ///
+    /// It is called on a thread of its own, beside the one that reads.
+    pub fn for_each_row<E: From<StoreError> + Send>(
         &self,
         columns: &Arc<Columns>,
-        each: impl FnMut(&[Stored]) -> Result<(), E>,
+        mut each: impl FnMut(&[Stored]) -> Result<(), E> + Send,
     ) -> Result<(), E> {
-        self.0.for_each_row(columns, each)
+        thread::scope(|scope| {
+            let (pages, read) = sync_channel::<Vec<Vec<Stored>>>(PAGES);
+            let called = scope.spawn(move || read.iter().flatten().try_for_each(|all| each(&all)));
+            let mut page = Vec::new();
+            let all_read = self.0.for_each_row(columns, |all| {
+                page.push(all);
+                match page.len() {
+                    PAGE if pages.send(take(&mut page)).is_err() => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
+            });
+            // Nobody is there to take it if `each` failed.
+            let _ = pages.send(page);
+            drop(pages);
+            called.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            Ok(all_read?)
+        })
     }
 
     /// Calls `each` for every attempt that no line of the results shows.

@@ -153,6 +153,36 @@ fn finish((writer, journal): (Writer, Journal)) -> Store {
     writer.finish().unwrap()
 }
 
+#[test]
+fn every_row_is_handed_on_once_in_order_until_somebody_has_enough() {
+    #[derive(Debug)]
+    struct Enough;
+    impl From<StoreError> for Enough {
+        fn from(error: StoreError) -> Self {
+            panic!("{error}")
+        }
+    }
+    let kept = Kept::new();
+    let mut store = kept.open();
+    let texts: Vec<String> = (0..1000).map(|text| text.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    kept.register(&mut store, &texts);
+    for enough in [1, 31, 32, 33, 999, 1000] {
+        let mut seen = Vec::new();
+        let read = store.lines().for_each_row(&kept.columns, |all| {
+            seen.push(all[0].outcome.item.row.index);
+            if seen.len() < enough {
+                Ok(())
+            } else {
+                Err(Enough)
+            }
+        });
+        assert!(matches!(read, Err(Enough)));
+        assert!(seen.into_iter().eq(0..enough as u64), "{enough}");
+    }
+    assert_eq!(kept.all(&store).unwrap().len(), 1000 * 4);
+}
+
 #[tokio::test]
 async fn outcomes_come_back_whole_by_row_and_entry_and_repeat() {
     let kept = Kept::new();

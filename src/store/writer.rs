@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -20,6 +21,15 @@ const MAX_BATCH: usize = 1024;
 /// The most records that wait for the writer. Whoever waits for one to be durable sends no other, so that
 /// what waits is bounded by the run's concurrency too.
 const QUEUE: usize = 1024;
+/// How long is waited for more records while many requests are on their way, a little longer each time: a commit costs
+/// the same for one as for fifty.
+const NAPS: [Duration; 3] = [
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+];
+/// So many requests on their way are many: there a row is not held up for others in vain.
+const MANY: usize = 32;
 /// What is kept free for the answers that are on their way when the disk is full; less where there is less.
 const RESERVES: [usize; 3] = [1 << 20, 1 << 18, 1 << 16];
 const RESERVE_NAME: &str = "run.reserve";
@@ -87,6 +97,7 @@ fn write(
     let mut batch = Vec::with_capacity(MAX_BATCH);
     let mut answered = Answered::default();
     while records.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+        gather(records, &mut batch, answered.on_the_way);
         let mut now = answered.hold_back(batch.drain(..));
         if let Err(error) = database.write(&now) {
             if !is_full(&error) {
@@ -110,12 +121,29 @@ fn write(
     Ok(database)
 }
 
+/// Takes what comes in a moment too, unless most of what could come is there.
+fn gather(records: &mut mpsc::Receiver<Record>, batch: &mut Vec<Record>, on_the_way: usize) {
+    for nap in NAPS {
+        if on_the_way < MANY || batch.len() * 2 >= on_the_way.min(MAX_BATCH) {
+            return;
+        }
+        std::thread::sleep(nap);
+        while batch.len() < MAX_BATCH
+            && let Ok(record) = records.try_recv()
+        {
+            batch.push(record);
+        }
+    }
+}
+
 /// Ends of attempts that brought an answer, at most one for each row in flight (and its hedge). Each is stored
 /// with whatever comes next of its item, which is its outcome as a rule: else a run that is killed between the two
 /// has paid for an answer that the next one cannot find, and shows the row as asked and paid for twice.
 #[derive(Default)]
 struct Answered {
     ends: HashMap<(u64, u32, u32), Vec<Record>>,
+    /// How many attempts were begun and have not ended.
+    on_the_way: usize,
 }
 
 impl Answered {
@@ -125,6 +153,11 @@ impl Answered {
         for record in records {
             let item = record.item();
             let key = (item.row.index, item.entry, item.repeat);
+            match &record {
+                Record::Intent(..) => self.on_the_way += 1,
+                Record::Ended(..) => self.on_the_way = self.on_the_way.saturating_sub(1),
+                Record::Outcome(..) => {}
+            }
             match &record {
                 Record::Ended(_, _, end) if end.with_next => {
                     self.ends.entry(key).or_default().push(record);

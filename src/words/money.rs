@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Usd(i128);
 
 const UNIT_DIGITS: usize = 15;
+/// So many units are a dollar.
+const PER_USD: u128 = 10_u128.pow(UNIT_DIGITS as u32);
 const MILLION: i128 = 1_000_000;
 
 impl Usd {
@@ -94,9 +96,14 @@ impl Usd {
 impl fmt::Display for Usd {
     /// The exact decimal without trailing zeros, at least two places: `0.00`, `1.25`, `0.0000135`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = self.rounded(UNIT_DIGITS);
-        let (dollars, fraction) = exact.split_once('.').unwrap_or((&exact, ""));
-        write!(f, "{dollars}.{:0<2}", fraction.trim_end_matches('0'))
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let units = self.0.unsigned_abs();
+        let (dollars, mut fraction) = (units / PER_USD, (units % PER_USD) as u64);
+        let mut places = UNIT_DIGITS;
+        while places > 2 && fraction.is_multiple_of(10) {
+            (places, fraction) = (places - 1, fraction / 10);
+        }
+        write!(f, "{sign}{dollars}.{fraction:0places$}")
     }
 }
 
@@ -119,9 +126,13 @@ impl FromStr for Usd {
         {
             return Err(EXPECTED);
         }
-        let units: i128 = format!("{whole}{fraction:0<UNIT_DIGITS$}")
-            .parse()
-            .map_err(|_| EXPECTED)?;
+        let parts = fraction.bytes();
+        let parts = parts.fold(0, |units, digit| units * 10 + u128::from(digit - b'0'));
+        let parts = parts * 10_u128.pow((UNIT_DIGITS - fraction.len()) as u32);
+        let units = whole.parse::<u128>().ok();
+        let units = units.and_then(|dollars| dollars.checked_mul(PER_USD)?.checked_add(parts));
+        let units = units.and_then(|units| i128::try_from(units).ok());
+        let units = units.ok_or(EXPECTED)?;
         Ok(Self(if negative { -units } else { units }))
     }
 }
@@ -313,7 +324,11 @@ mod tests {
             let amount = Usd::from_units(units);
             assert_eq!(amount.to_string().parse(), Ok(amount));
         }
-        for bad in ["", "-", ".5", "1e3", "0.0000000000000001", "1 "] {
+        for (text, units) in [("0012.5", 25 * UNITS_PER_USD / 2), ("1.", UNITS_PER_USD)] {
+            assert_eq!(text.parse(), Ok(Usd::from_units(units)), "{text}");
+        }
+        let too_much = "1".repeat(30);
+        for bad in ["", "-", ".5", "1e3", "0.0000000000000001", "1 ", &too_much] {
             assert!(bad.parse::<Usd>().is_err(), "{bad:?}");
         }
     }

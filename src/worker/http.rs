@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Proxy, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -36,17 +36,57 @@ pub struct Http {
 
 struct Shared {
     idle_per_host: usize,
-    clients: Mutex<HashMap<ClientKey, Client>>,
+    known: Mutex<Known>,
+}
+
+/// What need not be found out anew for every request.
+#[derive(Default)]
+struct Known {
+    clients: HashMap<ClientKey, Client>,
+    /// By their addresses, which may be asked in several ways.
+    targets: HashMap<String, Vec<(Way, Arc<Target>)>>,
+}
+
+/// An address that is asked, and by what.
+struct Target {
+    url: Url,
+    /// What of it a message may show.
+    origin: String,
+    client: Client,
 }
 
 /// What makes two requests need two clients.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ClientKey {
-    proxy: Option<String>,
+    way: Way,
     tls: bool,
+}
+
+/// How a connection is made and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Way {
+    proxy: Option<String>,
     http1: bool,
     idle: Duration,
     connect: Duration,
+}
+
+impl Way {
+    fn of(call: &Call<'_>) -> Self {
+        Self {
+            proxy: call.proxy.map(str::to_owned),
+            http1: call.http1,
+            idle: call.idle,
+            connect: connect_timeout(call),
+        }
+    }
+
+    /// Whether it is that of a call.
+    fn is_of(&self, call: &Call<'_>) -> bool {
+        self.proxy.as_deref() == call.proxy
+            && (self.http1, self.idle, self.connect)
+                == (call.http1, call.idle, connect_timeout(call))
+    }
 }
 
 /// One request.
@@ -89,28 +129,36 @@ pub(super) struct Reply {
 impl Reply {
     /// A reply of which only the head is there.
     fn new(status: u16, headers: &HeaderMap) -> Self {
-        let all = |name: &str| -> Vec<&str> {
-            let values = headers.get_all(name).into_iter();
-            // Not `to_str`: Go writes microseconds with a letter that is no ASCII.
-            values
-                .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
-                .collect()
-        };
-        let first = |name: &str| all(name).first().copied();
-        // Times are counted from the server's own clock where it shows one.
-        let now = first("date")
-            .and_then(retry_after::http_date)
-            .unwrap_or_else(Timestamp::now);
-        Self {
+        // Not `to_str`: Go writes microseconds with a letter that is no ASCII.
+        let text = |value| std::str::from_utf8(HeaderValue::as_bytes(value)).ok();
+        let first = |name: &str| headers.get(name).and_then(text);
+        let mut reply = Self {
             status,
             request_id: first("x-request-id")
                 .or_else(|| first("request-id"))
                 .map(clip),
-            retry_after: retry_after::wait(&all("retry-after"), &all("retry-after-ms"), now),
+            retry_after: None,
             should_retry: first("x-should-retry").and_then(|value| value.trim().parse().ok()),
-            allowances: allowances::read(&all, now).map(Box::new),
+            allowances: None,
             body: Vec::new(),
+        };
+        let of_limits = |name: &HeaderName| {
+            let name = name.as_str();
+            name.contains("ratelimit") || name.starts_with("retry-after")
+        };
+        // Most servers say nothing of that, and each of many names would be looked for.
+        if headers.keys().any(of_limits) {
+            let all = |name: &str| -> Vec<&str> {
+                headers.get_all(name).into_iter().filter_map(text).collect()
+            };
+            // Times are counted from the server's own clock where it shows one.
+            let now = first("date")
+                .and_then(retry_after::http_date)
+                .unwrap_or_else(Timestamp::now);
+            reply.retry_after = retry_after::wait(&all("retry-after"), &all("retry-after-ms"), now);
+            reply.allowances = allowances::read(&all, now).map(Box::new);
         }
+        reply
     }
 
     /// The error with everything that the reply's head says but how long to wait.
@@ -131,27 +179,25 @@ impl Http {
         Self {
             shared: Arc::new(Shared {
                 idle_per_host,
-                clients: Mutex::default(),
+                known: Mutex::default(),
             }),
         }
     }
 
     /// Sends one request and reads its reply.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Reply, CallError> {
-        let to = origin(call.url);
-        let url = Url::parse(call.url)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https"))
-            // The parser would take the path of an address without a host for one.
-            .filter(|url| url.has_host() && call.url.contains("://"))
-            .ok_or_else(|| config(format!("`{to}` is not an http or https address")))?;
-        let client = self.client(&call, &url)?;
+        let target = self.target(&call)?;
+        let Target {
+            url,
+            origin: to,
+            client,
+        } = &*target;
         let mut request = match call.body {
             Some(body) => client
-                .post(url)
-                .header(CONTENT_TYPE, "application/json")
+                .post(url.clone())
+                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
                 .body(body.to_string()),
-            None => client.get(url),
+            None => client.get(url.clone()),
         };
         for (name, value) in call.headers {
             request = request.header(*name, *value);
@@ -163,32 +209,50 @@ impl Http {
             .timeout(call.timeout)
             .send()
             .await
-            .map_err(|error| transport(&error, &to, call.timeout))?;
-        read(response, &to, call.timeout).await
+            .map_err(|error| transport(&error, to, call.timeout))?;
+        read(response, to, call.timeout).await
     }
 
-    fn client(&self, call: &Call<'_>, url: &Url) -> Result<Client, CallError> {
-        // A proxy never stands between this process and its own machine.
-        let proxy = call.proxy.filter(|_| !is_loopback(url));
-        let key = ClientKey {
-            proxy: proxy.map(str::to_owned),
-            tls: url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.starts_with("https")),
-            http1: call.http1,
-            idle: call.idle,
-            // Shorter than the whole time: what runs out while connecting is known not to be sent.
-            connect: CONNECT_TIMEOUT.min(call.timeout * 9 / 10),
-        };
-        let mut clients = self
-            .shared
-            .clients
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&key) {
-            return Ok(client.clone());
+    fn target(&self, call: &Call<'_>) -> Result<Arc<Target>, CallError> {
+        let known = self.shared.known.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        let known = &mut *known;
+        let mut there = known.targets.get(call.url).into_iter().flatten();
+        if let Some((_, target)) = there.find(|(way, _)| way.is_of(call)) {
+            return Ok(Arc::clone(target));
         }
-        let client = build(&key, self.shared.idle_per_host)?;
-        clients.insert(key, client.clone());
-        Ok(client)
+        let origin = origin(call.url);
+        let url = Url::parse(call.url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            // The parser would take the path of an address without a host for one.
+            .filter(|url| url.has_host() && call.url.contains("://"))
+            .ok_or_else(|| config(format!("`{origin}` is not an http or https address")))?;
+        // A proxy never stands between this process and its own machine.
+        let proxy = call.proxy.filter(|_| !is_loopback(&url));
+        let key = ClientKey {
+            way: Way {
+                proxy: proxy.map(str::to_owned),
+                ..Way::of(call)
+            },
+            tls: url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.starts_with("https")),
+        };
+        let client = match known.clients.get(&key) {
+            Some(client) => client.clone(),
+            None => {
+                let client = build(&key, self.shared.idle_per_host)?;
+                known.clients.insert(key.clone(), client.clone());
+                client
+            }
+        };
+        let target = Arc::new(Target {
+            url,
+            origin,
+            client,
+        });
+        let ways = known.targets.entry(call.url.to_owned()).or_default();
+        ways.push((Way::of(call), Arc::clone(&target)));
+        Ok(target)
     }
 }
 
@@ -206,6 +270,11 @@ impl fmt::Debug for Http {
     }
 }
 
+/// Shorter than the whole time: what runs out while connecting is known not to be sent.
+fn connect_timeout(call: &Call<'_>) -> Duration {
+    CONNECT_TIMEOUT.min(call.timeout * 9 / 10)
+}
+
 fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
     let mut builder = Client::builder()
         .user_agent(concat!(
@@ -215,20 +284,20 @@ fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .connect_timeout(key.connect)
-        .pool_idle_timeout(key.idle)
+        .connect_timeout(key.way.connect)
+        .pool_idle_timeout(key.way.idle)
         .pool_max_idle_per_host(idle_per_host)
         .http2_keep_alive_interval(PING.0)
         .http2_keep_alive_timeout(PING.1)
         .http2_keep_alive_while_idle(true);
-    if key.http1 {
+    if key.way.http1 {
         builder = builder.http1_only();
     }
     if !key.tls {
         // Without TLS the system's certificates are not needed, and a slim image may have none.
         builder = builder.tls_certs_only([]);
     }
-    if let Some(proxy) = &key.proxy {
+    if let Some(proxy) = &key.way.proxy {
         let declared = Proxy::all(proxy.as_str())
             .map_err(|_| config(format!("the proxy `{}` is not an address", origin(proxy))))?;
         builder = builder.proxy(declared);

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 /// How many are tried at first.
 const START: usize = 16;
-/// What each answer adds at first.
-const GROWTH: f64 = 1.0 / 3.0;
+/// What each answer adds at first: the double with each round of answers.
+const GROWTH: f64 = 1.0;
 /// What is left after a cut.
 const CUT: f64 = 0.8;
 /// So many answers after a failure of the server add nothing. Where a fifth or more fails nothing grows,
@@ -21,12 +21,26 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 /// A server that takes longer than this to answer must not keep the start slow.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// So many requests in flight are many.
+const MANY: usize = 32;
+
+/// How many more may be on their way into or out of the store while so many are in flight: an eighth, if they are many.
+/// The store takes some milliseconds for what it is told, and that time would be lost in every place.
+pub fn spare_places(in_flight: usize) -> usize {
+    match in_flight {
+        0..MANY => 0,
+        many => many / 8,
+    }
+}
+
 /// The number of requests that may be in flight, and that are.
 #[derive(Debug)]
 pub(super) struct Concurrency {
     ceiling: usize,
     allowed: f64,
     in_flight: usize,
+    /// Admitted, and not sent yet.
+    waiting: usize,
     /// Up to here it grows fast: what was stood before a cut, or everything.
     threshold: f64,
     cut_at: Option<Instant>,
@@ -44,6 +58,7 @@ impl Concurrency {
             ceiling,
             allowed: START.min(ceiling) as f64,
             in_flight: 0,
+            waiting: 0,
             threshold: f64::INFINITY,
             cut_at: None,
             grown: now,
@@ -79,11 +94,12 @@ impl Concurrency {
         self.allowed = self.allowed.min(self.ceiling as f64);
     }
 
-    /// Takes a place; else says when there may be one although nothing came back.
-    pub(super) fn take(&mut self) -> Result<(), Option<Instant>> {
-        if self.in_flight < self.allowed() {
-            self.in_flight += 1;
-            self.peak = self.peak.max(self.in_flight);
+    /// Admits a request; else says when one may be admitted although nothing came back. Some more are admitted than may
+    /// be in flight: while a request is being noted down another one has its place.
+    pub(super) fn admit(&mut self) -> Result<(), Option<Instant>> {
+        let allowed = self.allowed();
+        if self.in_flight + self.waiting < allowed + spare_places(allowed) {
+            self.waiting += 1;
             return Ok(());
         }
         if !self.is_starting() || self.allowed() >= self.ceiling {
@@ -97,7 +113,28 @@ impl Concurrency {
             return Err(Some(next));
         }
         self.grow_to(self.allowed * (1.0 + GROWTH));
-        self.take()
+        self.admit()
+    }
+
+    /// Whether there is a place in flight.
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight < self.allowed()
+    }
+
+    /// Gives a request that was admitted its place in flight, if there is one.
+    pub(super) fn send(&mut self) -> bool {
+        let has_room = self.has_room();
+        if has_room {
+            self.waiting -= 1;
+            self.in_flight += 1;
+            self.peak = self.peak.max(self.in_flight);
+        }
+        has_room
+    }
+
+    /// A request that was admitted is not sent.
+    pub(super) fn give_up(&mut self) {
+        self.waiting -= 1;
     }
 
     /// Gives a place back.
@@ -111,7 +148,7 @@ impl Concurrency {
             self.without_growth -= 1;
             return;
         }
-        // A third more with each round of answers at first, one more with each round later.
+        // Twice as many with each round of answers at first, one more with each round later.
         let more = match self.is_starting() {
             true => GROWTH,
             false => 1.0 / self.allowed.max(1.0),

@@ -29,6 +29,7 @@ pub use bucket::default_burst;
 
 use bucket::Bucket;
 use concurrency::Concurrency;
+pub use concurrency::spare_places;
 use learned::LearnedRate;
 use pacer::Pacer;
 use throttle::{Refusal, Throttle};
@@ -44,6 +45,9 @@ const STALE: Duration = Duration::from_secs(1);
 pub(super) struct Limiter {
     head: tokio::sync::Mutex<()>,
     changed: Notify,
+    /// Who is sent next of those that are admitted, and what that one waits for.
+    next: tokio::sync::Mutex<()>,
+    has_room: Notify,
     state: Mutex<State>,
 }
 
@@ -173,6 +177,8 @@ impl Limiter {
         Self {
             head: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
+            next: tokio::sync::Mutex::new(()),
+            has_room: Notify::new(),
             state: Mutex::new(State {
                 concurrency: Concurrency::new(limits.concurrency.unwrap_or(ceiling).min(ceiling)),
                 throttle: Throttle::new(policy, seed),
@@ -274,6 +280,7 @@ impl Limiter {
     /// Wakes the head of the queue: something has changed.
     pub(super) fn look_again(&self) {
         self.changed.notify_one();
+        self.has_room.notify_one();
     }
 
     /// Takes the request's share of every ceiling, or says when to try again; `None` for when something
@@ -289,13 +296,13 @@ impl Limiter {
         if !wait.is_zero() {
             return Err(Some(now + wait));
         }
-        state.concurrency.take()?;
+        state.concurrency.admit()?;
         let mut request_slot = None;
         if let Some(requests) = &mut state.requests {
             match requests.by.take() {
                 Ok(slot) => request_slot = Some(slot),
                 Err(wait) => {
-                    state.concurrency.release();
+                    state.concurrency.give_up();
                     return Err(Some(now + wait));
                 }
             }
@@ -306,13 +313,17 @@ impl Limiter {
             *slot = Some(bucket.by.take(counts.of(tokens).min(most)));
         }
         state.learned.sent();
+        if state.concurrency.has_room() {
+            // It may have grown by itself.
+            self.has_room.notify_one();
+        }
         Ok(Permit {
             limiter: Arc::clone(self),
             taken_at: now,
             tokens,
             token_slots,
             request_slot,
-            full: state.concurrency.in_flight() >= state.concurrency.allowed(),
+            full: false,
             probe: state.throttle.sent(),
             sent: false,
             settled: false,
@@ -367,11 +378,32 @@ impl Permit {
         self.taken_at.elapsed() > STALE
     }
 
-    /// The request is on its way from now on: what it takes is not given back any more, and counts from now.
-    pub(super) fn sent(&mut self) {
-        self.sent = true;
+    /// Waits for a place in flight. The request is on its way from then on: what it takes is not given back any more,
+    /// and counts from then. `false` if the server has begun to refuse everything meanwhile; then it is not sent, unless
+    /// it is `forced`.
+    pub(super) async fn send(&mut self, forced: bool) -> bool {
         let limiter = Arc::clone(&self.limiter);
+        let _next = limiter.next.lock().await;
+        loop {
+            if let Some(is_sent) = self.try_send(&limiter, forced) {
+                return is_sent;
+            }
+            limiter.has_room.notified().await;
+        }
+    }
+
+    /// Sends the request if there is a place; `None` if there is none.
+    fn try_send(&mut self, limiter: &Limiter, forced: bool) -> Option<bool> {
         let mut state = limiter.state();
+        if !forced && !self.probe && state.throttle.check().is_err() {
+            return Some(false);
+        }
+        if !state.concurrency.send() {
+            return None;
+        }
+        self.sent = true;
+        self.taken_at = Instant::now();
+        self.full = state.concurrency.in_flight() >= state.concurrency.allowed();
         if let (Some(requests), Some(slot)) = (&mut state.requests, &mut self.request_slot) {
             *slot = requests.by.postpone(*slot);
         }
@@ -381,6 +413,7 @@ impl Permit {
             let taken = counts.of(self.tokens).min(bucket.by.per_minute());
             *slot = bucket.by.postpone(*slot, taken);
         }
+        Some(true)
     }
 
     /// Corrects the reservation, learns from the reply and gives the place back. `true` if it was
@@ -400,7 +433,10 @@ impl Permit {
     }
 
     fn give_back(&self, state: &mut State) {
-        state.concurrency.release();
+        match self.sent {
+            true => state.concurrency.release(),
+            false => state.concurrency.give_up(),
+        }
         if self.probe {
             state.throttle.probe_ended();
         }

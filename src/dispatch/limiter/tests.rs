@@ -29,7 +29,7 @@ async fn a_permit_that_was_not_used_gives_back_its_tokens() {
     // One that was sent keeps them.
     for _ in 0..2 {
         let admitted = limiter.acquire(tokens, Patience::default(), &breaker);
-        admitted.await.unwrap().0.sent();
+        assert!(admitted.await.unwrap().0.send(false).await);
     }
     assert!(began.elapsed() > Duration::ZERO);
 }
@@ -57,7 +57,7 @@ async fn a_permit_that_is_dropped_lets_the_next_one_in() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(!waiting.is_finished());
         if sent {
-            held.sent();
+            assert!(held.send(false).await);
         }
         drop(held);
         let admitted = tokio::time::timeout(Duration::from_secs(1), waiting).await;

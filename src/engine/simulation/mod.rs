@@ -208,12 +208,12 @@ fn read(items: Vec<Item>) -> Dues {
     let (sender, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
         for item in items {
-            if sender.send(Ok(Due::new(item))).await.is_err() {
+            if sender.send(Ok(vec![Due::new(item)])).await.is_err() {
                 break;
             }
         }
     });
-    receiver
+    Dues::of(receiver)
 }
 
 /// A store in memory, whose commits take this long; fails if an attempt ends that was not noted down before,

@@ -162,7 +162,7 @@ impl Database {
             let mut records = query.query([self.repeat])?;
             while let Some(record) = records.next()? {
                 ledger.lines += 1;
-                match attempt(record, 0, &self.tariffs) {
+                match attempt(record, &self.tariffs) {
                     Ok(line) => ledger.add(&line, benefit(record, &line)?, mispriced),
                     Err(error) => wrong(plain(&error)),
                 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::types::{ToSql, ToSqlOutput, Type, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, ToSql, ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, Error, Row as Record, Statement, params};
+use serde::de::DeserializeOwned;
 
 use crate::words::{Attempt, AttemptKind, Cost, Digest, ErrorClass, Tariff, Usage, Usd};
 
@@ -15,7 +16,7 @@ pub(super) fn put(
     free: &[&dyn ToSql],
     summed: &[&dyn ToSql],
 ) -> Result<(), Error> {
-    let mut sum = Sum::default();
+    let mut sum = Sum::new();
     let all = free.iter().map(|value| (value, false));
     let all = all.chain(summed.iter().map(|value| (value, true)));
     for (position, (value, counts)) in (1..).zip(all) {
@@ -40,10 +41,29 @@ pub(super) fn check(
     from: usize,
     sum: usize,
 ) -> Result<(), Error> {
-    let mut found = Sum::default();
+    let mut found = Sum::new();
     for column in from..sum {
         found.add(record.get_ref(column)?);
     }
+    agree(record, table, sum, &found)
+}
+
+/// What the first columns hold, of which the next one holds the sum, if they are as they were stored.
+pub(super) fn checked<'a, const N: usize>(
+    record: &'a Record<'_>,
+    table: &str,
+) -> Result<[ValueRef<'a>; N], Error> {
+    let mut found = Sum::new();
+    let mut values = [ValueRef::Null; N];
+    for (column, value) in values.iter_mut().enumerate() {
+        *value = record.get_ref(column)?;
+        found.add(*value);
+    }
+    agree(record, table, N, &found)?;
+    Ok(values)
+}
+
+fn agree(record: &Record<'_>, table: &str, sum: usize, found: &Sum) -> Result<(), Error> {
     match record.get::<_, i64>(sum)? == found.value() {
         true => Ok(()),
         false => {
@@ -71,10 +91,14 @@ fn name(record: &Record<'_>, table: &str) -> String {
 }
 
 /// What a line's columns come to.
-#[derive(Default)]
 struct Sum(Vec<u8>);
 
 impl Sum {
+    fn new() -> Self {
+        // Most lines fit.
+        Self(Vec::with_capacity(512))
+    }
+
     fn add(&mut self, value: ValueRef<'_>) {
         let (tag, bytes): (u8, &[u8]) = match &value {
             ValueRef::Null => (0, &[]),
@@ -84,8 +108,9 @@ impl Sum {
             ValueRef::Blob(bytes) => (4, bytes),
         };
         self.0.push(tag);
-        self.0.extend((bytes.len() as u64).to_le_bytes());
-        self.0.extend(bytes);
+        self.0
+            .extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(bytes);
     }
 
     fn value(&self) -> i64 {
@@ -139,6 +164,7 @@ pub(super) fn put_tariffs<'a>(
 }
 
 /// A line of the ledger, and whether its end is known.
+#[derive(Clone)]
 pub(super) struct Line {
     pub(super) row: i64,
     pub(super) entry: u32,
@@ -165,48 +191,43 @@ impl Line {
     }
 }
 
-/// Reads [`ATTEMPT`] from this column on.
-pub(super) fn attempt(record: &Record<'_>, from: usize, tariffs: &Tariffs) -> Result<Line, Error> {
-    check(record, "attempts", from, from + ATTEMPT_COLUMNS - 1)?;
-    let at = |column: usize| from + column;
-    let kind: String = record.get(at(5))?;
-    let class: Option<String> = record.get(at(8))?;
-    let usage: Option<String> = record.get(at(12))?;
-    let tariff: Option<String> = record.get(at(13))?;
-    let tariff = tariff.map(|id| {
-        let missing = || unreadable(at(13), &format!("price {id} is not in `prices`"));
-        tariffs.get(&id).ok_or_else(missing)
+/// Reads [`ATTEMPT`].
+pub(super) fn attempt(record: &Record<'_>, tariffs: &Tariffs) -> Result<Line, Error> {
+    let values: [_; ATTEMPT_COLUMNS - 1] = checked(record, "attempts")?;
+    let kind = text(&values, 5)?;
+    let class = text_if_any(&values, 8)?;
+    let class = class.map(|name| ErrorClass::from_name(name).ok_or_else(|| unknown(8, name)));
+    let usage = text_if_any(&values, 12)?.map(|text| from_json::<Usage>(text, 12));
+    let tariff = text_if_any(&values, 13)?.map(|id| {
+        let missing = || unreadable(13, &format!("price {id} is not in `prices`"));
+        tariffs.get(id).ok_or_else(missing)
     });
-    let cost: String = record.get(at(14))?;
-    let amount = usd(record, at(15))?;
-    let latency: Option<u64> = record.get(at(17))?;
-    let class = class
-        .map(|name| ErrorClass::from_name(&name).ok_or_else(|| unknown(at(8), &name)))
-        .transpose()?;
+    let cost = text(&values, 14)?;
+    let latency: Option<u64> = get(&values, 17)?;
     Ok(Line {
-        row: record.get(at(0))?,
-        entry: record.get(at(1))?,
-        repeat: record.get(at(2))?,
+        row: get(&values, 0)?,
+        entry: get(&values, 1)?,
+        repeat: get(&values, 2)?,
         ended: latency.is_some(),
         attempt: Attempt {
-            number: record.get(at(3))?,
-            backend: Arc::from(record.get::<_, String>(at(4))?),
-            kind: AttemptKind::from_name(&kind).ok_or_else(|| unknown(at(5), &kind))?,
-            fingerprint: digest(record, at(6))?,
-            model: record.get(at(7))?,
-            class,
-            error: record.get(at(9))?,
-            http_status: record.get(at(10))?,
-            request_id: record.get(at(11))?,
-            usage: usage.map(|_| json::<Usage>(record, at(12))).transpose()?,
+            number: get(&values, 3)?,
+            backend: Arc::from(text(&values, 4)?),
+            kind: AttemptKind::from_name(kind).ok_or_else(|| unknown(5, kind))?,
+            fingerprint: digest(&values, 6)?,
+            model: get(&values, 7)?,
+            class: class.transpose()?,
+            error: get(&values, 9)?,
+            http_status: get(&values, 10)?,
+            request_id: get(&values, 11)?,
+            usage: usage.transpose()?,
             tariff: tariff.transpose()?.cloned(),
-            cost: match (cost.as_str(), amount) {
+            cost: match (cost, usd(&values, 15)?) {
                 ("known", Some(amount)) => Cost::Known(amount),
                 ("unknown", at_most) => Cost::Unknown { at_most },
                 ("unpriced", None) => Cost::Unpriced,
-                _ => return Err(unknown(at(14), &cost)),
+                _ => return Err(unknown(14, cost)),
             },
-            saved: usd(record, at(16))?,
+            saved: usd(&values, 16)?,
             latency: Duration::from_micros(latency.unwrap_or_default()),
         },
     })
@@ -222,26 +243,69 @@ pub(super) fn cost(cost: Cost) -> (&'static str, Option<String>) {
     (cost, amount.map(|amount| amount.to_string()))
 }
 
+/// Where columns are read from: a record, or what was taken from one already.
+pub(super) trait Values {
+    fn value(&self, column: usize) -> Result<ValueRef<'_>, Error>;
+}
+
+impl Values for Record<'_> {
+    fn value(&self, column: usize) -> Result<ValueRef<'_>, Error> {
+        self.get_ref(column)
+    }
+}
+
+impl<const N: usize> Values for [ValueRef<'_>; N] {
+    fn value(&self, column: usize) -> Result<ValueRef<'_>, Error> {
+        Ok(self[column])
+    }
+}
+
+/// A column of any type.
+pub(super) fn get<T: FromSql>(values: &impl Values, column: usize) -> Result<T, Error> {
+    let value = values.value(column)?;
+    T::column_result(value).map_err(|error| other_type(column, value, error))
+}
+
+/// The text of a column, as long as the record lasts.
+pub(super) fn text(values: &impl Values, column: usize) -> Result<&str, Error> {
+    let value = values.value(column)?;
+    value
+        .as_str()
+        .map_err(|error| other_type(column, value, error))
+}
+
+/// The same of a column that may be empty.
+pub(super) fn text_if_any(values: &impl Values, column: usize) -> Result<Option<&str>, Error> {
+    match values.value(column)? {
+        ValueRef::Null => Ok(None),
+        _ => text(values, column).map(Some),
+    }
+}
+
+fn other_type(column: usize, value: ValueRef<'_>, error: FromSqlError) -> Error {
+    Error::FromSqlConversionFailure(column, value.data_type(), Box::new(error))
+}
+
 /// An exact amount, where there is one.
-pub(super) fn usd(record: &Record<'_>, column: usize) -> Result<Option<Usd>, Error> {
-    let text: Option<String> = record.get(column)?;
-    text.map(|text| text.parse().map_err(|_| unknown(column, &text)))
+pub(super) fn usd(values: &impl Values, column: usize) -> Result<Option<Usd>, Error> {
+    let text = text_if_any(values, column)?;
+    text.map(|text| text.parse().map_err(|_| unknown(column, text)))
         .transpose()
 }
 
 /// A digest from its 16 bytes.
-pub(super) fn digest(record: &Record<'_>, column: usize) -> Result<Digest, Error> {
-    let bytes = record.get_ref(column)?.as_blob().unwrap_or_default();
+pub(super) fn digest(values: &impl Values, column: usize) -> Result<Digest, Error> {
+    let bytes = values.value(column)?.as_blob().unwrap_or_default();
     Digest::from_bytes(bytes).ok_or_else(|| unreadable(column, "it is no digest"))
 }
 
 /// A column that holds JSON.
-pub(super) fn json<T: serde::de::DeserializeOwned>(
-    record: &Record<'_>,
-    column: usize,
-) -> Result<T, Error> {
-    let text: String = record.get(column)?;
-    serde_json::from_str(&text)
+pub(super) fn json<T: DeserializeOwned>(values: &impl Values, column: usize) -> Result<T, Error> {
+    from_json(text(values, column)?, column)
+}
+
+fn from_json<T: DeserializeOwned>(text: &str, column: usize) -> Result<T, Error> {
+    serde_json::from_str(text)
         .map_err(|error| Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 

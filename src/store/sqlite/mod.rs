@@ -32,6 +32,7 @@ use crate::job::Durability;
 use crate::words::Columns;
 
 use lines::Tariffs;
+use write::Numbers;
 
 pub use audit::{Ledger, RULES, Rule, Table};
 pub(super) use cache::{CacheFile, Trouble};
@@ -122,6 +123,7 @@ pub(super) struct Database {
     existed: bool,
     /// The prices that lines of the ledger name.
     tariffs: Tariffs,
+    numbers: Numbers,
 }
 
 impl Database {
@@ -175,6 +177,7 @@ impl Database {
             repeat: 1,
             existed,
             tariffs: Tariffs::new(),
+            numbers: Numbers::new(),
         };
         database.load_shape()?;
         Ok(database)

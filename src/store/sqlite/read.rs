@@ -1,11 +1,14 @@
 //! What comes out again: items that are due, and every item's end in the order of the results.
 
-use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rusqlite::{Error, Row as Record, Rows, params};
 
-use super::lines::{ATTEMPT, ATTEMPT_COLUMNS, Line, attempt, check, digest, json, unknown};
+use super::lines::{
+    ATTEMPT, ATTEMPT_COLUMNS, Line, attempt, check, checked, digest, get, json, text, text_if_any,
+    unknown,
+};
 use super::share::FIRST;
 use super::{Database, FINAL, StoreError};
 use crate::job::OnUnknown;
@@ -65,6 +68,7 @@ pub struct Outside {
 }
 
 /// A stored outcome, before it is put together with its attempts.
+#[derive(Clone)]
 pub(super) struct End {
     pub(super) entry: u32,
     pub(super) repeat: u32,
@@ -245,7 +249,8 @@ impl Database {
         let all = self.items(row).chain(self.follow_ups(row));
         all.map(|(item, key)| {
             let end = ends.iter().find(|end| end.key() == key);
-            stored(item, end, lines.iter().filter(|line| line.key() == key))
+            let lines = lines.iter().filter(|line| line.key() == key);
+            stored(item, end.cloned(), lines.cloned())
         })
         .collect()
     }
@@ -269,7 +274,7 @@ impl Database {
     pub(super) fn ends_of(&self, row: i64) -> Result<Vec<End>, Error> {
         let query = format!("SELECT {OUTCOME} FROM outcomes o WHERE o.row = ?1");
         let mut query = self.connection.prepare_cached(&query)?;
-        let ends = query.query_map([row], |record| end(record, 0))?;
+        let ends = query.query_map([row], end)?;
         ends.collect()
     }
 
@@ -278,18 +283,18 @@ impl Database {
             "SELECT {ATTEMPT} FROM attempts a WHERE a.row = ?1 ORDER BY a.entry, a.repeat, a.attempt"
         );
         let mut query = self.connection.prepare_cached(&query)?;
-        let lines = query.query_map([row], |record| attempt(record, 0, &self.tariffs))?;
+        let lines = query.query_map([row], |record| attempt(record, &self.tariffs))?;
         lines.collect()
     }
 
-    /// Calls `each` for every row of the job, with all its items by entry and repeat: also with those that were never
-    /// asked. What was asked about the answers comes after them, as far as it was.
-    pub(in crate::store) fn for_each_row<E: From<StoreError>>(
+    /// Calls `each` for every row of the job, as [`Lines::for_each_row`](crate::store::Lines::for_each_row) tells, until
+    /// it says that it has enough.
+    pub(in crate::store) fn for_each_row(
         &self,
         columns: &Arc<Columns>,
-        mut each: impl FnMut(&[Stored]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let failed = |source| E::from(self.failed("read", source));
+        mut each: impl FnMut(Vec<Stored>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let failed = |source| self.failed("read", source);
         // A snapshot: somebody may be writing.
         let snapshot = self.connection.unchecked_transaction().map_err(failed)?;
         let prepare = |query: String| snapshot.prepare(&query).map_err(failed);
@@ -303,37 +308,36 @@ impl Database {
         ))?;
         let mut lines = prepare(format!(
             "SELECT {ATTEMPT}, r.position FROM rows r CROSS JOIN attempts a ON a.row = r.row
-             WHERE r.position >= 0 ORDER BY r.position, a.entry, a.repeat, a.attempt"
+             WHERE r.position >= 0 ORDER BY r.position, r.row, a.entry, a.repeat, a.attempt"
         ))?;
         let mut rows = rows.query([]).map_err(failed)?;
-        let mut ends = Merged::new(ends.query([]).map_err(failed)?, OUTCOME_SUM + 1, |record| {
-            end(record, 0)
-        });
+        let mut ends = Merged::new(ends.query([]).map_err(failed)?, OUTCOME_SUM + 1, end);
         let mut lines = Merged::new(
             lines.query([]).map_err(failed)?,
             ATTEMPT_COLUMNS,
-            |record| attempt(record, 0, &self.tariffs),
+            |record| attempt(record, &self.tariffs),
         );
-        let mut all = Vec::new();
         while let Some(record) = rows.next().map_err(failed)? {
             let (_, row) = row(record, columns).map_err(failed)?;
             let ends = ends.of(row.index).map_err(failed)?;
             let lines = lines.of(row.index).map_err(failed)?;
             let row = Arc::new(row);
-            all.clear();
+            let mut all = Vec::with_capacity(ends.len());
             for (item, key) in self.items(&row) {
-                let end = ends.iter().find(|end| end.key() == key);
-                let lines = lines.iter().filter(|line| line.key() == key);
+                let end = ends.extract_if(.., |end| end.key() == key).next();
+                let lines = lines.extract_if(.., |line| line.key() == key);
                 all.push(stored(item, end, lines));
             }
             for (item, key) in self.follow_ups(&row) {
-                let end = ends.iter().find(|end| end.key() == key);
-                let mut lines = lines.iter().filter(|line| line.key() == key).peekable();
+                let end = ends.extract_if(.., |end| end.key() == key).next();
+                let mut lines = lines.extract_if(.., |line| line.key() == key).peekable();
                 if end.is_some() || lines.peek().is_some() {
                     all.push(stored(item, end, lines));
                 }
             }
-            each(&all)?;
+            if each(all).is_break() {
+                break;
+            }
         }
         Ok(())
     }
@@ -353,10 +357,10 @@ impl Database {
             let mut query = self.connection.prepare(&query)?;
             let mut records = query.query([self.repeat])?;
             while let Some(record) = records.next()? {
-                let Line { attempt, ended, .. } = attempt(record, 0, &self.tariffs)?;
+                let Line { attempt, ended, .. } = attempt(record, &self.tariffs)?;
                 let attempt = match ended {
                     true => attempt,
-                    false => interrupted(&attempt),
+                    false => interrupted(attempt),
                 };
                 each(Outside { attempt, ended });
             }
@@ -373,7 +377,7 @@ struct Merged<'a, T, R> {
     position: usize,
     read: R,
     next: Option<(u64, T)>,
-    taken: VecDeque<T>,
+    taken: Vec<T>,
 }
 
 impl<'a, T, R: Fn(&Record<'_>) -> Result<T, Error>> Merged<'a, T, R> {
@@ -383,16 +387,16 @@ impl<'a, T, R: Fn(&Record<'_>) -> Result<T, Error>> Merged<'a, T, R> {
             position,
             read,
             next: None,
-            taken: VecDeque::new(),
+            taken: Vec::new(),
         }
     }
 
     /// Those of the row at this position; positions must be asked for in order.
-    fn of(&mut self, position: u64) -> Result<&VecDeque<T>, Error> {
+    fn of(&mut self, position: u64) -> Result<&mut Vec<T>, Error> {
         self.taken.clear();
         loop {
             match self.next.take() {
-                Some((at, record)) if at == position => self.taken.push_back(record),
+                Some((at, record)) if at == position => self.taken.push(record),
                 Some(later) => {
                     self.next = Some(later);
                     break;
@@ -406,7 +410,7 @@ impl<'a, T, R: Fn(&Record<'_>) -> Result<T, Error>> Merged<'a, T, R> {
                 None => break,
             }
         }
-        Ok(&self.taken)
+        Ok(&mut self.taken)
     }
 }
 
@@ -423,23 +427,22 @@ pub(super) fn row(record: &Record<'_>, columns: &Arc<Columns>) -> Result<(i64, R
     Ok((record.get(1)?, row))
 }
 
-pub(super) fn end(record: &Record<'_>, from: usize) -> Result<End, Error> {
-    check(record, "outcomes", from, from + OUTCOME_SUM)?;
-    let at = |column: usize| from + column;
-    let status: String = record.get(at(4))?;
-    let answer: Option<String> = record.get(at(5))?;
-    let finish_reason: Option<String> = record.get(at(6))?;
+pub(super) fn end(record: &Record<'_>) -> Result<End, Error> {
+    let values: [_; OUTCOME_SUM] = checked(record, "outcomes")?;
+    let status = text(&values, 4)?;
+    let answer: Option<String> = get(&values, 5)?;
+    let finish_reason = text_if_any(&values, 6)?;
     Ok(End {
-        entry: record.get(at(1))?,
-        repeat: record.get(at(2))?,
-        run: record.get(at(3))?,
-        status: Status::from_name(&status).ok_or_else(|| unknown(at(4), &status))?,
+        entry: get(&values, 1)?,
+        repeat: get(&values, 2)?,
+        run: get(&values, 3)?,
+        status: Status::from_name(status).ok_or_else(|| unknown(4, status))?,
         answer: answer.map(|text| Answer {
             text,
-            finish_reason: finish_reason.as_deref().map(FinishReason::from_name),
+            finish_reason: finish_reason.map(FinishReason::from_name),
         }),
-        error: record.get(at(7))?,
-        answered_by: record.get(at(8))?,
+        error: get(&values, 7)?,
+        answered_by: get(&values, 8)?,
     })
 }
 
@@ -476,13 +479,17 @@ pub(super) fn due_item<'a>(
 }
 
 /// An item's end, put together.
-fn stored<'a>(item: Item, end: Option<&End>, lines: impl Iterator<Item = &'a Line>) -> Stored {
-    let (ended, cut): (Vec<&Line>, Vec<&Line>) = lines.partition(|line| line.ended);
-    let mut attempts: Vec<Attempt> = ended.iter().map(|line| line.attempt.clone()).collect();
-    let interrupted: Vec<Attempt> = cut.iter().map(|line| interrupted(&line.attempt)).collect();
+fn stored(item: Item, end: Option<End>, lines: impl Iterator<Item = Line>) -> Stored {
+    let (mut attempts, mut cut) = (Vec::new(), Vec::new());
+    for line in lines {
+        match line.ended {
+            true => attempts.push(line.attempt),
+            false => cut.push(interrupted(line.attempt)),
+        }
+    }
     let Some(end) = end else {
         // Nothing better is known of the row than that it was asked.
-        attempts.extend(interrupted);
+        attempts.extend(cut);
         attempts.sort_by_key(|attempt| attempt.number);
         // A reply without an outcome is one to a request that the job makes no more.
         let status = match attempts.last() {
@@ -507,17 +514,17 @@ fn stored<'a>(item: Item, end: Option<&End>, lines: impl Iterator<Item = &'a Lin
         outcome: Outcome {
             item,
             status: end.status,
-            answer: end.answer.clone(),
-            error: end.error.clone(),
+            answer: end.answer,
+            error: end.error,
             answered_by: position.filter(|position| position + 1 < attempts.len()),
             attempts,
         },
-        interrupted,
+        interrupted: cut,
     }
 }
 
 /// The line of an attempt whose runner was killed.
-fn interrupted(attempt: &Attempt) -> Attempt {
+fn interrupted(attempt: Attempt) -> Attempt {
     let error = match attempt.cost {
         Cost::Known(_) => "the runner ended before the answer came",
         Cost::Unknown { .. } | Cost::Unpriced => {
@@ -527,6 +534,6 @@ fn interrupted(attempt: &Attempt) -> Attempt {
     Attempt {
         class: Some(ErrorClass::Cancelled),
         error: Some(error.to_owned()),
-        ..attempt.clone()
+        ..attempt
     }
 }

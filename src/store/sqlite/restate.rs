@@ -66,7 +66,7 @@ impl Database {
             let mut records = query.query(params![after.0, after.1, after.2, PAGE])?;
             let mut changes = Vec::new();
             while let Some(record) = records.next()? {
-                let (row, end): (i64, _) = (record.get(0)?, end(record, 0)?);
+                let (row, end): (i64, _) = (record.get(0)?, end(record)?);
                 last = Some((row, end.entry, end.repeat));
                 let is_read = matches!(end.status, Status::Answered | Status::Invalid);
                 let Some(answer) = end

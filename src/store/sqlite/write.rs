@@ -1,9 +1,11 @@
 //! What a run writes: intents, the ends of attempts, outcomes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, Error, ErrorCode, Transaction, params};
+use rusqlite::{CachedStatement, Connection, Error, ErrorCode, params};
+use serde::Serialize;
 
 use super::lines::{cost, put};
 use super::{Database, StoreError};
@@ -33,41 +35,43 @@ pub(super) const INTO_OUTCOMES: &str = "
 impl Database {
     /// Stores records in one transaction; when it returns they are on disk.
     pub(in crate::store) fn write(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        self.commit(|lines, transaction| {
+        self.commit(|lines| {
             records.iter().try_for_each(|record| match record {
-                Record::Intent(item, intent, _) => lines.attempt(transaction, item, intent, None),
-                Record::Ended(item, intent, end) => {
-                    lines.attempt(transaction, item, intent, Some(&end.attempt))
-                }
-                Record::Outcome(outcome, _) => lines.outcome(transaction, outcome),
+                Record::Intent(item, intent, _) => lines.attempt(item, intent, None),
+                Record::Ended(item, intent, end) => lines.attempt(item, intent, Some(&end.attempt)),
+                Record::Outcome(outcome, _) => lines.outcome(outcome),
             })
         })
     }
 
     /// Stores outcomes in one transaction; when it returns they are on disk.
     pub(super) fn write_outcomes(&mut self, outcomes: &[Outcome]) -> Result<(), StoreError> {
-        self.commit(|lines, transaction| {
+        self.commit(|lines| {
             let mut outcomes = outcomes.iter();
-            outcomes.try_for_each(|outcome| lines.outcome(transaction, outcome))
+            outcomes.try_for_each(|outcome| lines.outcome(outcome))
         })
     }
 
     fn commit(
         &mut self,
-        write: impl FnOnce(&Lines<'_>, &Transaction<'_>) -> Result<(), Error>,
+        write: impl FnOnce(&mut Lines<'_>) -> Result<(), Error>,
     ) -> Result<(), StoreError> {
-        let lines = Lines {
-            entries: &self.entries,
-            follow_ups: &self.follow_ups,
-            run: self.run,
-            now: milliseconds(),
-        };
+        let numbers = &mut self.numbers;
         let written = || {
             let transaction = self.connection.unchecked_transaction()?;
-            write(&lines, &transaction)?;
+            write(&mut Lines {
+                entries: &self.entries,
+                follow_ups: &self.follow_ups,
+                run: self.run,
+                now: milliseconds(),
+                numbers,
+                row_at: transaction.prepare_cached(ROW_AT)?,
+                into_attempts: transaction.prepare_cached(INTO_ATTEMPTS)?,
+                into_outcomes: transaction.prepare_cached(INTO_OUTCOMES)?,
+            })?;
             transaction.commit()
         };
-        written().map_err(|source| self.failed("write to", source))?;
+        written().map_err(|source| StoreError::database("write to", &self.path, source))?;
         // Before anybody is told that it is durable.
         self.watch.check().map_err(|source| StoreError::Io {
             doing: "write to",
@@ -107,13 +111,27 @@ struct Lines<'a> {
     follow_ups: &'a [u32],
     run: i64,
     now: i64,
+    numbers: &'a mut Numbers,
+    row_at: CachedStatement<'a>,
+    into_attempts: CachedStatement<'a>,
+    into_outcomes: CachedStatement<'a>,
 }
+
+/// The numbers of the rows that are being asked, by their positions: looked up once on a row's way.
+pub(super) type Numbers = HashMap<u64, i64>;
 
 impl Lines<'_> {
     /// Where an item stands in the tables: row, entry, repeat (from 1).
-    fn key(&self, transaction: &Transaction<'_>, item: &Item) -> Result<(i64, u32, u32), Error> {
-        let mut row_at = transaction.prepare_cached(ROW_AT)?;
-        let row = row_at.query_row([item.row.index], |record| record.get(0))?;
+    fn key(&mut self, item: &Item) -> Result<(i64, u32, u32), Error> {
+        let row = match self.numbers.get(&item.row.index) {
+            Some(row) => *row,
+            None => {
+                let number = |record: &rusqlite::Row<'_>| record.get(0);
+                let row = self.row_at.query_row([item.row.index], number)?;
+                self.numbers.insert(item.row.index, row);
+                row
+            }
+        };
         let mut entries = self.entries.iter().chain(self.follow_ups);
         let entry = entries.nth(item.entry as usize);
         let entry = entry.copied().unwrap_or(item.entry);
@@ -121,18 +139,17 @@ impl Lines<'_> {
     }
 
     fn attempt(
-        &self,
-        transaction: &Transaction<'_>,
+        &mut self,
         item: &Item,
         intent: &Intent,
         end: Option<&Attempt>,
     ) -> Result<(), Error> {
-        let (row, entry, repeat) = self.key(transaction, item)?;
+        let (row, entry, repeat) = self.key(item)?;
         let (cost, cost_usd) = cost(end.map_or(intent.reserved, |end| end.cost));
         let latency = end.map(|end| i64::try_from(end.latency.as_micros()).unwrap_or(i64::MAX));
         let usage = end.and_then(|end| end.usage);
         put(
-            &mut *transaction.prepare_cached(INTO_ATTEMPTS)?,
+            &mut self.into_attempts,
             params![self.now],
             params![
                 row,
@@ -147,7 +164,7 @@ impl Lines<'_> {
                 end.and_then(|end| end.error.as_ref()),
                 end.and_then(|end| end.http_status),
                 end.and_then(|end| end.request_id.as_ref()),
-                usage.map(|usage| serde_json::json!(usage).to_string()),
+                usage.map(|usage| written(&usage)).transpose()?,
                 intent.tariff.as_ref().map(|tariff| tariff.id()),
                 cost,
                 cost_usd,
@@ -158,8 +175,7 @@ impl Lines<'_> {
         )
     }
 
-    fn outcome(&self, transaction: &Transaction<'_>, outcome: &Outcome) -> Result<(), Error> {
-        let (row, entry, repeat) = self.key(transaction, &outcome.item)?;
+    fn outcome(&mut self, outcome: &Outcome) -> Result<(), Error> {
         // Together with the outcome: what was not sent has no end of its own that could be known before.
         if let Some(spared) = outcome.attempts.last().filter(|a| !a.kind.is_request()) {
             let intent = Intent {
@@ -170,12 +186,14 @@ impl Lines<'_> {
                 tariff: spared.tariff.clone(),
                 reserved: spared.cost,
             };
-            self.attempt(transaction, &outcome.item, &intent, Some(spared))?;
+            self.attempt(&outcome.item, &intent, Some(spared))?;
         }
+        let (row, entry, repeat) = self.key(&outcome.item)?;
+        self.numbers.remove(&outcome.item.row.index);
         let answer = outcome.answer.as_ref();
         let reason = answer.and_then(|answer| answer.finish_reason.as_ref());
         put(
-            &mut *transaction.prepare_cached(INTO_OUTCOMES)?,
+            &mut self.into_outcomes,
             &[],
             params![
                 row,
@@ -190,6 +208,11 @@ impl Lines<'_> {
             ],
         )
     }
+}
+
+/// A value as JSON.
+fn written(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::ToSqlConversionFailure(error.into()))
 }
 
 /// The time, for people: how long something took is not measured with it.

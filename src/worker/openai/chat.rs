@@ -1,36 +1,11 @@
 //! `/v1/chat/completions`, as OpenAI, vLLM and llama.cpp speak it.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::usage::usage;
 use crate::words::{Completion, FinishReason, Message, OutputSchema, Request, Sampling};
 use crate::worker::remote::Endpoint;
-use crate::worker::wire::{Body, maybe, read as read_wire};
-
-#[derive(Debug, Deserialize)]
-struct Reply {
-    #[serde(default, deserialize_with = "maybe")]
-    model: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    choices: Option<Vec<Choice>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Choice {
-    #[serde(default, deserialize_with = "maybe")]
-    message: Option<Answer>,
-    #[serde(default, deserialize_with = "maybe")]
-    finish_reason: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Answer {
-    #[serde(default)]
-    content: Value,
-    #[serde(default, deserialize_with = "maybe")]
-    refusal: Option<String>,
-}
+use crate::worker::wire::Body;
 
 /// The endpoint at this path.
 pub(in crate::worker) fn endpoint(path: &'static str) -> Endpoint {
@@ -70,19 +45,29 @@ pub(in crate::worker) fn message(message: &Message) -> Value {
 }
 
 fn read(reply: &Value) -> Result<Completion, String> {
-    let wire: Reply = read_wire(reply).ok_or("no JSON object")?;
-    let choice = wire.choices.and_then(|choices| choices.into_iter().next());
-    let choice = choice.ok_or("no choices")?;
-    let answer = choice.message.unwrap_or_default();
-    let mut completion = Completion::text(text(&answer.content));
-    completion.refusal = answer.refusal.filter(|words| !words.is_empty());
+    if !reply.is_object() {
+        return Err("no JSON object".to_owned());
+    }
+    let choice = &reply["choices"][0];
+    if !choice.is_object() {
+        return Err("no choices".to_owned());
+    }
+    let message = &choice["message"];
+    let mut completion = Completion::text(text(&message["content"]));
+    completion.refusal = owned(&message["refusal"]).filter(|words| !words.is_empty());
     completion.finish_reason = match &completion.refusal {
         Some(_) => Some(FinishReason::Refusal),
-        None => choice.finish_reason.as_deref().map(FinishReason::from_name),
+        None => choice["finish_reason"]
+            .as_str()
+            .map(FinishReason::from_name),
     };
     completion.usage = usage(reply);
-    completion.model = wire.model;
+    completion.model = owned(&reply["model"]);
     Ok(completion)
+}
+
+fn owned(text: &Value) -> Option<String> {
+    text.as_str().map(str::to_owned)
 }
 
 /// A text, or the texts of a list of parts, as some compatible servers send it.
