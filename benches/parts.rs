@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_prompt_orchestrator::job::{Durability, Limits};
-use tokio_prompt_orchestrator::parts::{Admission, Ledger, chat_reply, chat_request};
+use tokio_prompt_orchestrator::parts::{Ledger, Turnstile, chat_reply, chat_request};
 use tokio_prompt_orchestrator::words::{
     Columns, Digest, Message, Provider, Request, Role, Row, Sampling,
 };
@@ -41,11 +41,11 @@ fn main() {
 #[divan::bench(args = [false, true])]
 fn limiter_alone(bencher: Bencher, limited: bool) {
     let runtime = one_thread();
-    let admission = Admission::new(&limits(limited), 64);
+    let turnstile = Turnstile::new(&limits(limited), 64);
     bencher.counter(ItemsCount::new(PASSES)).bench_local(|| {
         runtime.block_on(async {
             for _ in 0..PASSES {
-                assert!(admission.pass(black_box(50), 20).await);
+                assert!(turnstile.pass(black_box(50), 20).await);
             }
         });
     });
@@ -55,15 +55,15 @@ fn limiter_alone(bencher: Bencher, limited: bool) {
 #[divan::bench(args = [false, true])]
 fn limiter_in_a_crowd(bencher: Bencher, limited: bool) {
     let runtime = one_thread();
-    let admission = Arc::new(Admission::new(&limits(limited), 64));
+    let turnstile = Arc::new(Turnstile::new(&limits(limited), 64));
     let passes = ItemsCount::new(PASSES / 500 * 512);
     bencher.counter(passes).bench_local(|| {
         let mut tasks = JoinSet::new();
         for _ in 0..512 {
-            let admission = Arc::clone(&admission);
+            let turnstile = Arc::clone(&turnstile);
             let pass = async move {
                 for _ in 0..PASSES / 500 {
-                    assert!(admission.pass(black_box(50), 20).await);
+                    assert!(turnstile.pass(black_box(50), 20).await);
                 }
             };
             tasks.spawn_on(pass, runtime.handle());

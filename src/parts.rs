@@ -14,7 +14,7 @@ use crate::words::{
     Usd,
 };
 
-pub use crate::dispatch::parts::Admission;
+pub use crate::dispatch::parts::Turnstile;
 pub use crate::worker::parts::{chat_reply, chat_request};
 
 /// A store that knows its rows, none of which was asked.

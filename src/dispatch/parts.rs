@@ -8,12 +8,12 @@ use super::tokens::Tokens;
 use crate::job::{Limits, RetryPolicy};
 
 /// What stands between a request and its backend.
-pub struct Admission {
+pub struct Turnstile {
     limiter: Arc<Limiter>,
     breaker: Breaker,
 }
 
-impl Admission {
+impl Turnstile {
     /// These limits, under this ceiling of requests in flight.
     pub fn new(limits: &Limits, ceiling: usize) -> Self {
         let policy = RetryPolicy::default();
@@ -37,7 +37,9 @@ impl Admission {
         let Ok((mut permit, _probe)) = admitted.await else {
             return false;
         };
-        permit.sent();
+        if !permit.send(false).await {
+            return false;
+        }
         tokio::task::yield_now().await;
         permit.settle(Heard {
             counted: Some(tokens),

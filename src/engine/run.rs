@@ -90,7 +90,9 @@ impl Run {
         let (dir, settings) = (plan.output.dir.clone(), settings.ended(asked));
         // It takes seconds for a million rows, in which the runtime would do nothing else.
         let published = spawn_blocking(move || publish_end(store, &dir, settings));
-        published.await.expect("publishing neither panics nor is aborted")
+        published
+            .await
+            .expect("publishing neither panics nor is aborted")
     }
 
     /// Reads the answers anew that are there, if the job says something else of answers than it did.
