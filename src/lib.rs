@@ -122,6 +122,8 @@ mod engine;
 mod input;
 pub mod job;
 pub mod output;
+#[doc(hidden)]
+pub mod parts;
 mod score;
 mod store;
 mod template;

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["input", "worker", "store", "output"],
     &["dispatch", "score"],
     &["engine"],
-    &["cli"],
+    &["cli", "parts"],
 ];
 
 /// A crate that only these files may name.

@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio_prompt_orchestrator::job::{Entry, Plan};
 use tokio_prompt_orchestrator::{ExitCode, Options, Runner};
 
-use super::{JobArgs, terminal};
+use super::{JobArgs, open_files, terminal};
 
 /// Prints every problem, or that there is none.
 pub fn check(args: &JobArgs) -> ExitCode {
@@ -16,7 +16,7 @@ pub fn check(args: &JobArgs) -> ExitCode {
         limit: args.limit,
         ..Options::default()
     };
-    match load(&args.job, &options) {
+    match load(&args.job, &options).map(open_files::allow) {
         Ok(runner) => {
             let plan = runner.plan();
             let rows = match plan.repeat {

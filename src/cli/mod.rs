@@ -9,6 +9,7 @@ mod baseline;
 mod check;
 mod diff;
 mod export;
+mod open_files;
 mod plan;
 mod prices;
 mod progress;

@@ -13,7 +13,7 @@ use tokio_prompt_orchestrator::{
 use super::progress::thousands;
 use super::summary::table;
 use super::terminal::{escape, out};
-use super::{PlanArgs, check, runtime, terminal};
+use super::{PlanArgs, check, open_files, runtime, terminal};
 
 /// Names the form of what `--json` prints. Keys are only ever added; what changes meaning changes this.
 const SCHEMA: &str = "runner.plan/1";
@@ -31,7 +31,7 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
         prices: args.prices.clone(),
         ..Options::default()
     };
-    let runner = match check::load(&args.job, &options) {
+    let runner = match check::load(&args.job, &options).map(open_files::allow) {
         Ok(runner) => runner,
         Err(code) => return code,
     };

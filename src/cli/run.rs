@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio_prompt_orchestrator::{ExitCode, Interrupt, Options, RunError, Runner, Stop, Summary};
 
 use super::progress::Progress;
-use super::{RunArgs, check, runtime, signals, step_summary, summary, terminal};
+use super::{RunArgs, check, open_files, runtime, signals, step_summary, summary, terminal};
 
 /// Runs a job and prints what it came to.
 pub fn run(args: &RunArgs) -> ExitCode {
@@ -23,6 +23,10 @@ pub fn run(args: &RunArgs) -> ExitCode {
     let runner = match check::load(&args.job, &options) {
         Ok(runner) => runner,
         Err(code) => return code,
+    };
+    let runner = match args.offline {
+        true => runner,
+        false => open_files::allow(runner),
     };
     let runtime = match runtime() {
         Ok(runtime) => runtime,

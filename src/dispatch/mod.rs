@@ -24,6 +24,7 @@ mod lane;
 mod limiter;
 mod load;
 mod meter;
+pub(crate) mod parts;
 mod pending;
 mod rehearsal;
 mod retry_budget;

@@ -20,6 +20,7 @@ mod marked;
 mod marks;
 mod money;
 mod noise;
+mod open_files;
 mod prices;
 mod publish;
 mod report;

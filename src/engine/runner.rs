@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::baseline;
 use super::forecast::{Forecast, ForecastOptions, forecast};
+use super::open_files;
 use super::run::Run;
 use super::summary::{RunError, Summary};
 use crate::dispatch::Stop;
@@ -105,6 +106,18 @@ impl Runner {
     /// How many rows it has.
     pub fn rows(&self) -> u64 {
         self.inputs.count()
+    }
+
+    /// The most files that a run has open at once: a connection for each request that may be in flight, and some of its
+    /// own. Those of workers of one's own are not known.
+    pub fn open_files(&self) -> u64 {
+        open_files::needed(&self.plan)
+    }
+
+    /// A run that is content with so many open files: it has fewer rows in flight if need be, but at least one.
+    pub fn with_open_files(mut self, most: u64) -> Self {
+        open_files::keep_to(&mut self.plan, most);
+        self
     }
 
     /// The first backend of the route that this program has no worker for.

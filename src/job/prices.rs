@@ -1,6 +1,7 @@
 //! The prices that hold for a job: of price files, and of the built-in table, what OpenAI and Anthropic publish.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use jiff::civil::Date;
 
@@ -11,11 +12,15 @@ use super::{Problem, Problems, price_file};
 
 /// The built-in table, a price file; its first lines say where it comes from and how to read it.
 const TABLE: &str = include_str!("prices.csv");
+/// The types of backends that it is about.
+const TABLE_IS_OF: [&str; 2] = ["openai", "anthropic"];
 
 /// Lists of prices, one after the other: the first that has a line for a model says what it costs.
 #[derive(Debug, Clone, Default)]
 pub struct Prices {
     lists: Vec<Vec<PriceLine>>,
+    /// The built-in table, if it comes after them: read when a model is looked up in it, for many jobs need none of it.
+    table: Option<OnceLock<Vec<PriceLine>>>,
 }
 
 impl Prices {
@@ -28,14 +33,14 @@ impl Prices {
         });
         let lists = lists.collect();
         match problems.is_empty() {
-            true => Ok(Self { lists }),
+            true => Ok(Self { lists, table: None }),
             false => Err(Problems(problems)),
         }
     }
 
     /// The same, and after them the built-in table.
     pub fn with_table(mut self) -> Self {
-        self.lists.push(table());
+        self.table = Some(OnceLock::new());
         self
     }
 
@@ -67,13 +72,21 @@ impl Prices {
     /// The line for this model of this type of backend on this day; `None` where there is none.
     pub fn find(&self, provider: &str, model: Option<&str>, today: Date) -> Option<&PriceLine> {
         let mut lists = self.lists.iter();
-        lists.find_map(|list| find(list, provider, model, today))
+        let stated = lists.find_map(|list| find(list, provider, model, today));
+        if stated.is_some() || !TABLE_IS_OF.contains(&provider) {
+            return stated;
+        }
+        find(self.table()?, provider, model, today)
     }
 
     /// Every line that holds on this day.
     pub fn in_force(&self, today: Date) -> impl Iterator<Item = &PriceLine> {
-        let lists = self.lists.iter();
+        let lists = self.lists.iter().chain(self.table());
         lists.flat_map(move |list| in_force(list, today))
+    }
+
+    fn table(&self) -> Option<&Vec<PriceLine>> {
+        Some(self.table.as_ref()?.get_or_init(table))
     }
 }
 
@@ -93,7 +106,7 @@ mod tests {
         let table = table();
         assert!(table.len() > 90, "{}", table.len());
         for line in &table {
-            assert!(["openai", "anthropic"].contains(&&*line.provider));
+            assert!(TABLE_IS_OF.contains(&&*line.provider));
             let Tariff { source, as_of, .. } = &line.tariff;
             assert!(source.starts_with("https://"), "{}", line.models);
             assert!(as_of.is_some(), "{}", line.models);

@@ -19,6 +19,7 @@ mod classify;
 mod fault;
 mod http;
 mod key;
+pub(crate) mod parts;
 mod remote;
 mod retry_after;
 mod text;

@@ -198,3 +198,19 @@ async fn a_worker_can_stand_in_for_a_backend_of_any_type() {
     assert_eq!(worker.1.load(Ordering::SeqCst), 5);
     assert_eq!(scratch.published("out", 0).answers()[4], "row 5");
 }
+
+#[test]
+fn open_files_are_counted_by_backend_and_bound_the_rows_in_flight() {
+    let scratch = Scratch::new();
+    scratch.rows(1).job(
+        "backends:\n  a: { type: vllm, model: m, limits: { concurrency: 10 } }\n  b: { type: llama_cpp }\n  \
+         c: { type: echo }\n  d: { type: custom }\nconcurrency: 100",
+    );
+    let own = 40;
+    let runner = load(&scratch);
+    assert_eq!(runner.open_files(), own + 10 + 100);
+    for (most, in_flight) in [(200, 100), (149, 99), (own + 30, 20), (own + 9, 4), (0, 1)] {
+        let runner = load(&scratch).with_open_files(most);
+        assert_eq!(runner.plan().concurrency, in_flight, "{most} open files");
+    }
+}

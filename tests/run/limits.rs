@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::scratch::Scratch;
+use crate::scratch::{Ran, Scratch};
 use crate::served::{self, Served};
 
 /// How late this machine may be, by the server's clock.
@@ -93,4 +93,64 @@ fn a_row_that_never_fits_a_limit_fails_at_once_and_does_not_wait() {
     );
     assert_eq!(published.report["cost"]["possibly_billed_usd"], "0.00");
     assert!(ran.took < Duration::from_secs(5), "{:?}", ran.took);
+}
+
+/// A shell that allows what it starts so many open files.
+fn with_open_files(scratch: &Scratch, limit: &str, args: &[&str]) -> Ran {
+    let shell = format!("ulimit {limit} && exec \"$@\"");
+    scratch.under("sh", &["-c", &shell, "sh"], args)
+}
+
+#[test]
+fn a_run_that_may_open_too_few_files_says_so_and_has_fewer_rows_in_flight() {
+    let scratch = Scratch::new();
+    let server = Served::slowly(Duration::from_millis(20), |_, _| served::says("x"));
+    scratch.rows(300).job(&format!(
+        "backends: {{ {} }}\nconcurrency: 1000",
+        server.backend("a", "")
+    ));
+    let told = "warning: 1,000 rows in flight may need 1,040 open files, and this process is allowed 64: no more than 24 are \
+                in flight at once; allow more (`ulimit -n 1040`), or lower `concurrency`";
+    with_open_files(&scratch, "-n 64", &["check", "job.yaml"])
+        .exits(0)
+        .says(told);
+    with_open_files(&scratch, "-n 64", &["plan", "job.yaml"])
+        .exits(0)
+        .says(told);
+    with_open_files(&scratch, "-n 64", &["job.yaml"])
+        .exits(0)
+        .says(told);
+    let published = scratch.published("out", 0);
+    assert_eq!(published.count("answered"), 300);
+    // None failed for want of a file.
+    assert_eq!(server.requests(), 300);
+    assert_eq!(server.most_at_once(), 24);
+}
+
+#[test]
+fn the_limit_on_open_files_is_raised_where_that_is_allowed() {
+    let scratch = Scratch::new();
+    let server = Served::slowly(Duration::from_millis(50), |_, _| served::says("x"));
+    scratch.rows(800).job(&format!(
+        "backends: {{ {} }}\nconcurrency: 100",
+        server.backend("a", "")
+    ));
+    with_open_files(&scratch, "-S -n 64", &["job.yaml"])
+        .exits(0)
+        .never_says("warning");
+    assert_eq!(server.requests(), 800);
+    // With 64 files there would not be so many connections.
+    assert!(server.most_at_once() > 50, "{}", server.most_at_once());
+}
+
+#[test]
+fn a_job_without_connections_needs_no_open_files_for_its_rows() {
+    let scratch = Scratch::new();
+    scratch
+        .rows(100)
+        .job("backends: { a: { type: echo, delay: 1ms } }\nconcurrency: 1000");
+    with_open_files(&scratch, "-n 64", &["job.yaml"])
+        .exits(0)
+        .never_says("warning");
+    assert_eq!(scratch.published("out", 0).count("answered"), 100);
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::loopback::Seen;
 use crate::published::units;
 use crate::scratch::Scratch;
-use crate::served::{self, Served, completion, ok};
+use crate::served::{self, Served, ok};
 
 /// What `runner plan` says to programs.
 #[track_caller]
@@ -129,7 +129,8 @@ fn counting() -> Served {
             .iter()
             .map(|message| 3 + 1 + tokens(message["content"].as_str().expect("a text")))
             .sum();
-        let mut reply = completion(json!({ "role": "assistant", "content": answer }), "stop");
+        let mut reply =
+            served::completion(json!({ "role": "assistant", "content": answer }), "stop");
         let (input, output) = (input + 3, tokens(&answer));
         reply["usage"] = json!({ "prompt_tokens": input, "completion_tokens": output });
         ok(&reply)
