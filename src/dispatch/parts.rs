@@ -37,9 +37,7 @@ impl Turnstile {
         let Ok((mut permit, _probe)) = admitted.await else {
             return false;
         };
-        if !permit.send(false).await {
-            return false;
-        }
+        permit.sent();
         tokio::task::yield_now().await;
         permit.settle(Heard {
             counted: Some(tokens),
