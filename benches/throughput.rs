@@ -10,11 +10,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 mod loopback;
 
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["serve", latency] => answer(Duration::from_millis(latency.parse()?)),
-        ["bare", url, in_flight, rows] => ask(url, in_flight.parse()?, rows.parse()?),
+        ["bare", url, in_flight, rows] => ask(url, in_flight.parse()?, rows),
         _ => {
             let wanted = arguments.iter().find(|argument| argument.contains('/'));
             compare(wanted.copied())
@@ -81,8 +82,8 @@ fn case(latency: u64, in_flight: u64, rows: u64, oha: bool) -> Result<()> {
         .transpose()?;
     let bare = measure(
         Command::new(std::env::current_exe()?)
-            .args(["bare", &server.url])
-            .args([in_flight, rows].map(|number| number.to_string())),
+            .args(["bare", &server.url, &in_flight.to_string()])
+            .arg(folder.path().join("rows.csv")),
     )?;
     let ours = measure(runner(folder.path()).arg("--quiet"))?;
 
@@ -136,7 +137,10 @@ impl Server {
     /// Has oha send what the first row asks, over and over.
     fn load(&self, folder: &Path, in_flight: u64, rows: u64) -> Result<Took> {
         let body = folder.join("body.json");
-        std::fs::write(&body, serde_json::to_vec(&Asking::of(0))?)?;
+        std::fs::write(
+            &body,
+            serde_json::to_vec(&question("a text of forty bytes and of number 0"))?,
+        )?;
         measure(
             Command::new("oha")
                 .args(["--no-tui", "-m", "POST", "-T", "application/json", "-D"])
@@ -169,76 +173,56 @@ async fn answer(latency: Duration) -> Result<()> {
     Ok(server.await?)
 }
 
-/// The bare loop: requests from as many tasks as may be in flight, each reply read and its answer taken out. No store,
-/// no limits, no report.
+/// The bare loop, as one writes it: a task for each row of the CSV file, as many as may be in flight, whose reply is read
+/// and its answer taken out. No store, no limits, no report.
 #[tokio::main]
-async fn ask(url: &str, in_flight: u64, rows: u64) -> Result<()> {
+async fn ask(url: &str, in_flight: usize, rows: &str) -> Result<()> {
     let client = reqwest::Client::builder()
-        .pool_max_idle_per_host(usize::MAX)
+        .pool_max_idle_per_host(in_flight)
         .tls_certs_only([])
         .no_proxy()
         .build()?;
     let url: Arc<str> = format!("{url}/chat/completions").into();
-    let next = Arc::new(AtomicU64::new(0));
-    let tasks = (0..in_flight).map(|_| {
-        let (client, url, next) = (client.clone(), Arc::clone(&url), Arc::clone(&next));
-        tokio::spawn(async move {
-            loop {
-                let row = next.fetch_add(1, Ordering::Relaxed);
-                if row >= rows {
-                    return anyhow::Ok(());
-                }
-                let body = serde_json::to_vec(&Asking::of(row))?;
-                let request = client.post(&*url).bearer_auth("unused");
-                let request = request
-                    .header("content-type", "application/json")
-                    .body(body);
-                let reply = request.send().await?.error_for_status()?.bytes().await?;
-                let reply: Answer = serde_json::from_slice(&reply)?;
-                ensure!(reply.choices[0].message.content == "yes");
-            }
-        })
-    });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await??;
+    let places = Arc::new(Semaphore::new(in_flight));
+    let mut tasks = JoinSet::new();
+    let mut answers = 0;
+    for record in csv::Reader::from_path(rows)?.into_records() {
+        let text = record?[0].to_owned();
+        let place = Arc::clone(&places).acquire_owned().await?;
+        let (client, url) = (client.clone(), Arc::clone(&url));
+        tasks.spawn(async move {
+            let answer = answer_of(&client, &url, &text).await;
+            drop(place);
+            answer
+        });
+        while let Some(answer) = tasks.try_join_next() {
+            answers += usize::from(!answer??.is_empty());
+        }
     }
+    while let Some(answer) = tasks.join_next().await {
+        answers += usize::from(!answer??.is_empty());
+    }
+    println!("{answers} answers");
     Ok(())
 }
 
+async fn answer_of(client: &reqwest::Client, url: &str, text: &str) -> Result<String> {
+    let body = serde_json::to_vec(&question(text))?;
+    let request = client.post(url).bearer_auth("unused");
+    let request = request
+        .header("content-type", "application/json")
+        .body(body);
+    let reply = request.send().await?.error_for_status()?.bytes().await?;
+    let reply: Value = serde_json::from_slice(&reply)?;
+    let answer = reply["choices"][0]["message"]["content"].as_str();
+    Ok(answer.context("an answer")?.to_owned())
+}
+
 /// What the job asks for a row.
-#[derive(serde::Serialize)]
-struct Asking {
-    model: &'static str,
-    messages: [Message; 1],
-    max_completion_tokens: u32,
-}
-
-#[derive(serde::Serialize, Deserialize)]
-struct Message {
-    role: String,
-    content: String,
-}
-
-impl Asking {
-    fn of(row: u64) -> Self {
-        let message = Message {
-            role: "user".to_owned(),
-            content: format!("a text of forty bytes and of number {row}"),
-        };
-        Self {
-            model: "gpt-4o-mini",
-            messages: [message],
-            max_completion_tokens: 10,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    choices: Vec<Choice>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    message: Message,
+fn question(text: &str) -> Value {
+    json!({
+        "model": "gpt-4o-mini",
+        "messages": [{"role": "user", "content": text}],
+        "max_completion_tokens": 10,
+    })
 }

@@ -117,10 +117,10 @@ pub enum Called {
     Ended(Outcome),
     /// It has attempts left, but its backend has no retries to give, or fails everybody: later, when others
     /// are done.
-    Deferred(Pending),
+    Deferred(Box<Pending>),
     /// It has no attempts left, but its failure may pass: once more at the end of the run, if its backend
     /// answers others by then.
-    Late(Pending),
+    Late(Box<Pending>),
 }
 
 /// How the way along a route ended.
@@ -131,7 +131,7 @@ enum End {
 }
 
 impl End {
-    fn called(self, pending: Pending) -> Called {
+    fn called(self, pending: Box<Pending>) -> Called {
         match self {
             End::Replied(attempt, completion) => {
                 Called::Ended(pending.answered(attempt, *completion))
@@ -224,7 +224,13 @@ impl Dispatcher {
     }
 
     /// An item that is to be asked along a route.
-    pub fn pending(&self, due: Due, request: Request, route: &[usize], demand: Demand) -> Pending {
+    pub fn pending(
+        &self,
+        due: Due,
+        request: Request,
+        route: &[usize],
+        demand: Demand,
+    ) -> Box<Pending> {
         let cut = due.ended.min(due.attempts.len());
         let place = |attempt: &Attempt| {
             route.iter().position(|lane| {
@@ -233,7 +239,7 @@ impl Dispatcher {
             })
         };
         let places: Vec<_> = due.attempts[cut..].iter().map(place).collect();
-        let mut pending = Pending::new(due, request, route, self.policy.retry);
+        let mut pending = Box::new(Pending::new(due, request, route, self.policy.retry));
         pending.demand = demand;
         pending.go_on(cut, &places);
         pending
@@ -241,7 +247,7 @@ impl Dispatcher {
 
     /// Asks the backends of the item's route in order until one replies. Those that were passed over
     /// because they would have taken too long are waited for if no other has an answer.
-    pub async fn call(&self, mut pending: Pending) -> Called {
+    pub async fn call(&self, mut pending: Box<Pending>) -> Called {
         if self.policy.offline {
             return Called::Ended(self.only_cached(pending).await);
         }
@@ -274,7 +280,7 @@ impl Dispatcher {
     }
 
     /// The outcome that the cache has for an item; without one nothing happens to it.
-    async fn only_cached(&self, mut pending: Pending) -> Outcome {
+    async fn only_cached(&self, mut pending: Box<Pending>) -> Outcome {
         for position in pending.route.clone() {
             if let Some((attempt, completion)) = self.cached(position, &mut pending).await {
                 return pending.answered(attempt, completion);

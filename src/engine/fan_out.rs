@@ -91,11 +91,12 @@ struct Queues {
     new: Option<Due>,
     all_read: bool,
     /// Put off for lack of retries, or because everything fails; asked when nothing is new.
-    deferred: VecDeque<Pending>,
+    deferred: VecDeque<Box<Pending>>,
     /// Out of attempts after failures that may pass; asked once more at the end.
-    late: Vec<Pending>,
+    #[expect(clippy::vec_box, reason = "each comes and goes in its box")]
+    late: Vec<Box<Pending>>,
     /// Late ones whose turn it is.
-    sweep: VecDeque<Pending>,
+    sweep: VecDeque<Box<Pending>>,
     /// How many of a sweep were asked, and how many have an outcome by now.
     swept: u64,
     answered: u64,
@@ -116,9 +117,9 @@ enum Came {
     /// It has its outcome, and that is durable.
     Done { answered: bool, recovered: bool },
     /// It is put off.
-    Deferred(Pending),
+    Deferred(Box<Pending>),
     /// It may be asked once more at the end.
-    Late(Pending),
+    Late(Box<Pending>),
     /// Its outcome could not be stored.
     Lost,
 }
@@ -208,7 +209,9 @@ impl FanOut {
     /// Stores how everything ends that was put off and is not asked any more.
     async fn give_up(&self, queues: Queues) {
         let put_off = queues.deferred.into_iter().chain(queues.late);
-        let put_off = put_off.chain(queues.sweep).map(Pending::given_up);
+        let put_off = put_off
+            .chain(queues.sweep)
+            .map(|pending| pending.given_up());
         // All at once, so that they are committed together.
         join_all(put_off.map(|outcome| self.asking.store(outcome))).await;
     }
@@ -221,13 +224,13 @@ impl Queues {
             self.start_sweep(dispatcher);
         }
         if let Some(pending) = self.sweep.pop_front() {
-            return Some(Next::Again(Box::new(pending)));
+            return Some(Next::Again(pending));
         }
         let no_new = self.new.is_none() && self.all_read;
         if (no_new || self.deferred.len() >= MAX_PUT_OFF)
             && let Some(pending) = self.deferred.pop_front()
         {
-            return Some(Next::Again(Box::new(pending)));
+            return Some(Next::Again(pending));
         }
         self.new.take().map(|due| Next::New(Box::new(due)))
     }
@@ -247,13 +250,13 @@ impl Queues {
         if self.sweep.is_empty() {
             return;
         }
-        self.sweep.iter_mut().for_each(Pending::sweep);
+        self.sweep.iter_mut().for_each(|pending| pending.sweep());
         (self.swept, self.answered) = (self.sweep.len() as u64, 0);
         self.sweep_began = Some(self.swept);
     }
 
     /// What came back: an end, or something for later. Returns what is to be given up for good.
-    fn take_back(&mut self, came: Came) -> Result<Option<Pending>, Closed> {
+    fn take_back(&mut self, came: Came) -> Result<Option<Box<Pending>>, Closed> {
         match came {
             Came::Done {
                 answered,
@@ -306,7 +309,7 @@ impl Asking {
         place: OwnedSemaphorePermit,
     ) -> Came {
         let item = pending.item().clone();
-        let called = unharmed(item, self.dispatcher.call(*pending).boxed()).await;
+        let called = unharmed(item, self.dispatcher.call(pending).boxed()).await;
         drop(place);
         self.came(called).await
     }

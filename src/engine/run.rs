@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 use super::command::Program;
 use super::fan_out::{Asking, Dues, FanOut, read_ahead};
@@ -87,12 +88,7 @@ impl Run {
             }
             false => self.ask(store, budget, follow_ups).await?,
         };
-        let (dir, settings) = (plan.output.dir.clone(), settings.ended(asked));
-        // It takes seconds for a million rows, in which the runtime would do nothing else.
-        let published = spawn_blocking(move || publish_end(store, &dir, settings));
-        published
-            .await
-            .expect("publishing neither panics nor is aborted")
+        aside(|| publish_end(store, &plan.output.dir, settings.ended(asked)))
     }
 
     /// Reads the answers anew that are there, if the job says something else of answers than it did.
@@ -374,6 +370,15 @@ impl Run {
             self.stop.clone(),
             Arc::clone(&self.on_event),
         )
+    }
+}
+
+/// Does what takes seconds for a million rows, while the runtime goes on with everything else; on one with a single thread
+/// nothing else goes on.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => work(),
     }
 }
 

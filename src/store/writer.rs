@@ -21,9 +21,9 @@ const MAX_BATCH: usize = 1024;
 /// The most records that wait for the writer. Whoever waits for one to be durable sends no other, so that
 /// what waits is bounded by the run's concurrency too.
 const QUEUE: usize = 1024;
-/// How long is waited for more records while many requests are on their way, a little longer each time: a commit costs
-/// the same for one as for fifty.
-const NAPS: [Duration; 2] = [Duration::from_micros(300), Duration::from_micros(700)];
+/// How long is waited for more records while many requests are on their way: a commit costs the same for one as for
+/// fifty.
+const NAP: Duration = Duration::from_micros(300);
 /// So many requests on their way are many: there a row is not held up for others in vain.
 const MANY: usize = 32;
 /// What is kept free for the answers that are on their way when the disk is full; less where there is less.
@@ -119,16 +119,14 @@ fn write(
 
 /// Takes what comes in a moment too, unless most of what could come is there.
 fn gather(records: &mut mpsc::Receiver<Record>, batch: &mut Vec<Record>, on_the_way: usize) {
-    for nap in NAPS {
-        if on_the_way < MANY || batch.len() * 2 >= on_the_way.min(MAX_BATCH) {
-            return;
-        }
-        std::thread::sleep(nap);
-        while batch.len() < MAX_BATCH
-            && let Ok(record) = records.try_recv()
-        {
-            batch.push(record);
-        }
+    if on_the_way < MANY || batch.len() * 2 >= on_the_way.min(MAX_BATCH) {
+        return;
+    }
+    std::thread::sleep(NAP);
+    while batch.len() < MAX_BATCH
+        && let Ok(record) = records.try_recv()
+    {
+        batch.push(record);
     }
 }
 

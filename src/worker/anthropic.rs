@@ -85,7 +85,7 @@ impl AnthropicWorker {
             ),
         };
         self.remote
-            .ask(endpoint, &sampled(body, sampling).json())
+            .ask(endpoint, sampled(body, sampling).json())
             .await
     }
 
@@ -93,7 +93,7 @@ impl AnthropicWorker {
     fn messages(&self, request: &Request) -> Body {
         self.body()
             .maybe("system", request.system())
-            .with("messages", request.turns().map(message).collect::<Value>())
+            .with("messages", request.turns().map(message).collect::<Vec<_>>())
     }
 
     /// The form of the answer, for models that take one.
@@ -116,7 +116,7 @@ impl AnthropicWorker {
         let read = |json: &Value| whole(&json["input_tokens"]);
         Some(
             self.remote
-                .count("/v1/messages/count_tokens", &body, read)
+                .count("/v1/messages/count_tokens", body, read)
                 .await,
         )
     }

@@ -70,7 +70,8 @@ impl DeclaredWorker {
             let message = format!("the body of the request cannot be rendered: {error}");
             CallError::new(ErrorClass::RowFatal, message)
         })?;
-        self.line().ask(&self.backend.pointers, &body).await
+        let body = body.to_string().into_bytes();
+        self.line().ask(&self.backend.pointers, body).await
     }
 }
 

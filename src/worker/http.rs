@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Proxy, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 
 use super::allowances;
 use super::retry_after;
@@ -98,7 +97,7 @@ pub(super) struct Call<'a> {
     /// The headers that hold keys.
     pub secrets: &'a [(&'a str, SecretString)],
     /// What is posted; `None` is a GET.
-    pub body: Option<&'a Value>,
+    pub body: Option<Vec<u8>>,
     /// From sending to the last byte of the reply.
     pub timeout: Duration,
     /// The declared proxy.
@@ -196,7 +195,7 @@ impl Http {
             Some(body) => client
                 .post(url.clone())
                 .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-                .body(body.to_string()),
+                .body(body),
             None => client.get(url.clone()),
         };
         for (name, value) in call.headers {

@@ -88,7 +88,7 @@ impl LlamaCppWorker {
                 body(model, request, sampling).with("n_predict", cap),
             ),
         };
-        self.remote.ask(endpoint, &body.json()).await
+        self.remote.ask(endpoint, body.json()).await
     }
 
     async fn counted(&self, request: &Request) -> Option<Result<u64, CallError>> {
@@ -100,7 +100,7 @@ impl LlamaCppWorker {
 
     /// An older server does not count chats, but puts them into the model's form, and counts texts.
     async fn count_chat(&self, request: &Request) -> Result<u64, CallError> {
-        let messages: Vec<Value> = request.messages.iter().map(chat::message).collect();
+        let messages: Vec<_> = request.messages.iter().map(chat::message).collect();
         let model = self.remote.server.model.as_deref();
         let body = Body::default()
             .maybe("model", model)
@@ -109,11 +109,11 @@ impl LlamaCppWorker {
         let read = |json: &Value| wire::whole(&json["input_tokens"]);
         let counted = self
             .remote
-            .count("/v1/chat/completions/input_tokens", &body, read)
+            .count("/v1/chat/completions/input_tokens", body.clone(), read)
             .await;
         match counted {
             Err(error) if matches!(error.status, Some(404 | 405 | 501)) => {
-                let (json, _) = self.remote.exchange("/apply-template", Some(&body)).await?;
+                let (json, _) = self.remote.exchange("/apply-template", Some(body)).await?;
                 match json["prompt"].as_str() {
                     Some(prompt) => self.tokenize(prompt).await,
                     None => Err(error),
@@ -129,7 +129,7 @@ impl LlamaCppWorker {
             .with("add_special", true)
             .with("parse_special", true);
         let read = |json: &Value| Some(json["tokens"].as_array()?.len() as u64);
-        self.remote.count("/tokenize", &body.json(), read).await
+        self.remote.count("/tokenize", body.json(), read).await
     }
 
     /// How many requests the server works on at once.

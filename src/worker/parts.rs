@@ -6,10 +6,10 @@ use super::wire;
 use crate::words::{Completion, Request, Sampling};
 
 /// The body of a request to OpenAI's chat endpoint.
-pub fn chat_request(model: &str, request: &Request, sampling: &Sampling) -> String {
+pub fn chat_request(model: &str, request: &Request, sampling: &Sampling) -> Vec<u8> {
     let body = chat::body(Some(model), request, sampling);
     let body = body.with("max_completion_tokens", sampling.max_tokens);
-    body.json().to_string()
+    body.json()
 }
 
 /// What the body of its reply says; `None` if that is no answer.

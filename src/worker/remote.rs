@@ -136,7 +136,7 @@ impl Remote {
     pub(super) async fn ask(
         &self,
         endpoint: Endpoint,
-        body: &Value,
+        body: Vec<u8>,
     ) -> Result<Completion, CallError> {
         let address = self.address(endpoint.path);
         self.line(&address).ask(&endpoint, body).await
@@ -146,7 +146,7 @@ impl Remote {
     pub(super) async fn exchange(
         &self,
         path: &str,
-        body: Option<&Value>,
+        body: Option<Vec<u8>>,
     ) -> Result<(Value, Reply), CallError> {
         let address = self.address(path);
         self.line(&address).exchange(body, Fault::read).await
@@ -156,7 +156,7 @@ impl Remote {
     pub(super) async fn count(
         &self,
         path: &str,
-        body: &Value,
+        body: Vec<u8>,
         read: impl Fn(&Value) -> Option<u64>,
     ) -> Result<u64, CallError> {
         let (json, reply) = self.exchange(path, Some(body)).await?;
@@ -226,7 +226,7 @@ impl Line<'_> {
     pub(super) async fn ask(
         &self,
         reading: &(dyn Reading + Sync),
-        body: &Value,
+        body: Vec<u8>,
     ) -> Result<Completion, CallError> {
         let fault = |body: &[u8]| reading.fault(body);
         let (json, reply) = self.exchange(Some(body), fault).await?;
@@ -254,7 +254,7 @@ impl Line<'_> {
     /// One request, and the JSON of a reply with a good status.
     async fn exchange(
         &self,
-        body: Option<&Value>,
+        body: Option<Vec<u8>>,
         fault: impl Fn(&[u8]) -> Fault,
     ) -> Result<(Value, Reply), CallError> {
         let reply = self.fetch(body, fault).await?;
@@ -270,7 +270,7 @@ impl Line<'_> {
     /// One request, and a reply with a good status.
     async fn fetch(
         &self,
-        body: Option<&Value>,
+        body: Option<Vec<u8>>,
         fault: impl Fn(&[u8]) -> Fault,
     ) -> Result<Reply, CallError> {
         let mut secrets = Vec::with_capacity(self.keys.len());

@@ -77,23 +77,19 @@ impl VllmWorker {
                     .with("max_tokens", sampling.max_tokens)
                     .maybe("response_format", chat::format(request));
                 let endpoint = chat::endpoint("/v1/chat/completions");
-                self.remote
-                    .ask(endpoint, &more(body, sampling).json())
-                    .await
+                self.remote.ask(endpoint, more(body, sampling).json()).await
             }
             VllmApi::Completions => {
                 let body = completions::body(Some(self.model().await?), request, sampling)
                     .maybe("response_format", chat::format(request));
                 let endpoint = completions::endpoint("/v1/completions");
-                self.remote
-                    .ask(endpoint, &more(body, sampling).json())
-                    .await
+                self.remote.ask(endpoint, more(body, sampling).json()).await
             }
             VllmApi::Generate => {
                 // Its parameters are those of the completions; it knows no model and refuses one.
                 let body = completions::body(None, request, sampling);
                 let body = more(body, sampling).with("stream", false).json();
-                let mut completion = self.remote.ask(GENERATE, &body).await?;
+                let mut completion = self.remote.ask(GENERATE, body).await?;
                 // The prompt stands in front of the answer, unless the server has decoded it
                 // differently: then all of it is kept rather than some of it lost.
                 if let Some(answer) = completion.text.strip_prefix(&request.as_prompt()) {
@@ -116,13 +112,13 @@ impl VllmWorker {
         let body = Body::default().with("model", self.model().await?);
         let body = match api {
             VllmApi::Chat => {
-                let messages: Vec<Value> = request.messages.iter().map(chat::message).collect();
+                let messages: Vec<_> = request.messages.iter().map(chat::message).collect();
                 body.with("messages", messages)
             }
             VllmApi::Completions | VllmApi::Generate => body.with("prompt", request.as_prompt()),
         };
         let read = |json: &Value| whole(&json["count"]);
-        self.remote.count("/tokenize", &body.json(), read).await
+        self.remote.count("/tokenize", body.json(), read).await
     }
 
     /// How many requests the server works on and how many wait.

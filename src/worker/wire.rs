@@ -1,21 +1,27 @@
 //! Tolerant JSON: a paid answer is never lost to a parser.
 
+use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// A request body in the making. What is `None` is not sent.
+/// A request body in the making: an object that is written field by field. What is `None` is not sent.
 #[derive(Debug, Default)]
-pub(super) struct Body(Map<String, Value>);
+pub(super) struct Body(Vec<u8>);
 
 impl Body {
-    /// With this field.
-    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(name.to_owned(), value.into());
+    /// With this field, which it has not had yet.
+    pub(super) fn with(mut self, name: &str, value: impl Serialize) -> Self {
+        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
+        let written = serde_json::to_writer(&mut self.0, name).and_then(|()| {
+            self.0.push(b':');
+            serde_json::to_writer(&mut self.0, &value)
+        });
+        written.expect("what a request holds is JSON");
         self
     }
 
     /// With this field, if there is a value.
-    pub(super) fn maybe(self, name: &str, value: Option<impl Into<Value>>) -> Self {
+    pub(super) fn maybe(self, name: &str, value: Option<impl Serialize>) -> Self {
         match value {
             Some(value) => self.with(name, value),
             None => self,
@@ -35,12 +41,14 @@ impl Body {
 
     /// With this list, unless it is empty.
     pub(super) fn list(self, name: &str, values: &[String]) -> Self {
-        self.maybe(name, (!values.is_empty()).then(|| values.to_vec()))
+        self.maybe(name, (!values.is_empty()).then_some(values))
     }
 
     /// The body.
-    pub(super) fn json(self) -> Value {
-        Value::Object(self.0)
+    pub(super) fn json(mut self) -> Vec<u8> {
+        self.0
+            .extend_from_slice(if self.0.is_empty() { b"{}" } else { b"}" });
+        self.0
     }
 }
 

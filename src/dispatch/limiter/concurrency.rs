@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 /// How many are tried at first.
 const START: usize = 16;
-/// What each answer adds at first.
-const GROWTH: f64 = 1.0 / 3.0;
+/// What each answer adds at first: faster, and a server that tells no limit refuses too many before one is learned.
+const GROWTH: f64 = 1.0 / 6.0;
 /// The same where the job says how much the server stands: twice as many with each round of answers.
 const DECLARED_GROWTH: f64 = 1.0;
 /// What is left after a cut.
@@ -20,8 +20,9 @@ const CUT: f64 = 0.8;
 const FAILURE_COSTS: usize = 4;
 /// A cut so long ago says nothing about the server of now.
 const FORGOTTEN: Duration = Duration::from_secs(30);
-/// A server that takes longer than this to answer must not keep the start slow.
+/// A server that takes longer than this to answer must not keep the start slow: so much is added each time.
 const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENT_GROWTH: f64 = 1.0 / 3.0;
 
 /// The number of requests that may be in flight, and that are.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Concurrency {
     threshold: f64,
     cut_at: Option<Instant>,
     grown: Instant,
+    /// When every place was taken last.
+    full_at: Option<Instant>,
     without_growth: usize,
     peak: usize,
     cuts: u64,
@@ -54,6 +57,7 @@ impl Concurrency {
             threshold: f64::INFINITY,
             cut_at: None,
             grown: now,
+            full_at: None,
             without_growth: 0,
             peak: 0,
             cuts: 0,
@@ -91,6 +95,9 @@ impl Concurrency {
         if self.in_flight < self.allowed() {
             self.in_flight += 1;
             self.peak = self.peak.max(self.in_flight);
+            if self.in_flight >= self.allowed() {
+                self.full_at = Some(Instant::now());
+            }
             return Ok(());
         }
         if !self.is_starting() || self.allowed() >= self.ceiling {
@@ -103,7 +110,7 @@ impl Concurrency {
         if Instant::now() < next {
             return Err(Some(next));
         }
-        self.grow_to(self.allowed * (1.0 + self.growth));
+        self.grow_to(self.allowed * (1.0 + PATIENT_GROWTH));
         self.take()
     }
 
@@ -112,8 +119,12 @@ impl Concurrency {
         self.in_flight -= 1;
     }
 
-    /// A request was answered that was sent when every place was taken.
-    pub(super) fn answered_when_full(&mut self) {
+    /// A request was answered that has had its place since then. If all places were taken at some time of it, more are
+    /// of use.
+    pub(super) fn answered(&mut self, since: Instant) {
+        if self.full_at.is_none_or(|full| full < since) {
+            return;
+        }
         if self.without_growth > 0 {
             self.without_growth -= 1;
             return;

@@ -122,8 +122,6 @@ pub(super) struct Permit {
     tokens: Tokens,
     token_slots: [Option<Slot>; 3],
     request_slot: Option<Slot>,
-    /// Every place was taken when it was sent.
-    full: bool,
     probe: bool,
     sent: bool,
     settled: bool,
@@ -315,7 +313,6 @@ impl Limiter {
             tokens,
             token_slots,
             request_slot,
-            full: state.concurrency.in_flight() >= state.concurrency.allowed(),
             probe: state.throttle.sent(),
             sent: false,
             settled: false,
@@ -455,8 +452,7 @@ impl State {
                     Some(ErrorClass::Server | ErrorClass::Ambiguous) => {
                         self.concurrency.pause_growth();
                     }
-                    _ if permit.full => self.concurrency.answered_when_full(),
-                    _ => {}
+                    _ => self.concurrency.answered(permit.taken_at),
                 }
             }
         }

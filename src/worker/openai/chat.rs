@@ -1,11 +1,19 @@
 //! `/v1/chat/completions`, as OpenAI, vLLM and llama.cpp speak it.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::usage::usage;
 use crate::words::{Completion, FinishReason, Message, OutputSchema, Request, Sampling};
 use crate::worker::remote::Endpoint;
 use crate::worker::wire::Body;
+
+/// A message in the form that all providers share.
+#[derive(Debug, Serialize)]
+pub(in crate::worker) struct WireMessage<'a> {
+    role: &'a str,
+    content: &'a str,
+}
 
 /// The endpoint at this path.
 pub(in crate::worker) fn endpoint(path: &'static str) -> Endpoint {
@@ -14,7 +22,7 @@ pub(in crate::worker) fn endpoint(path: &'static str) -> Endpoint {
 
 /// The request without its output cap, which every server names in its own way.
 pub(in crate::worker) fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
-    let messages: Vec<Value> = request.messages.iter().map(message).collect();
+    let messages: Vec<WireMessage<'_>> = request.messages.iter().map(message).collect();
     Body::default()
         .maybe("model", model)
         .with("messages", messages)
@@ -39,9 +47,12 @@ pub(in crate::worker) fn format(request: &Request) -> Option<Value> {
     Some(json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}))
 }
 
-/// A message in the form that all providers share.
-pub(in crate::worker) fn message(message: &Message) -> Value {
-    json!({"role": message.role.as_str(), "content": message.content})
+/// A message as it is sent.
+pub(in crate::worker) fn message(message: &Message) -> WireMessage<'_> {
+    WireMessage {
+        role: message.role.as_str(),
+        content: &message.content,
+    }
 }
 
 fn read(reply: &Value) -> Result<Completion, String> {

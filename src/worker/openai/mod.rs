@@ -77,7 +77,7 @@ impl OpenAiWorker {
                     .maybe("text", schema.map(responses::format)),
             ),
         };
-        self.remote.ask(endpoint, &body.json()).await
+        self.remote.ask(endpoint, body.json()).await
     }
 }
 

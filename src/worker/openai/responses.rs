@@ -84,7 +84,7 @@ pub(super) fn body(model: Option<&str>, request: &Request, sampling: &Sampling) 
     let turns: Vec<_> = request.turns().collect();
     let input = match turns.as_slice() {
         [only] if only.role == Role::User => Value::from(only.content.as_str()),
-        turns => turns.iter().map(|turn| message(turn)).collect(),
+        turns => json!(turns.iter().map(|turn| message(turn)).collect::<Vec<_>>()),
     };
     let effort = sampling.reasoning_effort.as_deref();
     Body::default()
