@@ -153,6 +153,29 @@ fn finish((writer, journal): (Writer, Journal)) -> Store {
     writer.finish().unwrap()
 }
 
+#[tokio::test]
+async fn a_row_that_was_begun_is_known_by_its_new_place_when_the_job_has_another_order() {
+    let kept = Kept::new();
+    let mut store = kept.open();
+    kept.register(&mut store, &["0", "1"]);
+    let written = write(store);
+    written
+        .1
+        .intend(&kept.item((0, 0, 0)), intent(1))
+        .await
+        .unwrap();
+    let mut store = finish(written);
+    kept.register(&mut store, &["1", "0"]);
+    let written = write(store);
+    let outcome = answered(kept.item((0, 0, 0)), vec![attempt(1)], None);
+    go(&written.1, &outcome).await;
+    let all = kept.all(&finish(written)).unwrap();
+    let answered = all.iter().map(|stored| &stored.outcome);
+    let mut answered = answered.filter(|outcome| outcome.status == Status::Answered);
+    assert_eq!(answered.next().unwrap().item.row.cells, ["1"]);
+    assert!(answered.next().is_none());
+}
+
 #[test]
 fn every_row_is_handed_on_once_in_order_until_somebody_has_enough() {
     #[derive(Debug)]

@@ -95,6 +95,8 @@ impl Database {
         &mut self,
         job: &Registered<'_>,
     ) -> Result<Register<'_>, StoreError> {
+        // Rows may come to stand elsewhere.
+        self.numbers.clear();
         let path = self.path.as_path();
         let failed = |source| StoreError::database("write to", path, source);
         let transaction = self.connection.unchecked_transaction().map_err(failed)?;
