@@ -154,3 +154,18 @@ fn a_job_without_connections_needs_no_open_files_for_its_rows() {
         .never_says("warning");
     assert_eq!(scratch.published("out", 0).count("answered"), 100);
 }
+
+#[test]
+fn no_more_rows_are_in_flight_over_all_backends_than_the_job_says_also_while_answers_are_stored() {
+    let scratch = Scratch::new();
+    let server = Served::slowly(Duration::from_millis(100), |_, _| served::says("x"));
+    scratch.rows(300).job(&format!(
+        "backends: {{ {}, {} }}\nmatrix: [a, b]\nconcurrency: 40",
+        server.backend("a", ", limits: { concurrency: 40 }"),
+        server.backend("b", ", limits: { concurrency: 40 }"),
+    ));
+    scratch.run(0);
+    assert_eq!(server.requests(), 600);
+    let most = server.most_at_once();
+    assert!((30..=40).contains(&most), "{most}");
+}
