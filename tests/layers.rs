@@ -23,7 +23,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("governor", &["src/dispatch/limiter/pacer.rs"]),
     ("minijinja", &["src/template.rs"]),
     ("tiktoken_rs", &["src/engine/forecast/tokenizer.rs"]),
-    ("clap", &["src/cli/mod.rs"]),
+    ("clap", &["src/cli/args.rs", "src/cli/mod.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),
     ("std::process::exit", &[]),
 ];

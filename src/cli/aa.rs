@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio_prompt_orchestrator::{ExitCode, Noise, NoiseOf};
 
-use super::AaArgs;
+use super::args::AaArgs;
 use super::diff::{comparison_json, metric, scores, share};
 use super::terminal::{self, escape, out};
 

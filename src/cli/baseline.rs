@@ -2,7 +2,8 @@
 
 use tokio_prompt_orchestrator::ExitCode;
 
-use super::{BaselineArgs, terminal};
+use super::args::BaselineArgs;
+use super::terminal;
 
 /// Writes or prints the file.
 pub fn baseline(args: &BaselineArgs) -> ExitCode {

@@ -5,7 +5,8 @@ use std::path::Path;
 use tokio_prompt_orchestrator::job::{Entry, Plan};
 use tokio_prompt_orchestrator::{ExitCode, Options, Runner};
 
-use super::{JobArgs, open_files, terminal};
+use super::args::JobArgs;
+use super::{open_files, terminal};
 
 /// Prints every problem, or that there is none.
 pub fn check(args: &JobArgs) -> ExitCode {

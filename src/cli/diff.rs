@@ -5,9 +5,9 @@ use tokio_prompt_orchestrator::output::escape_markdown;
 use tokio_prompt_orchestrator::words::{Comparison, Interval, Metric};
 use tokio_prompt_orchestrator::{Difference, ExitCode, Flip, FlipKind, RowSeen, RunSide};
 
+use super::args::{DiffArgs, ReportFormat};
 use super::summary::table_of;
 use super::terminal::{self, escape, out};
-use super::{DiffArgs, ReportFormat};
 
 /// What is shown of an answer, in characters.
 const SHOWN: usize = 60;

@@ -3,7 +3,8 @@
 use tokio_prompt_orchestrator::ExitCode;
 use tokio_prompt_orchestrator::words::Status;
 
-use super::{ExportArgs, terminal};
+use super::args::ExportArgs;
+use super::terminal;
 
 /// Writes the files of the last run again and says which.
 pub fn export(args: &ExportArgs) -> ExitCode {

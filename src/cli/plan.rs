@@ -10,10 +10,11 @@ use tokio_prompt_orchestrator::{
     Missing, Options, OutputFrom, Pace,
 };
 
+use super::args::PlanArgs;
 use super::progress::thousands;
 use super::summary::table;
 use super::terminal::{escape, out};
-use super::{PlanArgs, check, open_files, runtime, terminal};
+use super::{check, open_files, runtime, terminal};
 
 /// Names the form of what `--json` prints. Keys are only ever added; what changes meaning changes this.
 const SCHEMA: &str = "runner.plan/1";

@@ -7,10 +7,11 @@ use tokio_prompt_orchestrator::output::origin;
 use tokio_prompt_orchestrator::words::{Price, Rate, Rates, Tariff, Usd};
 use tokio_prompt_orchestrator::{ExitCode, Options};
 
+use super::args::PricesArgs;
 use super::progress::thousands;
 use super::summary::table_of;
+use super::terminal;
 use super::terminal::{err, escape, out};
-use super::{PricesArgs, terminal};
 
 /// Names the form of what `--json` prints. Keys are only ever added; what changes meaning changes this.
 const SCHEMA: &str = "runner.prices/1";

@@ -4,8 +4,9 @@ use tokio_prompt_orchestrator::output::repriced_lines;
 use tokio_prompt_orchestrator::words::Status;
 use tokio_prompt_orchestrator::{ExitCode, Reported, RunError, RunState};
 
+use super::args::{ReportArgs, ReportFormat};
 use super::terminal::{escape, out};
-use super::{ReportArgs, ReportFormat, summary, terminal};
+use super::{summary, terminal};
 
 /// Prints the report of the last run.
 pub fn report(args: &ReportArgs) -> ExitCode {

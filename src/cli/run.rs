@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tokio_prompt_orchestrator::{ExitCode, Interrupt, Options, RunError, Runner, Stop, Summary};
 
+use super::args::RunArgs;
 use super::progress::Progress;
-use super::{RunArgs, check, open_files, runtime, signals, step_summary, summary, terminal};
+use super::{check, open_files, runtime, signals, step_summary, summary, terminal};
 
 /// Runs a job and prints what it came to.
 pub fn run(args: &RunArgs) -> ExitCode {

@@ -4,9 +4,10 @@ use serde_json::{Map, Value, json};
 use tokio_prompt_orchestrator::words::{Status, Usd};
 use tokio_prompt_orchestrator::{BackendTally, ExitCode, JobStatus, RunState};
 
+use super::args::StatusArgs;
 use super::progress::thousands;
 use super::summary::table;
-use super::{StatusArgs, terminal};
+use super::terminal;
 
 /// Names the form of what `--json` prints. Keys are only ever added; what changes meaning changes this.
 const SCHEMA: &str = "runner.status/1";

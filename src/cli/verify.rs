@@ -2,7 +2,8 @@
 
 use tokio_prompt_orchestrator::ExitCode;
 
-use super::{VerifyArgs, terminal};
+use super::args::VerifyArgs;
+use super::terminal;
 
 /// Prints a line for each check, and what does not agree.
 pub fn verify(args: &VerifyArgs) -> ExitCode {
