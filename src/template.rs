@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
@@ -39,6 +40,8 @@ pub struct TemplateError {
     pub message: String,
     /// The line in the template, counted from 1, where it is known.
     pub line: Option<usize>,
+    /// Which bytes of the template are meant, where that is known.
+    pub range: Option<Range<usize>>,
 }
 
 impl Template {
@@ -55,6 +58,8 @@ impl Template {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
+        // Its messages would show what a row holds.
+        environment.set_debug(false);
         let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
         environment.set_syntax(syntax.map_err(|error| describe(&error))?);
         environment
@@ -97,6 +102,7 @@ impl Template {
                     MAX_RENDERED >> 20
                 ),
                 line: None,
+                range: None,
             });
         }
         Ok(text)
@@ -124,8 +130,13 @@ impl Condition {
             .compile_expression(expression)
             .map_err(|error| describe(&error))?;
         let source = format!("{{% if ({expression}) %}}1{{% endif %}}");
+        let template = Template::compile(&source).map_err(|error| TemplateError {
+            // The bytes of what was put around it are not those of the expression.
+            range: None,
+            ..error
+        })?;
         Ok(Self {
-            template: Template::compile(&source)?,
+            template,
             expression: Arc::from(expression),
         })
     }
@@ -186,6 +197,7 @@ impl Expression {
         let unusable = |message: &str| TemplateError {
             message: message.to_owned(),
             line: None,
+            range: None,
         };
         let value = captured.state().lookup(Self::VALUE).unwrap_or_default();
         if value.is_undefined() {
@@ -220,16 +232,33 @@ impl fmt::Debug for Template {
     }
 }
 
+/// A syntax error in the words of who wrote the template, not of who reads it.
+fn plainly(detail: &str) -> String {
+    let words = [
+        ("end of variable block", "`}}`"),
+        ("end of block", "`%}`"),
+        ("end of input", "the end of the text"),
+        (
+            "unexpected input after expression",
+            "there is more after the expression",
+        ),
+    ];
+    let told = |text: String, (word, meant): (&str, &str)| text.replace(word, meant);
+    words.into_iter().fold(detail.to_owned(), told)
+}
+
 fn describe(error: &minijinja::Error) -> TemplateError {
     let message = match (error.kind(), error.detail()) {
         (ErrorKind::OutOfFuel, _) => "the template does too much work for one row".to_owned(),
-        (ErrorKind::SyntaxError | ErrorKind::UndefinedError, Some(detail)) => detail.to_owned(),
+        (ErrorKind::SyntaxError, Some(detail)) => plainly(detail),
+        (ErrorKind::UndefinedError, Some(detail)) => detail.to_owned(),
         (kind, Some(detail)) => format!("{kind}: {detail}"),
         (kind, None) => kind.to_string(),
     };
     TemplateError {
         message,
         line: error.line(),
+        range: error.range(),
     }
 }
 

@@ -94,7 +94,7 @@ fn kind(context: &Context<'_>, problems: &mut Vec<Problem>) -> Option<BackendKin
         if context.keys.written.key("type").is_none() {
             let problem = context.name.problem("the backend has no `type`");
             let types = BackendType::NAMES.map(|(name, _)| name);
-            problems.push(problem.help(format!("there are {}", suggest::list(&types))));
+            problems.push(problem.help(suggest::there_are(&types)));
         }
         return None;
     };

@@ -54,6 +54,7 @@ impl HttpBody {
                          `{{{{ prompt | tojson }}}}`, without quotes)"
                     ),
                     line: None,
+                    range: None,
                 })
             }
         }

@@ -63,7 +63,8 @@ pub trait Keys {
 pub fn need<K: Keys>(mapping: &At<K>, what: &str, keys: &[&str], problems: &mut Vec<Problem>) {
     for key in keys {
         if mapping.value.written().key(key).is_none() {
-            problems.push(mapping.span.problem(format!("the {what} has no `{key}`")));
+            let problem = mapping.span.problem(format!("the {what} has no `{key}`"));
+            problems.push(problem.help(format!("add `{key}: ...`")));
         }
     }
 }
@@ -181,16 +182,47 @@ pub fn wrong<T>(node: &Node, expected: &str, problems: &mut Vec<Problem>) -> Opt
     let problem = node
         .span
         .problem(format!("expected {expected}, found {found}"));
-    problems.push(match &node.value {
-        Value::Number(_) | Value::Bool(_) if expected.contains("text") => {
-            problem.help(format!("put it in quotes: \"{shown}\""))
-        }
-        Value::Text(text) if expected.contains("number") && text.parse::<f64>().is_ok() => {
-            problem.help("remove the quotes")
-        }
-        _ => problem,
+    problems.push(match advice(node, expected) {
+        Some(help) => problem.help(help),
+        None => problem,
     });
     None
+}
+
+/// What to write instead, where the value shows what was meant.
+fn advice(node: &Node, expected: &str) -> Option<String> {
+    let shown = node.span.shown();
+    let number = |text: &str| {
+        let digits = text.replace(['_', ','], "");
+        let digits = digits.trim_start_matches('0');
+        (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| digits.to_owned())
+    };
+    match &node.value {
+        Value::Number(text) if expected.contains("duration") => {
+            Some(format!("write the unit: {text}s, or {text}ms"))
+        }
+        Value::Number(text) if expected.contains("USD") || expected.contains("dollars") => text
+            .contains(['e', 'E'])
+            .then(|| "write it out, without an exponent".to_owned()),
+        Value::Number(_) | Value::Bool(_) if expected.contains("text") => {
+            Some(format!("put it in quotes: \"{shown}\""))
+        }
+        Value::Text(_) if expected.starts_with("a list") => Some(format!("write `[{shown}]`")),
+        Value::Text(text) if expected.contains("number") => {
+            if shown.starts_with(['"', '\'']) && text.parse::<f64>().is_ok() {
+                Some("remove the quotes".to_owned())
+            } else {
+                Some(format!("write {}", number(text)?))
+            }
+        }
+        Value::Text(text) if expected == "true or false" => match text.to_lowercase().as_str() {
+            "yes" | "on" | "y" => Some("write `true`".to_owned()),
+            "no" | "off" | "n" => Some("write `false`".to_owned()),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// One of a few names.

@@ -360,7 +360,7 @@ fn fallback_policy(job: &Job, problems: &mut Vec<Problem>) -> FallbackPolicy {
         let place = job.keys.written.key("fallback_on").unwrap_or(&list.span);
         let problem = place.problem("`fallback_on` names nothing");
         let names = FallbackOn::NAMES.map(|(name, _)| name);
-        problems.push(problem.help(format!("there are {}", suggest::list(&names))));
+        problems.push(problem.help(suggest::there_are(&names)));
     }
     for (position, At { value, span }) in list.value.0.iter().enumerate() {
         let mut before = list.value.0[..position].iter();

@@ -1,5 +1,7 @@
 //! The prompt: messages, their templates, and the very place where a template or an expression goes wrong.
 
+use std::ops::Range;
+
 use super::decode::{At, need};
 use super::read::{Job, read_text};
 use super::source::{Source, Span};
@@ -7,6 +9,10 @@ use super::written::{MessageKeys, Prompt, PromptKeys};
 use super::{MessageTemplate, Problem, Problems, suggest};
 use crate::template::{Condition, Template};
 use crate::words::{Columns, Role};
+
+/// What to do about a template that cannot be read.
+const BRACES: &str =
+    "a column is written `{{ name }}`; braces that are text are written `{{ \"{{\" }}`";
 
 /// Which names a template may use.
 #[derive(Clone, Copy)]
@@ -117,9 +123,14 @@ fn from_file(
             message(Role::User, &source.text, &whole, names, problems)
         }
         Err(Problems(found)) => {
-            problems.extend(found.into_iter().map(|problem| match problem.place {
-                Some(_) => problem,
-                None => file.span.problem(problem.message),
+            problems.extend(found.into_iter().map(|problem| {
+                match problem.place {
+                    Some(_) => problem,
+                    None => file
+                        .span
+                        .problem(problem.message)
+                        .help("paths are relative to the job file"),
+                }
             }));
             None
         }
@@ -147,11 +158,11 @@ pub fn template(
     let template = match Template::compile(text) {
         Ok(template) => template,
         Err(error) => {
-            let place = line_of(span, text, error.line);
+            let place = part_of(span, text, error.range);
             let problem = place.problem(format!("template: {}", error.message));
             problems.push(match bare_column(text, names.columns) {
                 Some(column) => problem.help(format!("write `{{{{ row[\"{column}\"] }}}}`")),
-                None => problem,
+                None => problem.help(BRACES),
             });
             return None;
         }
@@ -180,8 +191,12 @@ pub fn condition(
     let condition = match Condition::compile(text) {
         Ok(condition) => condition,
         Err(error) => {
-            let place = line_of(span, text, error.line);
-            problems.push(place.problem(format!("`when`: {}", error.message)));
+            let place = part_of(span, text, error.range);
+            let problem = place.problem(format!("`when`: {}", error.message));
+            problems.push(problem.help(match compares_with_one_sign(text) {
+                true => "two values are compared with `==`",
+                false => "write an expression over the columns, such as `tier == \"premium\"`",
+            }));
             return None;
         }
     };
@@ -200,6 +215,13 @@ pub fn condition(
         problems.push(advise(problem, &name, columns, &[]));
     }
     (problems.len() == before).then_some(condition)
+}
+
+/// Whether there is a `=` of its own.
+fn compares_with_one_sign(expression: &str) -> bool {
+    let rest = ["==", "!=", "<=", ">="].iter();
+    rest.fold(expression.to_owned(), |text, sign| text.replace(sign, ""))
+        .contains('=')
 }
 
 /// The column that stands in a template's braces as if its name were an identifier.
@@ -237,25 +259,33 @@ fn advise(problem: Problem, name: &str, columns: &Columns, also: &[&str]) -> Pro
     suggest::among(problem, name, &all)
 }
 
-/// The line of a template within the text that it was read from.
-fn line_of(span: &Span, text: &str, line: Option<usize>) -> Span {
-    let written = span.text();
-    // Only where YAML left the lines alone (`|` and files) does a line of one match one of the other.
-    let same_lines = written.trim_end().lines().count() == text.trim_end().lines().count();
-    let Some(line) = line.filter(|_| same_lines) else {
-        return span.clone();
+/// These bytes of a text, where the job file has them; all of it where YAML wrote it otherwise (folded, or with escapes).
+fn part_of(span: &Span, text: &str, range: Option<Range<usize>>) -> Span {
+    let place = || {
+        let range = range?;
+        let written = span.text();
+        let line_start = text.get(..range.start)?.rfind('\n').map_or(0, |at| at + 1);
+        let line = text[line_start..].lines().next()?;
+        let number = text[..line_start].matches('\n').count();
+        let (at, shown) = match text.contains('\n') {
+            // A block has each line of the text as a line of its own, further in.
+            true if written.lines().count() >= text.lines().count() => {
+                let before: usize = written
+                    .split_inclusive('\n')
+                    .take(number)
+                    .map(str::len)
+                    .sum();
+                (before, written[before..].lines().next()?)
+            }
+            true => return None,
+            false => (0, written),
+        };
+        let start = span.start + at + shown.find(line)? + (range.start - line_start);
+        // What goes on for lines is shown by its first.
+        let length = range.len().min(line.len() - (range.start - line_start));
+        Some(span.source.span(start, start + length))
     };
-    let lines: Vec<&str> = written.split_inclusive('\n').collect();
-    let Some(found) = lines.get(line.saturating_sub(1)) else {
-        return span.clone();
-    };
-    let line_start: usize = lines[..line.saturating_sub(1)]
-        .iter()
-        .map(|l| l.len())
-        .sum();
-    let indent = found.len() - found.trim_start().len();
-    let start = span.start + line_start + indent;
-    span.source.span(start, start + found.trim().len())
+    place().unwrap_or_else(|| span.clone())
 }
 
 /// The first use of a name inside the braces of a template.

@@ -7,7 +7,7 @@ pub fn among(problem: Problem, name: &str, candidates: &[&str]) -> Problem {
     match closest(name, candidates) {
         Some(close) => problem.help(format!("did you mean `{close}`?")),
         None if candidates.is_empty() => problem,
-        None => problem.help(format!("there are {}", list(candidates))),
+        None => problem.help(there_are(candidates)),
     }
 }
 
@@ -21,6 +21,14 @@ pub fn closest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
         .min()?;
     let longest = name.chars().count().max(close.chars().count());
     (distance <= 1.max(longest / 3)).then_some(close)
+}
+
+/// All that there is, as a sentence.
+pub fn there_are(names: &[&str]) -> String {
+    match names {
+        [only] => format!("there is only `{only}`"),
+        names => format!("there are {}", list(names)),
+    }
 }
 
 /// The names as prose: "`a`, `b` and `c`".

@@ -119,6 +119,14 @@ fn syntax_problem(source: &Arc<Source>, error: &serde_yaml::Error) -> Problem {
         problem.help("a text that begins with `>` or `|` needs quotes, such as \">= 0.9\"")
     } else if message.starts_with("illegal placement of ':'") {
         problem.help("is a bracket or a quote above it still open?")
+    } else if message.starts_with("the file has too many") {
+        problem.help(format!(
+            "at most {MAX_NODES} values, {MAX_DEPTH} levels, and {MAX_ALIASED} values brought by aliases"
+        ))
+    } else if message.starts_with("reference to unknown value") {
+        problem.help("`*name` is a copy of what `&name` marks further up; a text that begins with `*` needs quotes")
+    } else if message.starts_with("a job is one YAML document") {
+        problem.help("remove the `---`, or make it a job file of its own")
     } else {
         problem
     }
