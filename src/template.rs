@@ -42,6 +42,8 @@ pub struct TemplateError {
     pub line: Option<usize>,
     /// Which bytes of the template are meant, where that is known.
     pub range: Option<Range<usize>>,
+    /// Whether a name is not there, as that of a column.
+    pub names_a_column: bool,
 }
 
 impl Template {
@@ -103,6 +105,7 @@ impl Template {
                 ),
                 line: None,
                 range: None,
+                names_a_column: false,
             });
         }
         Ok(text)
@@ -198,6 +201,7 @@ impl Expression {
             message: message.to_owned(),
             line: None,
             range: None,
+            names_a_column: false,
         };
         let value = captured.state().lookup(Self::VALUE).unwrap_or_default();
         if value.is_undefined() {
@@ -259,6 +263,7 @@ fn describe(error: &minijinja::Error) -> TemplateError {
         message,
         line: error.line(),
         range: error.range(),
+        names_a_column: matches!(error.kind(), ErrorKind::UndefinedError),
     }
 }
 

@@ -25,13 +25,19 @@ mod terminal;
 mod verify;
 mod waits;
 
-use clap::Parser;
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
 use tokio_prompt_orchestrator::ExitCode;
 
 use args::{Cli, Command};
 
 /// The whole command: parses the arguments, does what they say, picks the exit code.
 pub fn main() -> std::process::ExitCode {
+    if let Some(problem) = mistyped() {
+        terminal::err(&problem);
+        return exit(ExitCode::Usage);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -60,6 +66,26 @@ pub fn main() -> std::process::ExitCode {
         (None, Some(args)) => run::run(&args),
         (None, None) => unreachable!("clap asks for a job or a command"),
     })
+}
+
+/// What to say of a first word that is no command and no file, but nearly a command: it would be taken for a job.
+fn mistyped() -> Option<String> {
+    let first = std::env::args_os().nth(1)?.into_string().ok()?;
+    let cli = Cli::command();
+    let is_command = cli.find_subcommand(&first).is_some() || first == "help";
+    if first.starts_with('-') || is_command || Path::new(&first).exists() {
+        return None;
+    }
+    let names = cli.get_subcommands().map(clap::Command::get_name);
+    let close = names
+        .map(|name| (strsim::damerau_levenshtein(&first, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= 1.max(name.len() / 3))?;
+    let first = terminal::escape(&first);
+    Some(format!(
+        "error: there is no command `{first}`, and no job file of this name; did you mean `{}`?",
+        close.1
+    ))
 }
 
 /// What requests run on; prints why there is none.

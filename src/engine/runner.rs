@@ -259,14 +259,14 @@ fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
     let Some(row) = inputs.first() else {
         return Ok(());
     };
-    let help = || format!("the input's columns are {}", row.columns.names().join(", "));
+    let columns = || format!("the input's columns are {}", row.columns.names().join(", "));
     for entry in &plan.entries {
         if let Err(error) = entry.route(row) {
             let problem = Problem::new(format!(
                 "`when` cannot be decided for the first row, {}: {error}",
                 row.id
             ));
-            return Err(problem.help(help()).into());
+            return Err(problem.help(columns()).into());
         }
     }
     let refused = |what: &str, error: TemplateError| {
@@ -274,22 +274,29 @@ fn try_first_row(plan: &Plan, inputs: &Inputs) -> Result<(), Problems> {
             "{what} cannot be rendered for the first row, {}: {error}",
             row.id
         ));
-        Problems::from(problem.help(help()))
+        match error.names_a_column {
+            true => problem.help(columns()),
+            false => problem,
+        }
     };
     let mut messages = Vec::with_capacity(plan.prompt.messages.len());
     for message in &plan.prompt.messages {
         let role = message.role;
-        let content = message
-            .content
-            .render(row)
-            .map_err(|error| refused(&format!("the {} message", role.as_str()), error))?;
+        let content = message.content.render(row).map_err(|error| {
+            let problem = refused(&format!("the {} message", role.as_str()), error);
+            match &message.place {
+                Some(place) => problem.at(place.clone()),
+                None => problem,
+            }
+        })?;
         messages.push(Message { role, content });
     }
     let request = Request::new(messages).with_row(Arc::clone(row));
     for backend in &plan.backends {
         if let BackendKind::Http(http) = &backend.kind {
             let what = format!("the body of `{}`", backend.name);
-            http.body(&request).map_err(|error| refused(&what, error))?;
+            http.body(&request)
+                .map_err(|error| Problems::from(refused(&what, error)))?;
         }
     }
     Ok(())

@@ -55,6 +55,7 @@ impl HttpBody {
                     ),
                     line: None,
                     range: None,
+                    names_a_column: false,
                 })
             }
         }

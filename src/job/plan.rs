@@ -124,6 +124,8 @@ pub struct MessageTemplate {
     pub role: Role,
     /// What is said.
     pub content: Template,
+    /// Where it is written.
+    pub place: Option<Place>,
 }
 
 /// A backend as data. `worker::build` makes it live.

@@ -5,6 +5,8 @@ use std::fmt;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::words::steers;
+
 /// A place in a file: what a person needs to find it and to see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -84,17 +86,13 @@ impl Problem {
     }
 }
 
-/// The text with everything escaped that a terminal would obey: control and bidirectional
-/// characters. Source lines need no escaping here, the renderer replaces such characters.
+/// The text with everything escaped that a terminal would obey or not show: control and bidirectional
+/// characters, and those without width. Source lines need no escaping here, the renderer replaces such characters.
 fn harmless(text: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| {
-        let bidirectional = matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        c.is_control() || bidirectional
-    };
-    if !text.contains(obeyed) {
+    if !text.contains(steers) {
         return Cow::Borrowed(text);
     }
-    let escape = |c: char| match obeyed(c) {
+    let escape = |c: char| match steers(c) {
         true => c.escape_unicode().to_string(),
         false => c.to_string(),
     };

@@ -123,13 +123,12 @@ fn from_file(
             message(Role::User, &source.text, &whole, names, problems)
         }
         Err(Problems(found)) => {
-            problems.extend(found.into_iter().map(|problem| {
-                match problem.place {
-                    Some(_) => problem,
-                    None => file
-                        .span
-                        .problem(problem.message)
-                        .help("paths are relative to the job file"),
+            problems.extend(found.into_iter().map(|problem| match problem.place {
+                Some(_) => problem,
+                None => {
+                    let help = problem.help;
+                    let help = help.unwrap_or("paths are relative to the job file".to_owned());
+                    file.span.problem(problem.message).help(help)
                 }
             }));
             None
@@ -145,7 +144,12 @@ fn message(
     problems: &mut Vec<Problem>,
 ) -> Option<MessageTemplate> {
     let content = template(text, span, names, problems)?;
-    Some(MessageTemplate { role, content })
+    let place = Some(span.place());
+    Some(MessageTemplate {
+        role,
+        content,
+        place,
+    })
 }
 
 /// Compiles a template and checks the names that it uses.
@@ -242,6 +246,7 @@ fn bare_column<'a>(text: &str, columns: Option<&'a Columns>) -> Option<&'a str> 
 fn advise(problem: Problem, name: &str, columns: &Columns, also: &[&str]) -> Problem {
     let as_identifier = |column: &str| -> String {
         let letters = column
+            .trim()
             .chars()
             .map(|c| if c.is_alphanumeric() { c } else { '_' });
         letters.collect::<String>().to_lowercase()

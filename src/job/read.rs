@@ -6,7 +6,7 @@ use super::decode::Decode;
 use super::source::{Source, Span, is_secret_key, is_secret_value};
 use super::written::JobKeys;
 use super::yaml::{Node, Value};
-use super::{Problem, Problems, set, yaml};
+use super::{Problem, Problems, set, suggest, yaml};
 
 /// The largest job file and prompt file, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -74,7 +74,12 @@ pub fn read_text(path: &Path) -> Result<String, Problems> {
 pub fn read_up_to(path: &Path, most: u64, help: &str) -> Result<String, Problems> {
     let shown = path.display();
     let fail = |error: std::io::Error| {
-        Problems::from(Problem::new(format!("cannot read {shown}: {error}")))
+        let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+        let problem = Problem::new(format!("cannot read {shown}: {error}"));
+        Problems::from(match closest_file(path).filter(|_| is_missing) {
+            Some(name) => problem.help(format!("did you mean `{name}`?")),
+            None => problem,
+        })
     };
     let size = std::fs::metadata(path).map_err(fail)?.len();
     let too_large = || {
@@ -106,6 +111,22 @@ pub fn read_up_to(path: &Path, most: u64, help: &str) -> Result<String, Problems
         let problem = problem.problem(format!("byte {:#04x} is not UTF-8", bytes[valid]));
         problem.help("save the file as UTF-8").into()
     })
+}
+
+/// The file beside a missing one whose name was probably meant.
+fn closest_file(path: &Path) -> Option<String> {
+    let folder = match path.parent()? {
+        // Of a file in the working directory.
+        here if here.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    };
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    let names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let close = suggest::closest(path.file_name()?.to_str()?, &names)?;
+    Some(path.with_file_name(close).display().to_string())
 }
 
 /// Takes every key of a provider out of the backends, so that nothing can show it later.

@@ -192,10 +192,20 @@ pub fn variable(
         problems.push(problem.help(format!("`{key}` names the variable that holds the key")));
         return None;
     }
-    let set = (context.around.env)(name).is_some_and(|value| !value.trim().is_empty());
-    if context.used && context.around.sends && !set {
-        let problem = place.problem(format!("the environment variable {name} is not set"));
-        problems.push(problem.help(format!("set it before the run: export {name}=...")));
+    if context.used && context.around.sends {
+        let value = (context.around.env)(name);
+        let wrong = match value.as_deref().map(str::trim) {
+            None => Some("is not set"),
+            Some("") => Some("is empty"),
+            Some(key) if !key.bytes().all(|byte| (0x20..0x7f).contains(&byte)) => {
+                Some("holds a line break, or what is no plain ASCII: no header can carry it")
+            }
+            Some(_) => None,
+        };
+        if let Some(wrong) = wrong {
+            let problem = place.problem(format!("the environment variable {name} {wrong}"));
+            problems.push(problem.help(format!("set it before the run: export {name}=...")));
+        }
     }
     Some(name.to_owned())
 }

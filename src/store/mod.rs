@@ -47,6 +47,19 @@ use crate::words::{Answer, Columns, Due, Outcome};
 use lock::Lock;
 use sqlite::Database;
 
+/// Why there is no run to be read in a directory.
+fn no_run(dir: &Path) -> String {
+    let shown = dir.display();
+    let wanted = "what a job wrote to is its `output.dir`, by default runs/<its name>";
+    match std::fs::metadata(dir) {
+        Err(_) => format!("there is no directory {shown}; {wanted}"),
+        Ok(metadata) if !metadata.is_dir() => format!("{shown} is a file; {wanted}"),
+        Ok(_) => {
+            format!("{shown} holds no run: there is no run.db in it, or nothing in that; {wanted}")
+        }
+    }
+}
+
 /// Why the store cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -70,7 +83,7 @@ pub enum StoreError {
         job: String,
     },
     /// The directory holds no run.
-    #[error("{dir} holds no run: there is no run.db in it, or nothing in that")]
+    #[error("{}", no_run(dir))]
     NoRun {
         /// The directory.
         dir: PathBuf,

@@ -353,6 +353,9 @@ impl Line<'_> {
             }
             (ErrorClass::Config, 401) => Some(self.key_advice()),
             (ErrorClass::Config, 403) => Some(format!("this key may not use {model}")),
+            (ErrorClass::Config, 404) if lacks_version(self.url) => Some(format!(
+                "check the name of {model}, and whether `url` should end in /v1"
+            )),
             (ErrorClass::Config, 404) if self.has_apis => {
                 Some(format!("check the name of {model}, `api` and `url`"))
             }
@@ -425,4 +428,13 @@ impl<'a> Auth<'a> {
             Auth::Header(name) => (name, key.clone()),
         }
     }
+}
+
+/// Whether an address of OpenAI's protocol has nothing between its host and the endpoint.
+fn lacks_version(url: &str) -> bool {
+    let path = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('/'));
+    let path = path.map(|(_, path)| path.split('?').next().unwrap_or(path));
+    matches!(path, Some("chat/completions" | "completions" | "responses"))
 }

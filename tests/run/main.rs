@@ -49,6 +49,8 @@ mod declared;
 mod hostile;
 // What a model may write to harm those who look at the results: formulas, markup, commands to terminals.
 mod payloads;
+// What people are told about a wrong job, input, backend or command, case by case.
+mod told;
 // What is said of limits, pauses and outages, and that nothing is said without any.
 mod tell;
 // What is never exceeded: requests a minute, requests at once, tokens a minute.

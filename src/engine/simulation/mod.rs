@@ -164,6 +164,7 @@ impl Job {
                     messages: vec![MessageTemplate {
                         role: Role::User,
                         content: Template::compile("{{ text }}").unwrap(),
+                        place: None,
                     }],
                     schema: None,
                 },
