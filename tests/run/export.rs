@@ -219,11 +219,16 @@ fn a_directory_without_a_run_is_left_as_it_is() {
     let scratch = Scratch::new();
     scratch.write("empty/a_file", "").write("early/run.db", "");
     for command in ["status", "export", "verify"] {
-        for dir in ["nowhere", "empty", "early", "empty/a_file"] {
+        let wanted = "what a job wrote to is its `output.dir`, by default runs/<its name>";
+        let holds_none = "holds no run: there is no run.db in it, or nothing in that";
+        for (dir, why) in [
+            ("nowhere", "there is no directory nowhere".to_owned()),
+            ("empty", format!("empty {holds_none}")),
+            ("early", format!("early {holds_none}")),
+            ("empty/a_file", "empty/a_file is a file".to_owned()),
+        ] {
             let ran = scratch.runner(&[command, dir]).exits(2);
-            let error = format!(
-                "error: {dir} holds no run: there is no run.db in it, or nothing in that\n"
-            );
+            let error = format!("error: {why}; {wanted}\n");
             assert_eq!(ran.stderr, error);
             assert!(!scratch.path().join(dir).join("run.lock").exists());
         }
