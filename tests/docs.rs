@@ -1,11 +1,17 @@
 //! The documents as a test: what they list is all there is, their jobs are sound, their commands print
 //! what they show.
 
+// Helpers, shared with other test binaries.
+#[path = "common/loopback.rs"]
+#[allow(clippy::unwrap_used, reason = "a test's helper may panic")]
+mod loopback;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use loopback::{Act, Loopback, Seen, reply};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_prompt_orchestrator::job::{ENTRY_COLUMN, REPEAT_COLUMN, RESULT_COLUMNS, SCORE_COLUMN};
 use tokio_prompt_orchestrator::words::{
@@ -13,10 +19,22 @@ use tokio_prompt_orchestrator::words::{
 };
 
 const README: &str = "README.md";
-const COSTS: &str = "docs/costs.md";
-const EVALUATE: &str = "docs/evaluate.md";
+const MIGRATING: &str = "docs/migrating.md";
+/// Where the classes of failure are explained.
+const LIMITS: &str = "docs/limits.md";
 const REFERENCE: &str = "docs/reference.md";
 const STORE: &str = "docs/store.md";
+/// Programs of others that the documents start.
+const OTHERS: [&str; 8] = [
+    "cargo",
+    "curl",
+    "docker",
+    "git",
+    "llama-server",
+    "pip",
+    "python3",
+    "vllm",
+];
 /// Variables that would change what a job does.
 const SERVERS: [&str; 4] = [
     "OPENAI_BASE_URL",
@@ -59,9 +77,9 @@ fn every_word_of_the_results_is_in_the_reference() {
         .filter(|word| !reference.contains(&format!("`{word}`")))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
-    let readme = read(README);
+    let classes = read(LIMITS);
     for class in ErrorClass::ALL.map(ErrorClass::as_str) {
-        assert!(readme.contains(&format!("| `{class}` |")), "{class}");
+        assert!(classes.contains(&format!("| `{class}` |")), "{class}");
     }
 }
 
@@ -209,31 +227,113 @@ fn every_example_job_is_sound() {
 }
 
 #[test]
-fn every_command_of_the_readme_and_of_the_page_on_costs_prints_what_is_shown() {
-    let place = place();
+fn every_command_with_what_it_prints_prints_that() {
     let mut commands = 0;
-    // A plan of a job that has not run yet stands on the page on costs.
-    let documents = [COSTS, README, EVALUATE].map(read);
-    for block in documents
-        .iter()
-        .flat_map(|document| blocks(document, "console"))
-    {
-        for (command, shown) in commands_of(&block) {
-            let arguments = command.strip_prefix("runner ").expect("it is ours");
-            let arguments: Vec<&str> = arguments.split_whitespace().collect();
-            let ran = runner(place.path(), &arguments);
-            let printed = text(&ran);
-            commands += 1;
-            let lines: Vec<_> = printed.lines().map(without_times).collect();
-            let expected: Vec<_> = shown.lines().map(without_times).collect();
-            assert_eq!(lines, expected, "{command}\n{printed}");
-            let code = shown
-                .lines()
-                .find_map(|line| line.strip_prefix("exit ")?.split(':').next()?.parse().ok());
-            assert_eq!(ran.status.code(), Some(code.unwrap_or(0)), "{command}");
+    for document in documents() {
+        // Its commands are queries of a database.
+        if document == STORE {
+            continue;
+        }
+        let place = place();
+        for block in blocks(&read(&document), "console") {
+            for (command, shown) in commands_of(&block) {
+                let arguments = command.strip_prefix("runner ").expect("it is ours");
+                let arguments: Vec<&str> = arguments.split_whitespace().collect();
+                let ran = runner(place.path(), &arguments);
+                let printed = text(&ran);
+                commands += 1;
+                let lines: Vec<_> = printed.lines().map(without_times).collect();
+                let expected: Vec<_> = shown.lines().map(without_times).collect();
+                assert_eq!(lines, expected, "{document}: {command}\n{printed}");
+                let code = shown
+                    .lines()
+                    .find_map(|line| line.strip_prefix("exit ")?.split(':').next()?.parse().ok());
+                assert_eq!(ran.status.code(), Some(code.unwrap_or(0)), "{command}");
+            }
         }
     }
-    assert!(commands >= 5, "the commands were not found");
+    assert!(commands >= 12, "the commands were not found: {commands}");
+}
+
+/// Blocks of shell are run as they stand, each document in a place of its own, against a server that answers
+/// everything; programs of others do nothing there.
+#[test]
+fn every_other_command_of_the_documents_runs() {
+    let server = Loopback::new(anything);
+    let mut commands = 0;
+    for document in documents() {
+        let place = place();
+        for block in blocks(&read(&document), "yaml") {
+            if let Some(name) = job_name(&block) {
+                // A job that names a server itself means one that is not here.
+                let block = block.replace("http://localhost:8000", &server.url);
+                fs::write(place.path().join(name), block).expect("it can be written");
+            }
+        }
+        let tools = tools(place.path());
+        for block in blocks(&read(&document), "sh") {
+            // How to get the program: what the gate itself does.
+            if block.starts_with("git clone") {
+                continue;
+            }
+            commands += block.matches("runner ").count();
+            let ran = Command::new("bash")
+                .args(["-euo", "pipefail", "-c", &block])
+                .current_dir(place.path())
+                .env_clear()
+                .env("PATH", format!("{}:/usr/bin:/bin", tools.display()))
+                .env("HOME", place.path())
+                .env("OPENAI_API_KEY", "dummy")
+                .env("ANTHROPIC_API_KEY", "dummy")
+                .env("OPENAI_BASE_URL", format!("{}/v1", server.url))
+                .env("ANTHROPIC_BASE_URL", &server.url)
+                .env("LLAMA_CPP_URL", &server.url)
+                .env("VLLM_URL", &server.url)
+                .output()
+                .expect("bash starts");
+            assert!(ran.status.success(), "{document}:\n{block}\n{}", text(&ran));
+        }
+    }
+    assert!(commands >= 12, "the commands were not found: {commands}");
+}
+
+/// A folder for the path of a shell with this program in it, and nothing in place of the programs of others.
+fn tools(place: &Path) -> PathBuf {
+    let folder = place.join(".tools");
+    fs::create_dir(&folder).expect("it is new");
+    let ours = Path::new(env!("CARGO_BIN_EXE_runner"));
+    std::os::unix::fs::symlink(ours, folder.join("runner")).expect("a link");
+    for name in OTHERS {
+        let path = folder.join(name);
+        fs::write(&path, "#!/bin/sh\nexit 0\n").expect("a file");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("it can be run");
+    }
+    folder
+}
+
+/// What a server of any kind would say: the first label of the documents.
+fn anything(seen: &Seen) -> Act {
+    let text = "positive";
+    let usage = json!({ "prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10 });
+    let answer = match seen.line.split_whitespace().nth(1).unwrap_or_default() {
+        "/v1/chat/completions" => json!({
+            "id": "1", "object": "chat.completion", "model": "m", "usage": usage,
+            "choices": [{
+                "index": 0, "finish_reason": "stop",
+                "message": { "role": "assistant", "content": text },
+            }],
+        }),
+        "/v1/messages" => json!({
+            "id": "1", "type": "message", "role": "assistant", "model": "m",
+            "content": [{ "type": "text", "text": text }], "stop_reason": "end_turn",
+            "usage": { "input_tokens": 9, "output_tokens": 1 },
+        }),
+        "/v1/models" => json!({ "object": "list", "data": [{ "id": "m", "object": "model" }] }),
+        "/props" => json!({ "total_slots": 4 }),
+        _ => return reply(404, &[], b"{}", 0),
+    };
+    reply(200, &[], answer.to_string().as_bytes(), 0)
 }
 
 #[test]
@@ -338,8 +438,10 @@ fn place() -> TempDir {
         fs::copy(root().join(&file), path(&file)).expect("it can be copied");
     }
     let readme = read(README);
-    let rows = blocks(&readme, "csv").remove(0);
-    fs::write(path("reviews.csv"), rows).expect("it can be written");
+    for (name, document) in [("reviews.csv", README), ("expected.csv", MIGRATING)] {
+        let rows = blocks(&read(document), "csv").remove(0);
+        fs::write(path(name), rows).expect("it can be written");
+    }
     for block in blocks(&readme, "yaml") {
         if let Some(name) = job_name(&block) {
             fs::write(path(name), &block).expect("it can be written");
