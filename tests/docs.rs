@@ -6,6 +6,9 @@
 #[allow(clippy::unwrap_used, reason = "a test's helper may panic")]
 mod loopback;
 
+#[path = "common/picture.rs"]
+mod picture;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -19,6 +22,7 @@ use tokio_prompt_orchestrator::words::{
 };
 
 const README: &str = "README.md";
+const PICTURE: &str = "docs/terminal.svg";
 const MIGRATING: &str = "docs/migrating.md";
 /// Where the classes of failure are explained.
 const LIMITS: &str = "docs/limits.md";
@@ -334,6 +338,32 @@ fn anything(seen: &Seen) -> Act {
         _ => return reply(404, &[], b"{}", 0),
     };
     reply(200, &[], answer.to_string().as_bytes(), 0)
+}
+
+/// `UPDATE_GOLDEN=1 cargo test --test docs picture` draws it anew.
+#[test]
+fn the_picture_of_the_terminal_shows_what_the_command_prints() {
+    let place = place();
+    let ran = runner(place.path(), &["jobs/evaluate.yaml"]);
+    assert!(ran.status.success(), "{}", text(&ran));
+    let drawn = picture::terminal("runner jobs/evaluate.yaml", &text(&ran));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(root().join(PICTURE), &drawn).expect("it can be written");
+    }
+    // Times are others in each run, also those in the table of the entries.
+    let steady = |svg: &str| -> Vec<String> {
+        let mut in_entries = false;
+        let texts = svg.lines().filter(|line| line.starts_with("<text"));
+        let words = texts.map(|line| {
+            let text = without_times(line.split_once('>').map_or(line, |(_, text)| text));
+            let words: Vec<&str> = text.split_whitespace().collect();
+            in_entries = words.first() == Some(&"entry") || (in_entries && words.len() > 1);
+            let kept = if in_entries { 3 } else { words.len() };
+            words[..kept].join(" ")
+        });
+        words.collect()
+    };
+    assert_eq!(steady(&read(PICTURE)), steady(&drawn));
 }
 
 #[test]
