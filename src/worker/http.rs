@@ -303,7 +303,10 @@ fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
     }
     builder.build().map_err(|error| {
         let cause = clip(&root(&error).to_string());
-        config(format!("cannot set up the HTTP client: {cause}"))
+        config(format!(
+            "cannot set up the HTTP client: {cause} (certificates are those of the system: install \
+             `ca-certificates`, or name a file of them in SSL_CERT_FILE)"
+        ))
     })
 }
 
