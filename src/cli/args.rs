@@ -58,6 +58,8 @@ pub enum Command {
     Baseline(BaselineArgs),
     /// Recompute every total and every published file from run.db, and tell what does not agree
     Verify(VerifyArgs),
+    /// Print the JSON Schema of the job file, by which editors complete and check it
+    Schema,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ mod prices;
 mod progress;
 mod report;
 mod run;
+mod schema;
 mod scores;
 mod signals;
 mod status;
@@ -57,6 +58,7 @@ pub fn main() -> std::process::ExitCode {
         (Some(Command::Aa(args)), _) => aa::aa(&args),
         (Some(Command::Baseline(args)), _) => baseline::baseline(&args),
         (Some(Command::Verify(args)), _) => verify::verify(&args),
+        (Some(Command::Schema), _) => schema::schema(),
         (None, Some(args)) => run::run(&args),
         (None, None) => unreachable!("clap asks for a job or a command"),
     })
