@@ -135,8 +135,8 @@ pub use engine::{
     BackendForecast, BaselineError, Because, Check, CostRange, Counted, Difference, Ended,
     ExitCode, Exported, Flip, FlipKind, Forecast, ForecastOptions, Gap, JobStatus, Missing, Noise,
     NoiseOf, Options, OutputFrom, Pace, Reported, RowSeen, RunError, RunSide, RunState, Runner,
-    Summary, Unsendable, Verified, WrittenBaseline, baseline, diff, export, noise, price_list,
-    prices, report, status, verify,
+    Starter, StarterError, StarterOptions, Summary, Unsendable, Verified, WrittenBaseline,
+    baseline, diff, export, noise, price_list, prices, report, starter, status, verify,
 };
 pub use store::{BackendTally, RunLine, Tally};
 pub use words::OrchestratorError;

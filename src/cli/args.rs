@@ -38,6 +38,8 @@ RUNNER_LOG=info (or debug) writes what happens to stderr.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a first job for a CSV file, with everything that can be found out filled in
+    Init(InitArgs),
     /// Find every problem of a job; send nothing
     Check(JobArgs),
     /// Tell what a run would ask, take and cost; send no prompt, write nothing
@@ -60,6 +62,19 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Print the JSON Schema of the job file, by which editors complete and check it
     Schema,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The input; without one, the only CSV, TSV or JSONL file here, or an example that is written
+    #[arg(value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Write this job file [default: named after the input]
+    #[arg(long, value_name = "JOB")]
+    pub to: Option<PathBuf>,
+    /// Replace a job file that is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ mod baseline;
 mod check;
 mod diff;
 mod export;
+mod init;
 mod open_files;
 mod plan;
 mod prices;
@@ -58,6 +59,7 @@ pub fn main() -> std::process::ExitCode {
         (Some(Command::Aa(args)), _) => aa::aa(&args),
         (Some(Command::Baseline(args)), _) => baseline::baseline(&args),
         (Some(Command::Verify(args)), _) => verify::verify(&args),
+        (Some(Command::Init(args)), _) => init::init(&args),
         (Some(Command::Schema), _) => schema::schema(),
         (None, Some(args)) => run::run(&args),
         (None, None) => unreachable!("clap asks for a job or a command"),

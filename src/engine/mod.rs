@@ -30,6 +30,7 @@ mod runner;
 mod shape;
 #[cfg(test)]
 mod simulation;
+mod starter;
 mod status;
 mod summary;
 mod unclear;
@@ -46,6 +47,7 @@ pub use noise::{Noise, NoiseOf, noise};
 pub use prices::{price_list, prices};
 pub use report::{Reported, report};
 pub use runner::{Options, Runner};
+pub use starter::{Starter, StarterError, StarterOptions, starter};
 pub use status::{JobStatus, RunState, status};
 pub use summary::{Ended, ExitCode, RunError, Summary};
 pub use verify::{Check, Verified, verify};

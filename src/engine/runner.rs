@@ -62,7 +62,11 @@ pub struct Runner {
 impl Runner {
     /// Reads a job file and scans its inputs. Nothing is sent. An error holds every problem.
     pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Self, Problems> {
-        let job = Job::read(path.as_ref(), &options.set)?;
+        Self::of(Job::read(path.as_ref(), &options.set)?, options)
+    }
+
+    /// The same of a job that is read already.
+    pub(super) fn of(job: Job, options: &Options) -> Result<Self, Problems> {
         let mut found = Vec::new();
         let (inputs, columns) = Inputs::scan(&job.inputs(), &mut found);
         let surroundings = Surroundings {
