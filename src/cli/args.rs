@@ -62,6 +62,19 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Print the JSON Schema of the job file, by which editors complete and check it
     Schema,
+    /// Print the completions of a shell: `runner completions bash > ~/.local/share/bash-completion/completions/runner`
+    Completions(CompletionsArgs),
+    /// Print the manual page of this program, or write one for each command to a folder
+    Man(ManArgs),
+}
+
+impl Cli {
+    /// Every command and option, for those who describe them.
+    pub fn whole() -> clap::Command {
+        let mut whole = <Self as clap::CommandFactory>::command();
+        whole.build();
+        whole
+    }
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +88,20 @@ pub struct InitArgs {
     /// Replace a job file that is there
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write the pages to this folder: runner.1, runner-check.1, …
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod schema;
 mod scores;
+mod shell;
 mod signals;
 mod status;
 mod step_summary;
@@ -60,6 +61,8 @@ pub fn main() -> std::process::ExitCode {
         (Some(Command::Baseline(args)), _) => baseline::baseline(&args),
         (Some(Command::Verify(args)), _) => verify::verify(&args),
         (Some(Command::Init(args)), _) => init::init(&args),
+        (Some(Command::Completions(args)), _) => shell::completions(&args),
+        (Some(Command::Man(args)), _) => shell::man(&args),
         (Some(Command::Schema), _) => schema::schema(),
         (None, Some(args)) => run::run(&args),
         (None, None) => unreachable!("clap asks for a job or a command"),

@@ -72,6 +72,8 @@ mod full_disk;
 mod inputs;
 // A first job of one's own, written for an input.
 mod init;
+// What shells and readers of manuals are told of the command line.
+mod shell;
 // Each exit code that no other file shows.
 mod exit_codes;
 // The library: workers of one's own, events, errors.
