@@ -44,6 +44,8 @@ pub enum Command {
     Check(JobArgs),
     /// Tell what a run would ask, take and cost; send no prompt, write nothing
     Plan(PlanArgs),
+    /// Ask each backend of a job for the first row, once: who answers, how fast, at what price; write nothing
+    Probe(ProbeArgs),
     /// List the prices that apply to the backends of a job, or every price that is known
     Prices(PricesArgs),
     /// Tell how far a job is: one that runs, one that was killed, one that has ended
@@ -102,6 +104,28 @@ pub struct ManArgs {
     /// Write the pages to this folder: runner.1, runner-check.1, …
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// The job file
+    #[arg(value_name = "JOB")]
+    pub job: PathBuf,
+    /// Override a key of the job file, for example backends.gpt.model=gpt-4o (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub prices: Vec<PathBuf>,
+    /// Ask only this backend, whether the job's order names it or not (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub backend: Vec<String>,
+    /// Ask also the backends that the job's order does not name
+    #[arg(long, conflicts_with = "backend")]
+    pub all: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ mod init;
 mod open_files;
 mod plan;
 mod prices;
+mod probe;
 mod progress;
 mod report;
 mod run;
@@ -52,6 +53,7 @@ pub fn main() -> std::process::ExitCode {
     exit(match (cli.command, cli.run) {
         (Some(Command::Check(args)), _) => check::check(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
+        (Some(Command::Probe(args)), _) => probe::probe(&args),
         (Some(Command::Prices(args)), _) => prices::prices(&args),
         (Some(Command::Status(args)), _) => status::status(&args),
         (Some(Command::Report(args)), _) => report::report(&args),

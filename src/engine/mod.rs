@@ -22,6 +22,7 @@ mod money;
 mod noise;
 mod open_files;
 mod prices;
+mod probe;
 mod publish;
 mod report;
 mod resume;
@@ -45,6 +46,7 @@ pub use forecast::{
 };
 pub use noise::{Noise, NoiseOf, noise};
 pub use prices::{price_list, prices};
+pub use probe::{Probe, ProbeEnd, Probed};
 pub use report::{Reported, report};
 pub use runner::{Options, Runner};
 pub use starter::{Starter, StarterError, StarterOptions, starter};

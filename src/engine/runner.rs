@@ -53,10 +53,11 @@ pub struct Options {
 /// # }
 /// ```
 pub struct Runner {
-    plan: Plan,
-    inputs: Inputs,
+    job: Job,
+    pub(super) plan: Plan,
+    pub(super) inputs: Inputs,
     options: Options,
-    workers: HashMap<String, Arc<dyn ModelWorker>>,
+    pub(super) workers: HashMap<String, Arc<dyn ModelWorker>>,
 }
 
 impl Runner {
@@ -89,6 +90,7 @@ impl Runner {
             inputs.truncate(limit);
         }
         Ok(Self {
+            job,
             plan,
             inputs,
             options: options.clone(),
@@ -105,6 +107,17 @@ impl Runner {
     /// The job as it will run.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Every backend that the job declares, also those that no row is asked of.
+    pub fn declared(&self) -> Result<Vec<Backend>, Problems> {
+        self.job.backends(&Surroundings {
+            columns: Some(&self.plan.columns),
+            env: &|name| std::env::var(name).ok(),
+            today: jiff::Zoned::now().date(),
+            prices: &self.options.prices,
+            sends: false,
+        })
     }
 
     /// How many rows it has.

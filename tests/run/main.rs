@@ -72,6 +72,8 @@ mod full_disk;
 mod inputs;
 // A first job of one's own, written for an input.
 mod init;
+// One row to each backend, before thousands go there.
+mod probe;
 // What shells and readers of manuals are told of the command line.
 mod shell;
 // Each exit code that no other file shows.
