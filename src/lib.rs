@@ -134,9 +134,10 @@ pub use dispatch::{Interrupt, Stop};
 pub use engine::{
     BackendForecast, BaselineError, Because, Check, CostRange, Counted, Difference, Ended,
     ExitCode, Exported, Flip, FlipKind, Forecast, ForecastOptions, Gap, JobStatus, Missing, Noise,
-    NoiseOf, Options, OutputFrom, Pace, Reported, RowSeen, RunError, RunSide, RunState, Runner,
-    Summary, Unsendable, Verified, WrittenBaseline, baseline, diff, export, noise, price_list,
-    prices, report, status, verify,
+    NoiseOf, Options, OutputFrom, Pace, Probe, ProbeEnd, Probed, Reported, RowSeen, RunError,
+    RunSide, RunState, Runner, Starter, StarterError, StarterOptions, Summary, Unsendable,
+    Verified, WrittenBaseline, baseline, diff, export, noise, price_list, prices, report, starter,
+    status, verify,
 };
 pub use store::{BackendTally, RunLine, Tally};
 pub use words::OrchestratorError;

@@ -199,6 +199,7 @@ fn the_readme_shows_the_two_commands() {
 #[test]
 fn every_complete_job_of_the_documents_is_sound() {
     let place = place();
+    let schema = tokio_prompt_orchestrator::job::schema();
     let mut jobs = 0;
     for document in documents() {
         for block in blocks(&read(&document), "yaml") {
@@ -213,6 +214,9 @@ fn every_complete_job_of_the_documents_is_sound() {
                 "{document}: {name}: {}",
                 text(&checked)
             );
+            if let Err(error) = jsonschema::validate(&schema, &as_json(&block)) {
+                panic!("{document}: {name}: {error} at {}", error.instance_path());
+            }
         }
     }
     assert!(jobs >= 2, "the jobs were not found");
@@ -223,6 +227,9 @@ fn every_example_job_is_sound() {
     let place = place();
     let mut jobs = 0;
     for job in folder("jobs") {
+        if !job.ends_with(".yaml") {
+            continue;
+        }
         jobs += 1;
         let checked = runner(place.path(), &["check", &job]);
         assert!(checked.status.success(), "{job}: {}", text(&checked));
@@ -526,6 +533,11 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 fn job_name(block: &str) -> Option<&str> {
     let name = block.lines().next()?.strip_prefix("# ")?;
     name.ends_with(".yaml").then_some(name)
+}
+
+/// A job as editors see it, who check it against the schema.
+fn as_json(job: &str) -> Value {
+    serde_yaml::from_str(job).expect("it is YAML")
 }
 
 /// The commands of a console block and what each prints.

@@ -24,6 +24,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("minijinja", &["src/template.rs"]),
     ("tiktoken_rs", &["src/engine/forecast/tokenizer.rs"]),
     ("clap", &["src/cli/args.rs", "src/cli/mod.rs"]),
+    ("clap_complete", &["src/cli/args.rs", "src/cli/shell.rs"]),
+    ("clap_mangen", &["src/cli/shell.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),
     ("std::process::exit", &[]),
 ];

@@ -38,10 +38,14 @@ RUNNER_LOG=info (or debug) writes what happens to stderr.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a first job for a CSV file, with everything that can be found out filled in
+    Init(InitArgs),
     /// Find every problem of a job; send nothing
     Check(JobArgs),
     /// Tell what a run would ask, take and cost; send no prompt, write nothing
     Plan(PlanArgs),
+    /// Ask each backend of a job for the first row, once: who answers, how fast, at what price; write nothing
+    Probe(ProbeArgs),
     /// List the prices that apply to the backends of a job, or every price that is known
     Prices(PricesArgs),
     /// Tell how far a job is: one that runs, one that was killed, one that has ended
@@ -58,6 +62,70 @@ pub enum Command {
     Baseline(BaselineArgs),
     /// Recompute every total and every published file from run.db, and tell what does not agree
     Verify(VerifyArgs),
+    /// Print the JSON Schema of the job file, by which editors complete and check it
+    Schema,
+    /// Print the completions of a shell: `runner completions bash > ~/.local/share/bash-completion/completions/runner`
+    Completions(CompletionsArgs),
+    /// Print the manual page of this program, or write one for each command to a folder
+    Man(ManArgs),
+}
+
+impl Cli {
+    /// Every command and option, for those who describe them.
+    pub fn whole() -> clap::Command {
+        let mut whole = <Self as clap::CommandFactory>::command();
+        whole.build();
+        whole
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The input; without one, the only CSV, TSV or JSONL file here, or an example that is written
+    #[arg(value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Write this job file [default: named after the input]
+    #[arg(long, value_name = "JOB")]
+    pub to: Option<PathBuf>,
+    /// Replace a job file that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write the pages to this folder: runner.1, runner-check.1, …
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// The job file
+    #[arg(value_name = "JOB")]
+    pub job: PathBuf,
+    /// Override a key of the job file, for example backends.gpt.model=gpt-4o (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub prices: Vec<PathBuf>,
+    /// Ask only this backend, whether the job's order names it or not (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub backend: Vec<String>,
+    /// Ask also the backends that the job's order does not name
+    #[arg(long, conflicts_with = "backend")]
+    pub all: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

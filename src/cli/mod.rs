@@ -10,13 +10,17 @@ mod baseline;
 mod check;
 mod diff;
 mod export;
+mod init;
 mod open_files;
 mod plan;
 mod prices;
+mod probe;
 mod progress;
 mod report;
 mod run;
+mod schema;
 mod scores;
+mod shell;
 mod signals;
 mod status;
 mod step_summary;
@@ -55,6 +59,7 @@ pub fn main() -> std::process::ExitCode {
     exit(match (cli.command, cli.run) {
         (Some(Command::Check(args)), _) => check::check(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
+        (Some(Command::Probe(args)), _) => probe::probe(&args),
         (Some(Command::Prices(args)), _) => prices::prices(&args),
         (Some(Command::Status(args)), _) => status::status(&args),
         (Some(Command::Report(args)), _) => report::report(&args),
@@ -63,6 +68,10 @@ pub fn main() -> std::process::ExitCode {
         (Some(Command::Aa(args)), _) => aa::aa(&args),
         (Some(Command::Baseline(args)), _) => baseline::baseline(&args),
         (Some(Command::Verify(args)), _) => verify::verify(&args),
+        (Some(Command::Init(args)), _) => init::init(&args),
+        (Some(Command::Completions(args)), _) => shell::completions(&args),
+        (Some(Command::Man(args)), _) => shell::man(&args),
+        (Some(Command::Schema), _) => schema::schema(),
         (None, Some(args)) => run::run(&args),
         (None, None) => unreachable!("clap asks for a job or a command"),
     })

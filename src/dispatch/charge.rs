@@ -3,13 +3,30 @@
 use std::time::Duration;
 
 use crate::job::Backend;
-use crate::words::{CallError, Cost, ErrorClass, Request, Usage, Usd};
+use crate::words::{CallError, Completion, Cost, ErrorClass, Request, Usage, Usd};
 
 /// What an attempt used and cost.
 #[derive(Debug)]
-pub(super) struct Charge {
-    pub(super) usage: Option<Usage>,
-    pub(super) cost: Cost,
+pub struct Charge {
+    /// What it used; `None` where nobody said.
+    pub usage: Option<Usage>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+impl Charge {
+    /// That of an attempt which ended so. `time`: its share of the server's time, where that is paid.
+    pub fn of(
+        backend: &Backend,
+        request: &Request,
+        result: &Result<Completion, CallError>,
+        time: Option<Duration>,
+    ) -> Self {
+        match result {
+            Ok(completion) => reply(backend, request, completion.usage, time),
+            Err(error) => failure(backend, request, error, time),
+        }
+    }
 }
 
 /// What a reply cost. Without reported usage nobody knows, unless tokens are free.

@@ -398,10 +398,7 @@ impl Lane {
         latency: Duration,
         time: Option<Duration>,
     ) -> Attempt {
-        let Charge { usage, cost } = match result {
-            Ok(completion) => charge::reply(&self.backend, request, completion.usage, time),
-            Err(error) => charge::failure(&self.backend, request, error, time),
-        };
+        let Charge { usage, cost } = Charge::of(&self.backend, request, result, time);
         let backend = Arc::clone(&intent.backend);
         let attempt = Attempt {
             model: self.backend.model().map(str::to_owned),

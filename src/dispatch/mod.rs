@@ -40,6 +40,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub use charge::Charge;
 pub use demand::{Demand, Rejected};
 pub use limiter::default_burst;
 pub use pending::Pending;

@@ -22,6 +22,7 @@ mod money;
 mod noise;
 mod open_files;
 mod prices;
+mod probe;
 mod publish;
 mod report;
 mod resume;
@@ -30,6 +31,7 @@ mod runner;
 mod shape;
 #[cfg(test)]
 mod simulation;
+mod starter;
 mod status;
 mod summary;
 mod unclear;
@@ -44,8 +46,10 @@ pub use forecast::{
 };
 pub use noise::{Noise, NoiseOf, noise};
 pub use prices::{price_list, prices};
+pub use probe::{Probe, ProbeEnd, Probed};
 pub use report::{Reported, report};
 pub use runner::{Options, Runner};
+pub use starter::{Starter, StarterError, StarterOptions, starter};
 pub use status::{JobStatus, RunState, status};
 pub use summary::{Ended, ExitCode, RunError, Summary};
 pub use verify::{Check, Verified, verify};

@@ -9,7 +9,7 @@ use crate::dispatch::{Budget, OnEvent, Stop};
 use crate::input::Inputs;
 use crate::job::{BudgetMode, BudgetPlan, MaxWaste, Plan};
 use crate::output::BudgetLine;
-use crate::store::{Store, Tally};
+use crate::store::{Reader, Store, StoreError, Tally, has_store};
 use crate::words::{Cost, Event, Item, Outcome, Usd};
 
 /// By how many rows the dearest request is judged, before anything is sent.
@@ -46,6 +46,22 @@ pub(super) fn open_budget(
 pub(super) fn budget_line(plan: Option<BudgetPlan>, tally: &Tally) -> Option<BudgetLine> {
     let (spent, _) = spent(tally);
     plan.map(|plan| BudgetLine { plan, spent })
+}
+
+/// What is left of a job's budget, if it has one; the runs in its directory are looked at, and left alone.
+pub(super) fn left(plan: &Plan) -> Result<Option<Usd>, RunError> {
+    let Some(budget) = plan.spending.budget else {
+        return Ok(None);
+    };
+    let dir = &plan.output.dir;
+    let tally = match has_store(dir).then(|| Reader::open(dir)).transpose() {
+        Ok(reader) => reader.map(|reader| reader.tally()).transpose()?,
+        // What a killed runner left before it had begun.
+        Err(StoreError::NoRun { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (spent, _) = spent(&tally.unwrap_or_default());
+    Ok(Some(budget.usd - spent))
 }
 
 /// What runs have paid and what may have been billed to them, and how many of their attempts have no known bound.

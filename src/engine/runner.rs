@@ -53,16 +53,21 @@ pub struct Options {
 /// # }
 /// ```
 pub struct Runner {
-    plan: Plan,
-    inputs: Inputs,
+    job: Job,
+    pub(super) plan: Plan,
+    pub(super) inputs: Inputs,
     options: Options,
-    workers: HashMap<String, Arc<dyn ModelWorker>>,
+    pub(super) workers: HashMap<String, Arc<dyn ModelWorker>>,
 }
 
 impl Runner {
     /// Reads a job file and scans its inputs. Nothing is sent. An error holds every problem.
     pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Self, Problems> {
-        let job = Job::read(path.as_ref(), &options.set)?;
+        Self::of(Job::read(path.as_ref(), &options.set)?, options)
+    }
+
+    /// The same of a job that is read already.
+    pub(super) fn of(job: Job, options: &Options) -> Result<Self, Problems> {
         let mut found = Vec::new();
         let (inputs, columns) = Inputs::scan(&job.inputs(), &mut found);
         let surroundings = Surroundings {
@@ -85,6 +90,7 @@ impl Runner {
             inputs.truncate(limit);
         }
         Ok(Self {
+            job,
             plan,
             inputs,
             options: options.clone(),
@@ -101,6 +107,17 @@ impl Runner {
     /// The job as it will run.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Every backend that the job declares, also those that no row is asked of.
+    pub fn declared(&self) -> Result<Vec<Backend>, Problems> {
+        self.job.backends(&Surroundings {
+            columns: Some(&self.plan.columns),
+            env: &|name| std::env::var(name).ok(),
+            today: jiff::Zoned::now().date(),
+            prices: &self.options.prices,
+            sends: false,
+        })
     }
 
     /// How many rows it has.

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::body;
 use super::decode::{At, Decode, List, Named, wrong};
 use super::read::{Job, read_text};
 use super::resolve::in_range;
+use super::schema::{Shapes, any_of, text_like};
 use super::written::{AnswerKeys, NumberKeys};
 use super::yaml::{Node, Value};
 use super::{Problem, suggest};
@@ -58,6 +59,10 @@ impl Decode for Label {
             _ => wrong(node, "a label: a text or a number", problems),
         }
     }
+
+    fn schema(_: &mut Shapes) -> Json {
+        json!({ "type": ["string", "number", "boolean"] })
+    }
 }
 
 /// Parts of a JSON answer: the names of its properties, or columns and JSON pointers.
@@ -91,6 +96,11 @@ impl Decode for Parts {
         }
         Some(Self(parts))
     }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        let pointers = json!({ "type": "object", "additionalProperties": text_like("^(/.*)?$") });
+        any_of([List::<String>::schema(shapes), pointers])
+    }
 }
 
 /// A number: `true`, or its bounds.
@@ -108,6 +118,10 @@ impl Decode for NumberForm {
                 problems,
             ),
         }
+    }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        any_of([json!({ "const": true }), NumberKeys::schema(shapes)])
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde_json::{Value as Json, json};
+
+use super::schema::{Shapes, any_of, list_of, text_like};
 use super::source::Span;
 use super::yaml::{Key, Node, Value};
 use super::{Problem, suggest};
@@ -29,6 +32,9 @@ impl<T: Decode> At<T> {
 pub trait Decode: Sized {
     /// Reads the node.
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self>;
+
+    /// What a node looks like that can be read, as JSON Schema.
+    fn schema(shapes: &mut Shapes) -> Json;
 }
 
 /// The keys of a mapping that were written, readable or not, and where.
@@ -72,11 +78,11 @@ pub fn need<K: Keys>(mapping: &At<K>, what: &str, keys: &[&str], problems: &mut 
 /// Declares a mapping of the job file: its keys, what each is read as, and nothing else. Every key
 /// is optional here; which ones are needed is decided when the plan is made.
 macro_rules! keys {
-    ($(#[$about:meta])* $name:ident { $($(#[$key_about:meta])* $key:ident: $value:ty,)* }) => {
-        $(#[$about])*
+    ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $key_about:literal])* $key:ident: $value:ty,)* }) => {
+        $(#[doc = $about])*
         #[derive(Debug, Clone, Default)]
         pub struct $name {
-            $($(#[$key_about])* pub $key: Option<$crate::job::decode::At<$value>>,)*
+            $($(#[doc = $key_about])* pub $key: Option<$crate::job::decode::At<$value>>,)*
             /// The keys that were written.
             pub written: $crate::job::decode::Written,
         }
@@ -98,6 +104,15 @@ macro_rules! keys {
                     $($key: fields.take(stringify!($key)),)*
                     written: fields.close(),
                 })
+            }
+
+            fn schema(shapes: &mut $crate::job::schema::Shapes) -> serde_json::Value {
+                const KEYS: &[$crate::job::schema::Property] = &[$((
+                    stringify!($key),
+                    concat!($($key_about),*),
+                    <$value as $crate::job::decode::Decode>::schema,
+                )),*];
+                shapes.mapping(stringify!($name), concat!($($about),*), KEYS)
             }
         }
     };
@@ -163,7 +178,7 @@ impl<'a> Fields<'a> {
 }
 
 /// The key as it is written in YAML: `type` is a word of Rust too.
-fn plain(key: &'static str) -> &'static str {
+pub fn plain(key: &'static str) -> &'static str {
     key.strip_prefix("r#").unwrap_or(key)
 }
 
@@ -250,12 +265,20 @@ impl<T: Decode> Decode for At<T> {
         let span = node.span.clone();
         Some(Self { value, span })
     }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        T::schema(shapes)
+    }
 }
 
 /// Whatever it is: its reader makes sense of it.
 impl Decode for Node {
     fn decode(node: &Node, _: &mut Vec<Problem>) -> Option<Self> {
         Some(node.clone())
+    }
+
+    fn schema(_: &mut Shapes) -> Json {
+        json!({})
     }
 }
 
@@ -266,6 +289,10 @@ impl Decode for String {
             _ => wrong(node, "a text", problems),
         }
     }
+
+    fn schema(_: &mut Shapes) -> Json {
+        json!({ "type": "string" })
+    }
 }
 
 impl Decode for bool {
@@ -274,6 +301,10 @@ impl Decode for bool {
             Value::Bool(value) => Some(*value),
             _ => wrong(node, "true or false", problems),
         }
+    }
+
+    fn schema(_: &mut Shapes) -> Json {
+        json!({ "type": "boolean" })
     }
 }
 
@@ -286,6 +317,10 @@ macro_rules! decode_whole_numbers {
                     _ => None,
                 };
                 number.or_else(|| wrong(node, "a whole number, such as 3", problems))
+            }
+
+            fn schema(_: &mut Shapes) -> Json {
+                json!({ "type": "integer", "minimum": 0 })
             }
         }
     )*};
@@ -300,6 +335,10 @@ impl Decode for f64 {
         };
         number.or_else(|| wrong(node, "a number, such as 0.5", problems))
     }
+
+    fn schema(_: &mut Shapes) -> Json {
+        json!({ "type": "number" })
+    }
 }
 
 impl Decode for Duration {
@@ -313,6 +352,11 @@ impl Decode for Duration {
         };
         duration.or_else(|| wrong(node, "a duration, such as 500ms, 30s or 2m", problems))
     }
+
+    fn schema(_: &mut Shapes) -> Json {
+        // A digit, and some unit at the end: there are more ways to write one than anybody lists.
+        text_like("^[0-9].*[a-z]$")
+    }
 }
 
 impl Decode for Rate {
@@ -325,6 +369,10 @@ impl Decode for Rate {
         let expected = "USD per million tokens with at most 9 decimal places, such as 0.15";
         rate.or_else(|| wrong(node, expected, problems))
     }
+
+    fn schema(_: &mut Shapes) -> Json {
+        json!({ "type": "number", "minimum": 0 })
+    }
 }
 
 impl Decode for Usd {
@@ -335,6 +383,10 @@ impl Decode for Usd {
         };
         let expected = "US dollars with at most 15 decimal places, such as 5 or 0.002";
         amount.or_else(|| wrong(node, expected, problems))
+    }
+
+    fn schema(_: &mut Shapes) -> Json {
+        json!({ "type": "number", "minimum": 0 })
     }
 }
 
@@ -353,6 +405,18 @@ impl Decode for Share {
             .map(Share)
             .or_else(|| wrong(node, "a share, such as 0.1 or 10%", problems))
     }
+
+    fn schema(_: &mut Shapes) -> Json {
+        any_of([
+            json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+            percentage(),
+        ])
+    }
+}
+
+/// What [`percent`] reads, as JSON Schema.
+pub fn percentage() -> Json {
+    text_like("^(100([.]0+)?|[0-9]{1,2}([.][0-9]+)?) *%$")
 }
 
 /// The millionths in a percentage such as `1%` or `0.5%`.
@@ -385,6 +449,10 @@ impl<T: Decode> Decode for List<T> {
         // A list that lost an item would say something else than the job does.
         (read.len() == items.len()).then_some(Self(read))
     }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        list_of(T::schema(shapes))
+    }
 }
 
 /// One text or a list of them.
@@ -401,6 +469,10 @@ impl Decode for Texts {
             Value::List(_) => List::decode(node, problems).map(|List(items)| Self(items)),
             _ => wrong(node, "a text or a list of texts", problems),
         }
+    }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        any_of([String::schema(shapes), List::<String>::schema(shapes)])
     }
 }
 
@@ -427,5 +499,9 @@ impl<T: Decode> Decode for Named<T> {
             entries: read.collect(),
             names,
         })
+    }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        json!({ "type": "object", "additionalProperties": T::schema(shapes) })
     }
 }

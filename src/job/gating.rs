@@ -4,11 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 
-use super::decode::{At, Decode, need, one_of, wrong};
+use super::decode::{At, Decode, need, wrong};
 use super::figure::{self, Figure, FigureKind, Measured};
+use super::named::named;
 use super::read::Job;
 use super::resolve::in_range;
+use super::schema::{Shapes, any_of, described, text_like};
 use super::source::Span;
 use super::written::{BaselineKeys, BoundKeys};
 use super::yaml::{Key, Node, Value};
@@ -191,13 +194,26 @@ impl Decode for Gate {
         }
         Some(gate)
     }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        let operators = Operator::ALL.map(Operator::as_str).join("|");
+        let threshold = any_of([
+            text_like(&format!("^ *({operators})")),
+            BoundKeys::schema(shapes),
+        ]);
+        json!({
+            "type": "object",
+            "properties": {
+                "baseline": described("The run that this one must not be worse than.", BaselineKeys::schema(shapes)),
+                "inconclusive": described("What a check means that the rows do not suffice for; default: pass.", Inconclusive::schema(shapes)),
+            },
+            "additionalProperties": described("What a figure must be, such as `>= 0.90`.", threshold),
+        })
+    }
 }
 
-impl Decode for Inconclusive {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        let names = [("pass", Inconclusive::Pass), ("fail", Inconclusive::Fail)];
-        one_of(node, &names, problems)
-    }
+named! {
+    Inconclusive: [("pass", Inconclusive::Pass), ("fail", Inconclusive::Fail)],
 }
 
 /// The gate, with every figure found; what the job cannot be measured by is a problem.

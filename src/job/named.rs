@@ -1,8 +1,11 @@
 //! The values of the job file that are one of a few names, or a share.
 
+use serde_json::{Value as Json, json};
+
 use super::Problem;
-use super::decode::{Decode, one_of, percent, wrong};
+use super::decode::{Decode, percent, percentage, wrong};
 use super::plan::{CsvSafe, Durability, MaxFailures, OnUnknown, OutputFormat};
+use super::schema::{Shapes, any_of};
 use super::spending::BudgetMode;
 use super::yaml::{Node, Value};
 use crate::words::Role;
@@ -39,51 +42,33 @@ impl BackendType {
     ];
 }
 
-impl Decode for BackendType {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        one_of(node, &Self::NAMES, problems)
-    }
-}
+/// Declares what is read as one of a few names.
+macro_rules! named {
+    ($($type:ty: $names:expr,)*) => {$(
+        impl $crate::job::decode::Decode for $type {
+            fn decode(
+                node: &$crate::job::yaml::Node,
+                problems: &mut Vec<$crate::job::Problem>,
+            ) -> Option<Self> {
+                $crate::job::decode::one_of(node, &$names, problems)
+            }
 
-impl Decode for Role {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        let roles = [Role::System, Role::User, Role::Assistant];
-        one_of(node, &roles.map(|role| (role.as_str(), role)), problems)
-    }
+            fn schema(_: &mut $crate::job::schema::Shapes) -> serde_json::Value {
+                $crate::job::schema::one_of(&$names)
+            }
+        }
+    )*};
 }
+pub(super) use named;
 
-impl Decode for OutputFormat {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        let names = [("csv", OutputFormat::Csv), ("jsonl", OutputFormat::Jsonl)];
-        one_of(node, &names, problems)
-    }
-}
-
-impl Decode for CsvSafe {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        one_of(node, &Self::NAMES, problems)
-    }
-}
-
-impl Decode for Durability {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        let names = [("full", Durability::Full), ("process", Durability::Process)];
-        one_of(node, &names, problems)
-    }
-}
-
-impl Decode for BudgetMode {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        let names = BudgetMode::ALL.map(|mode| (mode.as_str(), mode));
-        one_of(node, &names, problems)
-    }
-}
-
-impl Decode for OnUnknown {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        let names = [("resend", OnUnknown::Resend), ("skip", OnUnknown::Skip)];
-        one_of(node, &names, problems)
-    }
+named! {
+    BackendType: Self::NAMES,
+    Role: [Role::System, Role::User, Role::Assistant].map(|role| (role.as_str(), role)),
+    OutputFormat: OutputFormat::ALL.map(|format| (format.as_str(), format)),
+    CsvSafe: Self::NAMES,
+    Durability: [("full", Durability::Full), ("process", Durability::Process)],
+    BudgetMode: BudgetMode::ALL.map(|mode| (mode.as_str(), mode)),
+    OnUnknown: [("resend", OnUnknown::Resend), ("skip", OnUnknown::Skip)],
 }
 
 impl Decode for MaxFailures {
@@ -100,5 +85,8 @@ impl Decode for MaxFailures {
                 problems,
             )
         })
+    }
+    fn schema(_: &mut Shapes) -> Json {
+        any_of([json!({ "type": "integer", "minimum": 0 }), percentage()])
     }
 }

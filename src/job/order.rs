@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
 use super::backend::positive;
-use super::decode::{At, Decode, List, need, one_of, wrong};
+use super::decode::{At, Decode, List, need, wrong};
+use super::named::named;
 use super::prompt;
 use super::read::Job;
 use super::resolve::in_range;
 use super::routing::{Entry, FallbackPolicy, Rule};
+use super::schema::{Shapes, any_of};
 use super::source::Span;
 use super::written::RuleKeys;
 use super::yaml::{Node, Value};
@@ -66,6 +70,10 @@ impl Decode for Names {
             ),
         }
     }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        any_of([String::schema(shapes), List::<String>::schema(shapes)])
+    }
 }
 
 /// An ending of an attempt that may send a row on to the next backend.
@@ -89,10 +97,8 @@ impl FallbackOn {
     ];
 }
 
-impl Decode for FallbackOn {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        one_of(node, &Self::NAMES, problems)
-    }
+named! {
+    FallbackOn: Self::NAMES,
 }
 
 /// Reads the order and names everything that is wrong with it.

@@ -4,12 +4,15 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 
 use super::backend::positive;
-use super::decode::{At, Decode, List, Texts, need, one_of, percent, wrong};
+use super::decode::{At, Decode, List, Texts, need, percent, percentage, wrong};
+use super::named::named;
 use super::order::{Names as Backends, Order};
 use super::prompt::{Names, template};
 use super::read::Job;
+use super::schema::{Shapes, any_of};
 use super::written::{JudgeKeys, ScorerKeys};
 use super::yaml::{Node, Value};
 use super::{Problem, suggest};
@@ -145,15 +148,12 @@ pub enum Ignore {
     Punctuation,
 }
 
-impl Decode for Ignore {
-    fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        let names = [
-            ("case", Ignore::Case),
-            ("space", Ignore::Space),
-            ("punctuation", Ignore::Punctuation),
-        ];
-        one_of(node, &names, problems)
-    }
+named! {
+    Ignore: [
+        ("case", Ignore::Case),
+        ("space", Ignore::Space),
+        ("punctuation", Ignore::Punctuation),
+    ],
 }
 
 /// By how much a number may be off.
@@ -183,6 +183,10 @@ impl Decode for Tolerance {
             None => wrong(node, "a number, or a percentage as in `1%`", problems),
         }
     }
+
+    fn schema(_: &mut Shapes) -> Json {
+        any_of([json!({ "type": "number", "minimum": 0 }), percentage()])
+    }
 }
 
 /// A scorer, or a list of them.
@@ -200,6 +204,13 @@ impl Decode for Scorers {
                 problems,
             ),
         }
+    }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        any_of([
+            ScorerKeys::schema(shapes),
+            List::<ScorerKeys>::schema(shapes),
+        ])
     }
 }
 

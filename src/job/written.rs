@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
 use super::Problem;
 use super::answering::{Label, NumberForm, Parts};
 use super::decode::{At, Decode, List, Named, Share, Texts, keys, wrong};
@@ -11,13 +13,14 @@ use super::gating::Gate;
 use super::named::BackendType;
 use super::order::{FallbackOn, Names};
 use super::plan::{CsvSafe, Durability, MaxFailures, OnUnknown, OutputFormat};
+use super::schema::{Shapes, any_of, list_of};
 use super::scoring::{Ignore, Scorers, Tolerance};
 use super::spending::BudgetMode;
 use super::yaml::{Node, Value};
 use crate::words::{Rate, Role, Usd};
 
 keys! {
-    /// The whole file.
+    /// A job: what is asked about each row of which inputs, who is asked, and where the answers go.
     JobKeys {
         /// The job's name; default: the file's stem.
         name: String,
@@ -437,6 +440,13 @@ impl Decode for Inputs {
             .filter_map(|item| Input::decode(item, problems));
         Some(Self(inputs.collect()))
     }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        let path = String::schema(shapes);
+        let input = InputKeys::schema(shapes);
+        let one = any_of([path.clone(), input.clone()]);
+        any_of([path, input, list_of(one)])
+    }
 }
 
 impl Decode for Input {
@@ -455,6 +465,10 @@ impl Decode for Input {
         let span = node.span.clone();
         Some(Self { keys, span })
     }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        any_of([String::schema(shapes), InputKeys::schema(shapes)])
+    }
 }
 
 /// A budget: only its amount, or with its options.
@@ -472,6 +486,10 @@ impl Decode for Budget {
             ..BudgetKeys::default()
         }))
     }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        any_of([Usd::schema(shapes), BudgetKeys::schema(shapes)])
+    }
 }
 
 /// A share that may be wasted, or that and from when on.
@@ -488,6 +506,10 @@ impl Decode for MaxWaste {
             share,
             ..MaxWasteKeys::default()
         }))
+    }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        any_of([Share::schema(shapes), MaxWasteKeys::schema(shapes)])
     }
 }
 
@@ -516,5 +538,9 @@ impl Decode for Prompt {
             }
             _ => wrong(node, "a text, or a mapping with the key `user`", problems),
         }
+    }
+
+    fn schema(shapes: &mut Shapes) -> Json {
+        any_of([String::schema(shapes), PromptKeys::schema(shapes)])
     }
 }

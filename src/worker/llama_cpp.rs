@@ -13,7 +13,7 @@ use super::wire::{self, Body, count, maybe, read as read_wire};
 use crate::job::{LlamaCppApi, Server};
 use crate::words::{CallError, Completion, FinishReason, Load, Provider, Request, Sampling, Usage};
 
-static DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     provider: Provider::LlamaCpp,
     auth: Auth::Bearer,
     headers: &[],

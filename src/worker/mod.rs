@@ -22,6 +22,7 @@ mod key;
 pub(crate) mod parts;
 mod remote;
 mod retry_after;
+mod served;
 mod text;
 mod wire;
 
@@ -34,6 +35,7 @@ pub use echo::EchoWorker;
 pub use http::Http;
 pub use llama_cpp::LlamaCppWorker;
 pub use openai::OpenAiWorker;
+pub use served::served;
 pub use vllm::VllmWorker;
 
 use self::declared::DeclaredWorker;

@@ -15,7 +15,7 @@ use super::wire::{Body, whole};
 use crate::job::{Server, VllmApi};
 use crate::words::{CallError, Completion, ErrorClass, Load, Provider, Request, Sampling};
 
-static DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     provider: Provider::Vllm,
     auth: Auth::Bearer,
     headers: &[],

@@ -72,6 +72,12 @@ mod stop;
 mod full_disk;
 // What is refused before anything is sent, and how that looks; which rows an input gives.
 mod inputs;
+// A first job of one's own, written for an input.
+mod init;
+// One row to each backend, before thousands go there.
+mod probe;
+// What shells and readers of manuals are told of the command line.
+mod shell;
 // Each exit code that no other file shows.
 mod exit_codes;
 // The library: workers of one's own, events, errors.
