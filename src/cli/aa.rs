@@ -24,7 +24,7 @@ pub fn aa(args: &AaArgs) -> ExitCode {
         }
     }
     match tokio_prompt_orchestrator::noise(&args.dirs) {
-        Ok(noise) if args.json => out(&format!("{:#}", in_json(&noise))),
+        Ok(noise) if args.json => terminal::json(&in_json(&noise)),
         Ok(noise) => sentences(&noise).iter().for_each(|line| out(&escape(line))),
         Err(error) => {
             terminal::error(&error);

@@ -21,7 +21,7 @@ pub fn diff(args: &DiffArgs) -> ExitCode {
             match args.format {
                 ReportFormat::Text => text(&difference),
                 ReportFormat::Md => out(markdown(&difference).trim_end()),
-                ReportFormat::Json => out(&format!("{:#}", in_json(&difference))),
+                ReportFormat::Json => terminal::json(&in_json(&difference)),
             }
             ExitCode::Success
         }

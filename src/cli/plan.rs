@@ -11,7 +11,7 @@ use tokio_prompt_orchestrator::{
 };
 
 use super::args::PlanArgs;
-use super::progress::thousands;
+use super::display::{many, thousands};
 use super::summary::table;
 use super::terminal::{escape, out};
 use super::{check, open_files, runtime, terminal};
@@ -32,7 +32,9 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
         prices: args.prices.clone(),
         ..Options::default()
     };
-    let runner = match check::load(&args.job, &options).map(open_files::allow) {
+    let runner = match check::load(&args.job, &options)
+        .map(|runner| open_files::allow(runner, terminal::warn))
+    {
         Ok(runner) => runner,
         Err(code) => return code,
     };
@@ -54,7 +56,7 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
     };
     let job = &runner.plan().name;
     match args.json {
-        true => out(&format!("{:#}", object(job, &forecast))),
+        true => terminal::json(&object(job, &forecast)),
         false => print(job, &forecast),
     }
     ExitCode::Success
@@ -62,9 +64,9 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
 
 fn print(job: &str, forecast: &Forecast) {
     out(&format!(
-        "{}: {} rows, {} already answered, {} to ask",
+        "{}: {}, {} already answered, {} to ask",
         escape(job),
-        thousands(forecast.rows),
+        many(forecast.rows, "row"),
         thousands(forecast.answered),
         thousands(forecast.due())
     ));

@@ -15,7 +15,7 @@ pub fn report(args: &ReportArgs) -> ExitCode {
             match args.format {
                 ReportFormat::Text => print(&reported, !args.prices.is_empty()),
                 ReportFormat::Md => out(reported.markdown.trim_end()),
-                ReportFormat::Json => out(reported.json.trim_end()),
+                ReportFormat::Json => terminal::json_text(&reported.json),
             }
             ExitCode::Success
         }

@@ -5,7 +5,7 @@ use tokio_prompt_orchestrator::words::{Status, Usd};
 use tokio_prompt_orchestrator::{BackendTally, ExitCode, JobStatus, RunState};
 
 use super::args::StatusArgs;
-use super::progress::thousands;
+use super::display::thousands;
 use super::summary::table;
 use super::terminal;
 
@@ -22,7 +22,7 @@ pub fn status(args: &StatusArgs) -> ExitCode {
         }
     };
     match args.json {
-        true => terminal::out(&format!("{:#}", json(&status))),
+        true => terminal::json(&json(&status)),
         false => print(&status, &args.dir.display().to_string()),
     }
     ExitCode::Success

@@ -221,8 +221,8 @@ fn no_room(report: &Report) -> String {
     }
 }
 
-/// Why the exit code is not 0.
-fn why(run: &Summary, most: MaxFailures) -> Option<String> {
+/// Why the exit code is not 0, in words.
+pub fn why(run: &Summary, most: MaxFailures) -> Option<String> {
     let unanswered = run.report.unanswered();
     match (run.exit_code, run.ended) {
         (ExitCode::Success, _) => None,

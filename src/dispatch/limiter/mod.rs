@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use super::breaker::{Breaker, Probe};
 use super::tokens::Tokens;
 use crate::job::{Limits, RetryPolicy};
-use crate::words::{Allowance, Allowances, ErrorClass, LimitSource, LimitsSeen};
+use crate::words::{Allowance, Allowances, ErrorClass, LimitSource, LimitsSeen, WaitsFor};
 
 pub use bucket::default_burst;
 
@@ -58,6 +58,8 @@ struct State {
     keeps_cap: bool,
     gave_back: bool,
     waited: Duration,
+    /// What the head of the queue was found to wait for.
+    waits_for: WaitsFor,
 }
 
 /// A limit and whose word it is.
@@ -183,6 +185,7 @@ impl Limiter {
                 keeps_cap: false,
                 gave_back: false,
                 waited: Duration::ZERO,
+                waits_for: WaitsFor::Nothing,
             }),
         }
     }
@@ -267,6 +270,20 @@ impl Limiter {
         self.state().throttle.pause_left()
     }
 
+    /// How many requests may be in flight now, and what the next one waits for.
+    pub(super) fn now(&self) -> (usize, WaitsFor) {
+        // Somebody stands at the head of the queue, though perhaps only in passing.
+        let is_waited_for = self.head.try_lock().is_err();
+        let state = self.state();
+        let pause = state.throttle.pause_left();
+        let waits_for = match is_waited_for {
+            _ if !pause.is_zero() => WaitsFor::Throttled(pause),
+            true => state.waits_for,
+            false => WaitsFor::Nothing,
+        };
+        (state.concurrency.allowed(), waits_for)
+    }
+
     /// What was declared, told and learned.
     pub(super) fn seen(&self) -> LimitsSeen {
         self.state().seen()
@@ -281,26 +298,14 @@ impl Limiter {
     /// comes back.
     fn try_take(self: &Arc<Self>, tokens: Tokens) -> Result<Permit, Option<Instant>> {
         let mut state = self.state();
-        state.throttle.check()?;
         let now = Instant::now();
-        let waits = state.tokens.iter_mut();
-        let waits = waits.map(|(counts, bucket)| bucket.by.wait_for(counts.of(tokens)));
-        let wait = waits.max().unwrap_or_default();
-        let wait = wait.max(state.learned.wait());
-        if !wait.is_zero() {
-            return Err(Some(now + wait));
-        }
-        state.concurrency.take()?;
-        let mut request_slot = None;
-        if let Some(requests) = &mut state.requests {
-            match requests.by.take() {
-                Ok(slot) => request_slot = Some(slot),
-                Err(wait) => {
-                    state.concurrency.release();
-                    return Err(Some(now + wait));
-                }
+        let request_slot = match state.make_room(tokens, now) {
+            Ok(slot) => slot,
+            Err((waits_for, until)) => {
+                state.waits_for = waits_for;
+                return Err(until);
             }
-        }
+        };
         let mut token_slots = [None; 3];
         for (slot, (counts, bucket)) in token_slots.iter_mut().zip(&mut state.tokens) {
             let most = bucket.by.per_minute();
@@ -426,6 +431,36 @@ impl Drop for Permit {
 }
 
 impl State {
+    /// Takes a place and a slot among the requests if every ceiling has room; else says what is waited for, and when
+    /// to try again.
+    fn make_room(
+        &mut self,
+        tokens: Tokens,
+        now: Instant,
+    ) -> Result<Option<Slot>, (WaitsFor, Option<Instant>)> {
+        let refused = |until| (WaitsFor::Throttled(Duration::ZERO), until);
+        self.throttle.check().map_err(refused)?;
+        let waits = self.tokens.iter_mut();
+        let waits = waits.map(|(counts, bucket)| bucket.by.wait_for(counts.of(tokens)));
+        let (wait, pace) = (waits.max().unwrap_or_default(), self.learned.wait());
+        if !wait.max(pace).is_zero() {
+            let waits_for = match pace > wait {
+                true => WaitsFor::Pace,
+                false => WaitsFor::Tokens,
+            };
+            return Err((waits_for, Some(now + wait.max(pace))));
+        }
+        let full = |until| (WaitsFor::Place, until);
+        self.concurrency.take().map_err(full)?;
+        let Some(requests) = &mut self.requests else {
+            return Ok(None);
+        };
+        requests.by.take().map(Some).map_err(|wait| {
+            self.concurrency.release();
+            (WaitsFor::Requests, Some(now + wait))
+        })
+    }
+
     /// Takes note of what came of a request. `true` if it began a pause.
     fn hear(&mut self, permit: &Permit, heard: Heard<'_>) -> bool {
         let mut pauses = false;
