@@ -47,15 +47,18 @@ fn sentences(noise: &Noise) -> Vec<String> {
             lines.push(format!("  {}", scores(name, comparison)));
         }
         if pair.missing > 0 {
-            lines.push(format!(
-                "  warning: {} rows are in one of the two only",
-                pair.missing
-            ));
+            lines.push(match pair.missing {
+                1 => "  warning: 1 row is in one of the two only".to_owned(),
+                rows => format!("  warning: {rows} rows are in one of the two only"),
+            });
         }
         if pair.asked_differently > 0 {
+            let were = match pair.asked_differently {
+                1 => "1 row was".to_owned(),
+                rows => format!("{rows} rows were"),
+            };
             lines.push(format!(
-                "  warning: {} rows were asked something else, so that this is more than noise",
-                pair.asked_differently
+                "  warning: {were} asked something else, so that this is more than noise"
             ));
         }
     }

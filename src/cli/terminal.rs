@@ -11,6 +11,12 @@ use tokio_prompt_orchestrator::words::{steers, with_causes};
 /// What services that run builds take for a command: at the start of a line, and anywhere in it.
 const COMMANDS: (&str, [&str; 2]) = ("::", ["##vso[", "##["]);
 
+/// What writing to a terminal says that is not there any more. (A disk that fails says so later.)
+#[cfg(unix)]
+const TERMINAL_IS_GONE: Option<i32> = Some(rustix::io::Errno::IO.raw_os_error());
+#[cfg(not(unix))]
+const TERMINAL_IS_GONE: Option<i32> = None;
+
 /// Why something could not be printed that should have been.
 static LOST: OnceLock<String> = OnceLock::new();
 
@@ -43,7 +49,7 @@ fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         // Who closes it does not want to read on.
-        if error.kind() != ErrorKind::BrokenPipe {
+        if error.kind() != ErrorKind::BrokenPipe && error.raw_os_error() != TERMINAL_IS_GONE {
             let _ = LOST.set(error.to_string());
         }
     }

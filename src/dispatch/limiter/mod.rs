@@ -9,6 +9,7 @@ mod bucket;
 mod concurrency;
 mod learned;
 mod pacer;
+mod permit;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -26,6 +27,7 @@ use crate::job::{Limits, RetryPolicy};
 use crate::words::{Allowance, Allowances, ErrorClass, LimitSource, LimitsSeen, WaitsFor};
 
 pub use bucket::default_burst;
+pub(super) use permit::Permit;
 
 use bucket::Bucket;
 use concurrency::Concurrency;
@@ -114,19 +116,6 @@ pub(super) enum Refused {
     TooLong(String),
     /// The breaker has opened.
     Open,
-}
-
-/// The right to send one request; held until its reply is there.
-#[derive(Debug)]
-pub(super) struct Permit {
-    limiter: Arc<Limiter>,
-    taken_at: Instant,
-    tokens: Tokens,
-    token_slots: [Option<Slot>; 3],
-    request_slot: Option<Slot>,
-    probe: bool,
-    sent: bool,
-    settled: bool,
 }
 
 /// What came of a request, as far as limits are concerned.
@@ -363,70 +352,6 @@ impl Limiter {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while holding it; if something did, the levels are still sound numbers.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Permit {
-    /// Whether it was given so long ago that its place in the spacing is past.
-    pub(super) fn is_stale(&self) -> bool {
-        self.taken_at.elapsed() > STALE
-    }
-
-    /// The request is on its way from now on: what it takes is not given back any more, and counts from now.
-    pub(super) fn sent(&mut self) {
-        self.sent = true;
-        let limiter = Arc::clone(&self.limiter);
-        let mut state = limiter.state();
-        if let (Some(requests), Some(slot)) = (&mut state.requests, &mut self.request_slot) {
-            *slot = requests.by.postpone(*slot);
-        }
-        let slots = self.token_slots.iter_mut();
-        for ((counts, bucket), slot) in state.tokens.iter_mut().zip(slots) {
-            let Some(slot) = slot else { continue };
-            let taken = counts.of(self.tokens).min(bucket.by.per_minute());
-            *slot = bucket.by.postpone(*slot, taken);
-        }
-    }
-
-    /// Corrects the reservation, learns from the reply and gives the place back. `true` if it was
-    /// refused and that began a pause.
-    pub(super) fn settle(mut self, heard: Heard<'_>) -> bool {
-        self.settled = true;
-        let limiter = Arc::clone(&self.limiter);
-        let mut state = limiter.state();
-        let pauses = state.hear(&self, heard);
-        if let Some(told) = heard.told {
-            state.learn(told);
-        }
-        self.give_back(&mut state);
-        drop(state);
-        limiter.look_again();
-        pauses
-    }
-
-    fn give_back(&self, state: &mut State) {
-        state.concurrency.release();
-        if self.probe {
-            state.throttle.probe_ended();
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
-        let mut state = self.limiter.state();
-        if !self.sent {
-            state.correct(self, Tokens::default());
-            if let (Some(requests), Some(slot)) = (&mut state.requests, self.request_slot) {
-                requests.by.give_back(slot);
-            }
-        }
-        self.give_back(&mut state);
-        drop(state);
-        self.limiter.look_again();
     }
 }
 
