@@ -284,3 +284,122 @@ fn milliseconds(time: Duration) -> u64 {
 fn hundredths(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio_prompt_orchestrator::words::{Changes, ErrorClass, Usd};
+
+    use super::*;
+
+    /// One of each kind that is told.
+    fn all() -> Vec<Event> {
+        let backend: Arc<str> = "a".into();
+        let (error, wait) = (String::new(), Duration::ZERO);
+        let usd = Usd::ZERO;
+        vec![
+            Event::DirectoryIsRemote { filesystem: "nfs" },
+            Event::Planned(Changes::default()),
+            Event::BudgetOpened {
+                cap: usd,
+                spent: usd,
+                overshoot: None,
+                unbounded: 0,
+            },
+            Event::RunStarted { rows: 1, done: 0 },
+            Event::BackendPaused {
+                backend: Arc::clone(&backend),
+                wait,
+                error: error.clone(),
+            },
+            Event::BreakerOpened {
+                backend: Arc::clone(&backend),
+                wait,
+                error: error.clone(),
+            },
+            Event::BreakerClosed {
+                backend: Arc::clone(&backend),
+            },
+            Event::RowDeferred {
+                row: "1".to_owned(),
+                backend: Arc::clone(&backend),
+                error: error.clone(),
+            },
+            Event::BackendStopped {
+                backend: Arc::clone(&backend),
+                class: ErrorClass::Config,
+                error: error.clone(),
+            },
+            Event::SweepStarted { rows: 1 },
+            Event::BudgetReached {
+                cap: usd,
+                spent: usd,
+                needed: usd,
+            },
+            Event::CostWasHigher {
+                backend,
+                most: usd,
+                paid: usd,
+            },
+            Event::WasteReached {
+                wasted: usd,
+                paid: usd,
+                rows: 1,
+            },
+            Event::AnswersRestated { rows: 1 },
+            Event::CacheLost {
+                error: error.clone(),
+            },
+            Event::CacheNotFilled {
+                error: error.clone(),
+            },
+            Event::CacheEntryDamaged,
+            Event::FollowUpsStarted {
+                what: error.clone(),
+            },
+            Event::ScorerFailed {
+                scorer: String::new(),
+                error,
+            },
+            Event::DrainStarted {
+                in_flight: 1,
+                is_asked_for: true,
+            },
+        ]
+    }
+
+    /// Told by other functions, or of problems and errors.
+    const OTHERS: [&str; 6] = [
+        "run_started",
+        "problem",
+        "warning",
+        "progress",
+        "error",
+        "run_finished",
+    ];
+
+    #[test]
+    fn the_document_lists_every_event_with_its_fields_and_no_other() {
+        let document = include_str!("../../docs/events.md");
+        let (table, _) = document.split_once("\n## progress\n").expect("its part");
+        let mut listed: Vec<&str> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .collect();
+        let mut told_of = OTHERS.to_vec();
+        for event in all() {
+            let (name, fields) = told(&event).expect("it is told");
+            let start = format!("| `{name}` |");
+            let line = table.lines().find(|line| line.starts_with(&start));
+            let line = line.unwrap_or_else(|| panic!("docs/events.md lacks {name}"));
+            for field in fields.as_object().expect("an object").keys() {
+                assert!(line.contains(&format!("`{field}`")), "{name}.{field}");
+            }
+            told_of.push(name);
+        }
+        listed.sort_unstable();
+        told_of.sort_unstable();
+        assert_eq!(listed, told_of);
+    }
+}

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, Ending, Probe, Turn};
 use super::budget::Likely;
 use super::charge::{self, Charge};
+use super::content;
 use super::demand::Demand;
 use super::limiter::{Heard, Limiter, Patience, Permit, Refused};
 use super::load::LoadWatch;
@@ -290,6 +291,7 @@ impl Lane {
         let started = Instant::now();
         self.retries.sent();
         permit.sent();
+        content::asked(item, self.name(), request);
         let under_way = UnderWay::begins(&self.sent, &self.over);
         let metered = self.meter.as_ref().map(Meter::start);
         // A custom worker that panics must cost its row, not the run.
@@ -301,6 +303,9 @@ impl Lane {
             () = stop.aborted() => Err(given_up("the run was stopped")),
         };
         drop(under_way);
+        if let Ok(reply) = &result {
+            content::answered(item, self.name(), reply);
+        }
         let result = result.map(|reply| demand.look_at(reply));
         let result = result.map_err(|error| sane(error.into_call_error()));
         let time = metered.map(|metered| metered.share());

@@ -18,6 +18,7 @@ mod backoff;
 mod breaker;
 mod budget;
 mod charge;
+mod content;
 mod demand;
 mod hedge;
 mod lane;
