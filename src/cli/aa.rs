@@ -5,6 +5,7 @@ use tokio_prompt_orchestrator::{ExitCode, Noise, NoiseOf};
 
 use super::args::AaArgs;
 use super::diff::{comparison_json, metric, scores, share};
+use super::reader::Reader;
 use super::terminal::{self, escape, out};
 
 /// Names the form of the JSON.
@@ -16,10 +17,11 @@ pub fn aa(args: &AaArgs) -> ExitCode {
         let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
         let mut before = args.dirs[..at].iter();
         if before.any(|other| other.canonicalize().is_ok_and(|other| other == real)) {
-            terminal::err(&format!(
-                "error: {} is named twice; a run does not differ from itself",
+            let what = format!(
+                "{} is named twice; a run does not differ from itself",
                 dir.display()
-            ));
+            );
+            Reader::of(args.json).error(&std::io::Error::other(what));
             return ExitCode::Usage;
         }
     }
@@ -27,7 +29,7 @@ pub fn aa(args: &AaArgs) -> ExitCode {
         Ok(noise) if args.json => terminal::json(&in_json(&noise)),
         Ok(noise) => sentences(&noise).iter().for_each(|line| out(&escape(line))),
         Err(error) => {
-            terminal::error(&error);
+            Reader::of(args.json).error(&error);
             return error.exit_code();
         }
     }

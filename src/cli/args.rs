@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio_prompt_orchestrator::job::OutputFormat;
 
+use super::reader::Reader;
+
 /// Runs batch jobs on language models: a YAML job in, results and a cost report out.
 #[derive(Debug, Parser)]
 #[command(
@@ -112,6 +114,16 @@ pub enum ReportFormat {
     #[value(alias = "markdown")]
     Md,
     Json,
+}
+
+impl ReportFormat {
+    /// Who wants it.
+    pub fn reader(self) -> Reader {
+        match self {
+            ReportFormat::Json => Reader::Program,
+            ReportFormat::Text | ReportFormat::Md => Reader::Person,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

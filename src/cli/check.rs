@@ -9,6 +9,7 @@ use tokio_prompt_orchestrator::{ExitCode, Options, Runner};
 use super::args::CheckArgs;
 use super::display::many;
 use super::json_lines::problem;
+use super::reader::Reader;
 use super::{open_files, terminal};
 
 /// Names the form of what `--json` prints. Keys are only ever added; what changes meaning changes this.
@@ -101,10 +102,10 @@ fn who(entry: &Entry, plan: &Plan) -> String {
     rules.collect::<Vec<_>>().join("; ")
 }
 
-/// Loads a job for this program; prints why it cannot be.
-pub fn load(job: &Path, options: &Options) -> Result<Runner, ExitCode> {
+/// Loads a job for this program; tells the reader why it cannot be.
+pub fn load(job: &Path, options: &Options, reader: Reader) -> Result<Runner, ExitCode> {
     read(job, options).map_err(|problems| {
-        terminal::problems(&problems);
+        reader.problems(&problems);
         ExitCode::Usage
     })
 }

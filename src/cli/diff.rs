@@ -26,7 +26,7 @@ pub fn diff(args: &DiffArgs) -> ExitCode {
             ExitCode::Success
         }
         Err(error) => {
-            terminal::error(&error);
+            args.format.reader().error(&error);
             error.exit_code()
         }
     }

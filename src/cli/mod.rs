@@ -18,6 +18,7 @@ mod open_files;
 mod plan;
 mod prices;
 mod progress;
+mod reader;
 mod report;
 mod run;
 mod scores;

@@ -12,6 +12,7 @@ use tokio_prompt_orchestrator::{
 
 use super::args::PlanArgs;
 use super::display::{many, thousands};
+use super::reader::Reader;
 use super::summary::table;
 use super::terminal::{escape, out};
 use super::{check, open_files, runtime, terminal};
@@ -32,7 +33,8 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
         prices: args.prices.clone(),
         ..Options::default()
     };
-    let runner = match check::load(&args.job, &options)
+    let reader = Reader::of(args.json);
+    let runner = match check::load(&args.job, &options, reader)
         .map(|runner| open_files::allow(runner, terminal::warn))
     {
         Ok(runner) => runner,
@@ -50,7 +52,7 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
     let forecast = match runtime.block_on(runner.forecast(&options)) {
         Ok(forecast) => forecast,
         Err(error) => {
-            terminal::error(&error);
+            reader.error(&error);
             return error.exit_code();
         }
     };

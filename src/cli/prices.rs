@@ -9,6 +9,7 @@ use tokio_prompt_orchestrator::{ExitCode, Options};
 
 use super::args::PricesArgs;
 use super::display::thousands;
+use super::reader::Reader;
 use super::summary::table_of;
 use super::terminal;
 use super::terminal::{err, escape, out};
@@ -45,7 +46,7 @@ pub fn prices(args: &PricesArgs) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::Success,
         Err(problems) => {
-            terminal::problems(&problems);
+            Reader::of(args.json).problems(&problems);
             ExitCode::Usage
         }
     }

@@ -20,9 +20,10 @@ pub fn report(args: &ReportArgs) -> ExitCode {
             ExitCode::Success
         }
         Err(error) => {
+            let reader = args.format.reader();
             match &error {
-                RunError::Prices(problems) => terminal::problems(problems),
-                error => terminal::error(error),
+                RunError::Prices(problems) => reader.problems(problems),
+                error => reader.error(error),
             }
             error.exit_code()
         }

@@ -10,6 +10,7 @@ use super::args::RunArgs;
 use super::json_lines::JsonLines;
 use super::log::Log;
 use super::progress::{Form, Progress, Screen};
+use super::reader::Reader;
 use super::{check, open_files, runtime, signals, step_summary, summary, terminal};
 
 /// Runs a job and prints what it came to.
@@ -98,7 +99,7 @@ fn load(args: &RunArgs, listener: &Listener) -> Result<Runner, ExitCode> {
             lines.problems(&problems);
             ExitCode::Usage
         })?,
-        _ => check::load(&args.job, &options)?,
+        _ => check::load(&args.job, &options, Reader::Person)?,
     };
     Ok(match args.offline {
         true => runner,

@@ -6,6 +6,7 @@ use tokio_prompt_orchestrator::{BackendTally, ExitCode, JobStatus, RunState};
 
 use super::args::StatusArgs;
 use super::display::thousands;
+use super::reader::Reader;
 use super::summary::table;
 use super::terminal;
 
@@ -17,7 +18,7 @@ pub fn status(args: &StatusArgs) -> ExitCode {
     let status = match tokio_prompt_orchestrator::status(&args.dir) {
         Ok(status) => status,
         Err(error) => {
-            terminal::error(&error);
+            Reader::of(args.json).error(&error);
             return error.exit_code();
         }
     };

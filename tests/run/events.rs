@@ -309,6 +309,42 @@ fn several_jobs_are_checked_at_once() {
 }
 
 #[test]
+fn who_asks_for_json_gets_json_also_of_an_error() {
+    let scratch = Scratch::new();
+    scratch.rows(1).job("backends: { a: { type: ecko } }");
+    let json = |args: &[&str], code| -> Value {
+        let ran = scratch.runner(args).exits(code);
+        assert_eq!(ran.stderr, "", "{args:?}");
+        serde_json::from_str(&ran.stdout).expect("one object")
+    };
+    let commands: [&[&str]; 4] = [
+        &["status", "none", "--json"],
+        &["report", "none", "--format", "json"],
+        &["diff", "none", "nor", "--format", "json"],
+        &["aa", "none", "nor", "--json"],
+    ];
+    for command in commands {
+        let said = json(command, 2);
+        let message = said["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("none"), "{command:?}: {message}");
+        assert_eq!(said["version"], 1);
+    }
+    let twice = json(&["aa", ".", ".", "--json"], 2);
+    assert!(
+        twice["error"]["message"]
+            .as_str()
+            .is_some_and(|said| said.contains("twice"))
+    );
+    for command in [
+        &["plan", "job.yaml", "--json"],
+        &["prices", "job.yaml", "--json"],
+    ] {
+        let said = json(command, 2);
+        assert_eq!(said["problems"][0]["line"], 4, "{said}");
+    }
+}
+
+#[test]
 fn quiet_and_json_are_no_pair() {
     let scratch = Scratch::new();
     scratch.rows(1).job("backends: { a: { type: echo } }");
