@@ -98,7 +98,8 @@ fn released() -> Option<TempDir> {
     for tool in ["bash", "curl", "shasum", "tar"] {
         let found = Command::new(tool).arg("--version").output();
         if !found.is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: the tests of the action need {tool}");
+            let line = format!("SKIPPED the tests of the action: they need {tool}\n");
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
             return None;
         }
     }

@@ -5,6 +5,7 @@ use tokio_prompt_orchestrator::{ExitCode, Noise, NoiseOf};
 
 use super::args::AaArgs;
 use super::diff::{comparison_json, metric, scores, share};
+use super::reader::Reader;
 use super::terminal::{self, escape, out};
 
 /// Names the form of the JSON.
@@ -16,18 +17,19 @@ pub fn aa(args: &AaArgs) -> ExitCode {
         let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
         let mut before = args.dirs[..at].iter();
         if before.any(|other| other.canonicalize().is_ok_and(|other| other == real)) {
-            terminal::err(&format!(
-                "error: {} is named twice; a run does not differ from itself",
+            let what = format!(
+                "{} is named twice; a run does not differ from itself",
                 dir.display()
-            ));
+            );
+            Reader::of(args.json).error(&std::io::Error::other(what));
             return ExitCode::Usage;
         }
     }
     match tokio_prompt_orchestrator::noise(&args.dirs) {
-        Ok(noise) if args.json => out(&format!("{:#}", in_json(&noise))),
+        Ok(noise) if args.json => terminal::json(&in_json(&noise)),
         Ok(noise) => sentences(&noise).iter().for_each(|line| out(&escape(line))),
         Err(error) => {
-            terminal::error(&error);
+            Reader::of(args.json).error(&error);
             return error.exit_code();
         }
     }
@@ -47,15 +49,18 @@ fn sentences(noise: &Noise) -> Vec<String> {
             lines.push(format!("  {}", scores(name, comparison)));
         }
         if pair.missing > 0 {
-            lines.push(format!(
-                "  warning: {} rows are in one of the two only",
-                pair.missing
-            ));
+            lines.push(match pair.missing {
+                1 => "  warning: 1 row is in one of the two only".to_owned(),
+                rows => format!("  warning: {rows} rows are in one of the two only"),
+            });
         }
         if pair.asked_differently > 0 {
+            let were = match pair.asked_differently {
+                1 => "1 row was".to_owned(),
+                rows => format!("{rows} rows were"),
+            };
             lines.push(format!(
-                "  warning: {} rows were asked something else, so that this is more than noise",
-                pair.asked_differently
+                "  warning: {were} asked something else, so that this is more than noise"
             ));
         }
     }

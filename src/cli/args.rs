@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio_prompt_orchestrator::job::OutputFormat;
 
+use super::reader::Reader;
+
 /// Runs batch jobs on language models: a YAML job in, results and a cost report out.
 #[derive(Debug, Parser)]
 #[command(
@@ -34,14 +36,14 @@ Exit codes:
   75   another runner holds the output directory
   130  interrupted (143: terminated); what was answered is in the results
 
-RUNNER_LOG=info (or debug) writes what happens to stderr.";
+RUNNER_LOG=info (or debug) writes what happens to stderr, or to the file in RUNNER_LOG_FILE.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a first job for a CSV file, with everything that can be found out filled in
     Init(InitArgs),
-    /// Find every problem of a job; send nothing
-    Check(JobArgs),
+    /// Find every problem of a job, or of several; send nothing
+    Check(CheckArgs),
     /// Tell what a run would ask, take and cost; send no prompt, write nothing
     Plan(PlanArgs),
     /// Ask each backend of a job for the first row, once: who answers, how fast, at what price; write nothing
@@ -182,6 +184,16 @@ pub enum ReportFormat {
     Json,
 }
 
+impl ReportFormat {
+    /// Who wants it.
+    pub fn reader(self) -> Reader {
+        match self {
+            ReportFormat::Json => Reader::Program,
+            ReportFormat::Text | ReportFormat::Md => Reader::Person,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// The output directory of a job
@@ -241,10 +253,10 @@ fn format(name: &str) -> Result<OutputFormat, String> {
 }
 
 #[derive(Debug, Args)]
-pub struct JobArgs {
-    /// The job file
-    #[arg(value_name = "JOB")]
-    pub job: PathBuf,
+pub struct CheckArgs {
+    /// The job file, or several of them
+    #[arg(value_name = "JOB", required = true)]
+    pub jobs: Vec<PathBuf>,
     /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -257,9 +269,12 @@ pub struct JobArgs {
     /// Check a run of only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
-/// What [`JobArgs`] holds, and how tokens are counted.
+/// What [`CheckArgs`] holds, and how tokens are counted.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// The job file
@@ -294,7 +309,7 @@ pub struct PlanArgs {
     pub json: bool,
 }
 
-/// What [`JobArgs`] holds, and more (clap cannot tell whether a nested group is there).
+/// What [`CheckArgs`] holds, and more (clap cannot tell whether a nested group is there).
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The job file
@@ -327,4 +342,13 @@ pub struct RunArgs {
     /// Print nothing but errors
     #[arg(long, short)]
     pub quiet: bool,
+    /// Print what happens as lines of JSON, for programs
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+    /// Write what happens to this file, as RUNNER_LOG says (else `info`)
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Write what is asked and answered to the log, too
+    #[arg(long)]
+    pub log_content: bool,
 }

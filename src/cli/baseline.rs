@@ -16,7 +16,7 @@ pub fn baseline(args: &BaselineArgs) -> ExitCode {
                     written.rows,
                     terminal::escape(&written.scorers.join(", "))
                 )),
-                None => terminal::out(written.text.trim_end()),
+                None => terminal::json_text(&written.text),
             }
             ExitCode::Success
         }

@@ -1,15 +1,22 @@
-//! `runner check JOB`: every problem, nothing sent.
+//! `runner check JOB...`: every problem, nothing sent.
 
 use std::path::Path;
 
-use tokio_prompt_orchestrator::job::{Entry, Plan};
+use serde_json::{Value, json};
+use tokio_prompt_orchestrator::job::{Entry, Plan, Problem, Problems};
 use tokio_prompt_orchestrator::{ExitCode, Options, Runner};
 
-use super::args::JobArgs;
+use super::args::CheckArgs;
+use super::display::many;
+use super::json_lines::problem;
+use super::reader::Reader;
 use super::{open_files, terminal};
 
-/// Prints every problem, or that there is none.
-pub fn check(args: &JobArgs) -> ExitCode {
+/// Names the form of what `--json` prints. Keys are only ever added; what changes meaning changes this.
+const VERSION: u32 = 1;
+
+/// Prints every problem of every job, or that there is none.
+pub fn check(args: &CheckArgs) -> ExitCode {
     let options = Options {
         set: args.set.clone(),
         out: args.out.clone(),
@@ -17,23 +24,63 @@ pub fn check(args: &JobArgs) -> ExitCode {
         limit: args.limit,
         ..Options::default()
     };
-    match load(&args.job, &options).map(open_files::allow) {
-        Ok(runner) => {
-            let plan = runner.plan();
-            let rows = match plan.repeat {
-                1 => format!("{} rows", runner.rows()),
-                repeat => format!("{} rows, {repeat} times each,", runner.rows()),
-            };
-            let entries: Vec<String> = plan.entries.iter().map(|entry| who(entry, plan)).collect();
-            terminal::out(&format!(
-                "{}: no problems; {rows} for {}",
-                args.job.display(),
-                terminal::escape(&entries.join(" and "))
-            ));
-            ExitCode::Success
+    let mut code = ExitCode::Success;
+    let mut jobs = Vec::new();
+    for job in &args.jobs {
+        let checked = read(job, &options);
+        if checked.is_err() {
+            code = ExitCode::Usage;
         }
-        Err(code) => code,
+        match args.json {
+            true => jobs.push(in_json(job, &checked)),
+            false => print(job, checked),
+        }
     }
+    if args.json {
+        terminal::json(&document(jobs));
+    }
+    code
+}
+
+fn print(job: &Path, checked: Result<Runner, Problems>) {
+    match checked.map(|runner| open_files::allow(runner, terminal::warn)) {
+        Ok(runner) => terminal::out(&format!(
+            "{}: no problems; {}",
+            job.display(),
+            asks(&runner)
+        )),
+        Err(problems) => terminal::problems(&problems),
+    }
+}
+
+/// How many rows are asked of whom.
+fn asks(runner: &Runner) -> String {
+    let plan = runner.plan();
+    let rows = many(runner.rows(), "row");
+    let rows = match plan.repeat {
+        1 => rows,
+        repeat => format!("{rows}, {repeat} times each,"),
+    };
+    let entries: Vec<String> = plan.entries.iter().map(|entry| who(entry, plan)).collect();
+    format!("{rows} for {}", terminal::escape(&entries.join(" and ")))
+}
+
+fn in_json(job: &Path, checked: &Result<Runner, Problems>) -> Value {
+    let found = checked.as_ref().err().map(|problems| &*problems.0);
+    let found = found.unwrap_or_default().iter().map(problem);
+    json!({
+        "job": job.display().to_string(),
+        "rows": checked.as_ref().ok().map(Runner::rows),
+        "problems": found.collect::<Vec<_>>(),
+    })
+}
+
+/// What was found in all jobs together, and in each.
+fn document(jobs: Vec<Value>) -> Value {
+    let problems = jobs.iter().filter_map(|job| job["problems"].as_array());
+    let problems: Vec<&Value> = problems.flatten().collect();
+    let rows: u64 = jobs.iter().filter_map(|job| job["rows"].as_u64()).sum();
+    json!({ "version": VERSION, "problems": problems, "rows": rows, "jobs": jobs })
 }
 
 /// Who is asked for which row: `a, then b`, or `a if tier == "premium"; b otherwise`.
@@ -55,18 +102,24 @@ fn who(entry: &Entry, plan: &Plan) -> String {
     rules.collect::<Vec<_>>().join("; ")
 }
 
-/// Loads a job for this program; prints why it cannot be.
-pub fn load(job: &Path, options: &Options) -> Result<Runner, ExitCode> {
-    let runner = Runner::load(job, options).map_err(|problems| {
-        terminal::problems(&problems);
+/// Loads a job for this program; tells the reader why it cannot be.
+pub fn load(job: &Path, options: &Options, reader: Reader) -> Result<Runner, ExitCode> {
+    read(job, options).map_err(|problems| {
+        reader.problems(&problems);
         ExitCode::Usage
-    })?;
-    if let Some(name) = runner.missing_worker() {
-        terminal::err(&format!(
-            "error: backend `{name}` is of type custom, which needs a program of your own that \
-             supplies its worker (see examples/custom_worker.rs)"
-        ));
-        return Err(ExitCode::Usage);
+    })
+}
+
+/// Loads a job for this program, which has no workers but those that a job can declare.
+pub fn read(job: &Path, options: &Options) -> Result<Runner, Problems> {
+    let runner = Runner::load(job, options)?;
+    match runner.missing_worker() {
+        Some(name) => {
+            let problem = Problem::new(format!(
+                "backend `{name}` is of type custom, which needs a program of your own that supplies its worker"
+            ));
+            Err(problem.help("see examples/custom_worker.rs").into())
+        }
+        None => Ok(runner),
     }
-    Ok(runner)
 }

@@ -21,12 +21,12 @@ pub fn diff(args: &DiffArgs) -> ExitCode {
             match args.format {
                 ReportFormat::Text => text(&difference),
                 ReportFormat::Md => out(markdown(&difference).trim_end()),
-                ReportFormat::Json => out(&format!("{:#}", in_json(&difference))),
+                ReportFormat::Json => terminal::json(&in_json(&difference)),
             }
             ExitCode::Success
         }
         Err(error) => {
-            terminal::error(&error);
+            args.format.reader().error(&error);
             error.exit_code()
         }
     }

@@ -4,7 +4,7 @@ use tokio_prompt_orchestrator::words::Usd;
 use tokio_prompt_orchestrator::{ExitCode, Starter, StarterError, StarterOptions, starter};
 
 use super::args::InitArgs;
-use super::progress::thousands;
+use super::display::thousands;
 use super::runtime;
 use super::terminal::{self, err, escape, out};
 

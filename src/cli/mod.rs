@@ -8,18 +8,24 @@ mod aa;
 mod args;
 mod baseline;
 mod check;
+mod course;
 mod diff;
+mod display;
 mod export;
 mod init;
+mod json_lines;
+mod log;
 mod open_files;
 mod plan;
 mod prices;
 mod probe;
 mod progress;
+mod reader;
 mod report;
 mod run;
 mod schema;
 mod scores;
+mod sentences;
 mod shell;
 mod signals;
 mod status;
@@ -27,7 +33,6 @@ mod step_summary;
 mod summary;
 mod terminal;
 mod verify;
-mod waits;
 
 use std::path::Path;
 
@@ -35,6 +40,8 @@ use clap::{CommandFactory, Parser};
 use tokio_prompt_orchestrator::ExitCode;
 
 use args::{Cli, Command};
+use log::{Log, Settings};
+use progress::Screen;
 
 /// The whole command: parses the arguments, does what they say, picks the exit code.
 pub fn main() -> std::process::ExitCode {
@@ -55,7 +62,21 @@ pub fn main() -> std::process::ExitCode {
             });
         }
     };
-    start_log();
+    let wanted = match &cli.run {
+        Some(args) => Settings {
+            file: args.log.clone(),
+            content: args.log_content,
+        },
+        None => Settings::default(),
+    };
+    let screen = Screen::default();
+    let log = match Log::start(&wanted.or_from_environment(), &screen) {
+        Ok(log) => log,
+        Err(why) => {
+            terminal::err(&format!("error: {why}"));
+            return exit(ExitCode::Usage);
+        }
+    };
     exit(match (cli.command, cli.run) {
         (Some(Command::Check(args)), _) => check::check(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
@@ -72,7 +93,7 @@ pub fn main() -> std::process::ExitCode {
         (Some(Command::Completions(args)), _) => shell::completions(&args),
         (Some(Command::Man(args)), _) => shell::man(&args),
         (Some(Command::Schema), _) => schema::schema(),
-        (None, Some(args)) => run::run(&args),
+        (None, Some(args)) => run::run(&args, &screen, &log),
         (None, None) => unreachable!("clap asks for a job or a command"),
     })
 }
@@ -106,23 +127,5 @@ fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
 }
 
 fn exit(code: ExitCode) -> std::process::ExitCode {
-    code.code().into()
-}
-
-fn start_log() {
-    let wanted = std::env::var("RUNNER_LOG").unwrap_or_default();
-    if wanted.trim().is_empty() {
-        return;
-    }
-    // What the HTTP client says of itself would bury the rest; a filter may ask for it by name.
-    match tracing_subscriber::EnvFilter::try_new(format!("warn,runner={wanted}"))
-        .or_else(|_| tracing_subscriber::EnvFilter::try_new(&wanted))
-    {
-        Ok(filter) => tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(terminal::stderr_is_colorful())
-            .with_writer(std::io::stderr)
-            .init(),
-        Err(error) => terminal::err(&format!("warning: RUNNER_LOG is not obeyed: {error}")),
-    }
+    terminal::judged(code).code().into()
 }

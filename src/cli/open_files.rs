@@ -2,12 +2,11 @@
 
 use tokio_prompt_orchestrator::Runner;
 
-use super::progress::thousands;
-use super::terminal;
+use super::display::thousands;
 
 /// Lets this process open as many files as a run of the job may. Where it may not, the run has fewer rows in flight,
 /// and that is told.
-pub fn allow(runner: Runner) -> Runner {
+pub fn allow(runner: Runner, tell: impl FnOnce(&str)) -> Runner {
     let needed = runner.open_files();
     let most = raise(needed);
     if most >= needed {
@@ -15,8 +14,8 @@ pub fn allow(runner: Runner) -> Runner {
     }
     let wanted = runner.plan().concurrency as u64;
     let runner = runner.with_open_files(most);
-    terminal::err(&format!(
-        "warning: {} rows in flight may need {} open files, and this process is allowed {}: no more than {} are in flight \
+    tell(&format!(
+        "{} rows in flight may need {} open files, and this process is allowed {}: no more than {} are in flight \
          at once; allow more (`ulimit -n {needed}`), or lower `concurrency`",
         thousands(wanted),
         thousands(needed),

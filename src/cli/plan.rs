@@ -11,7 +11,8 @@ use tokio_prompt_orchestrator::{
 };
 
 use super::args::PlanArgs;
-use super::progress::thousands;
+use super::display::{many, thousands};
+use super::reader::Reader;
 use super::summary::table;
 use super::terminal::{escape, out};
 use super::{check, open_files, runtime, terminal};
@@ -32,7 +33,10 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
         prices: args.prices.clone(),
         ..Options::default()
     };
-    let runner = match check::load(&args.job, &options).map(open_files::allow) {
+    let reader = Reader::of(args.json);
+    let runner = match check::load(&args.job, &options, reader)
+        .map(|runner| open_files::allow(runner, terminal::warn))
+    {
         Ok(runner) => runner,
         Err(code) => return code,
     };
@@ -48,13 +52,13 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
     let forecast = match runtime.block_on(runner.forecast(&options)) {
         Ok(forecast) => forecast,
         Err(error) => {
-            terminal::error(&error);
+            reader.error(&error);
             return error.exit_code();
         }
     };
     let job = &runner.plan().name;
     match args.json {
-        true => out(&format!("{:#}", object(job, &forecast))),
+        true => terminal::json(&object(job, &forecast)),
         false => print(job, &forecast),
     }
     ExitCode::Success
@@ -62,9 +66,9 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
 
 fn print(job: &str, forecast: &Forecast) {
     out(&format!(
-        "{}: {} rows, {} already answered, {} to ask",
+        "{}: {}, {} already answered, {} to ask",
         escape(job),
-        thousands(forecast.rows),
+        many(forecast.rows, "row"),
         thousands(forecast.answered),
         thousands(forecast.due())
     ));

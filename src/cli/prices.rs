@@ -8,7 +8,8 @@ use tokio_prompt_orchestrator::words::{Price, Rate, Rates, Tariff, Usd};
 use tokio_prompt_orchestrator::{ExitCode, Options};
 
 use super::args::PricesArgs;
-use super::progress::thousands;
+use super::display::thousands;
+use super::reader::Reader;
 use super::summary::table_of;
 use super::terminal;
 use super::terminal::{err, escape, out};
@@ -45,7 +46,7 @@ pub fn prices(args: &PricesArgs) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::Success,
         Err(problems) => {
-            terminal::problems(&problems);
+            Reader::of(args.json).problems(&problems);
             ExitCode::Usage
         }
     }
@@ -166,7 +167,7 @@ fn json<'a>(entries: impl Iterator<Item = (Value, Option<&'a Tariff>, Option<&'a
     });
     let entries: Vec<Value> = entries.collect();
     let all = json!({ "schema": SCHEMA, "prices": entries });
-    out(&format!("{all:#}"));
+    terminal::json(&all);
 }
 
 /// A column of numbers: its header, and the cell of a price.

@@ -8,7 +8,8 @@ use tokio_prompt_orchestrator::words::{
 use tokio_prompt_orchestrator::{ExitCode, Options, Probe, ProbeEnd, Probed, Runner};
 
 use super::args::ProbeArgs;
-use super::progress::thousands;
+use super::display::thousands;
+use super::reader::Reader;
 use super::terminal::{self, escape, out};
 use super::{check, runtime};
 
@@ -19,6 +20,7 @@ const SHOWN: usize = 200;
 
 /// Asks, and prints what came of it.
 pub fn probe(args: &ProbeArgs) -> ExitCode {
+    let reader = Reader::of(args.json);
     let options = Options {
         set: args.set.clone(),
         prices: args.prices.clone(),
@@ -26,7 +28,7 @@ pub fn probe(args: &ProbeArgs) -> ExitCode {
         offline: true,
         ..Options::default()
     };
-    let runner = match check::load(&args.job, &options) {
+    let runner = match check::load(&args.job, &options, reader) {
         Ok(runner) => runner,
         Err(code) => return code,
     };
@@ -41,7 +43,7 @@ pub fn probe(args: &ProbeArgs) -> ExitCode {
     let probe = match runtime.block_on(runner.probe(&backends)) {
         Ok(probe) => probe,
         Err(error) => {
-            terminal::error(&error);
+            reader.error(&error);
             return error.exit_code();
         }
     };

@@ -1,429 +1,205 @@
-//! How far a run is: a bar on a terminal, a line now and then elsewhere.
+//! What is shown of a run while it goes on: lines that are drawn again and again on a terminal, a line now and then
+//! elsewhere, events for programs, or nothing.
 
-use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use tokio_prompt_orchestrator::words::{Changes, ErrorClass, Event, Status, Usd};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio_prompt_orchestrator::words::Event;
 
-use super::terminal;
-use super::waits::{Waits, Why, seconds};
+use super::course::Course;
+use super::json_lines::JsonLines;
+use super::sentences::{Said, Seldom, sentence};
+use super::{display, log, terminal};
 
-/// How often a line is printed where there is no terminal.
-const EVERY: Duration = Duration::from_secs(10);
-/// How often the bar is drawn though nothing happens: what is waited for runs down.
-const TICK: Duration = Duration::from_millis(250);
-/// How long the word of a retry that was put off holds.
-const DEFERRED: Duration = Duration::from_secs(5);
-const BAR: &str = "{bar:24} {pos}/{len} rows  {rate}  eta {eta}  {msg}  {waits}";
+/// How often the display is drawn at most.
+const DRAWN_PER_SECOND: u8 = 8;
+/// Where there is no terminal, a line comes after a tenth of the time that the run has taken, but neither sooner …
+const LINE_AFTER: Duration = Duration::from_secs(2);
+/// … nor later than this.
+const LINE_WITHIN: Duration = Duration::from_secs(60);
+/// How often programs are told how far the run is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// The width of a terminal that does not say.
+const COLUMNS: usize = 80;
+
+/// Where a run is drawn. What is printed meanwhile goes above.
+#[derive(Clone, Default)]
+pub struct Screen(Arc<Mutex<Option<ProgressBar>>>);
+
+impl Screen {
+    /// Prints without tearing what is drawn.
+    pub fn above(&self, print: impl FnOnce()) {
+        match &*lock(&self.0) {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn draw(&self, lines: &[String]) {
+        if let Some(bar) = &*lock(&self.0) {
+            bar.set_message(lines.join("\n"));
+        }
+    }
+
+    fn open(&self) {
+        let target = ProgressDrawTarget::stderr_with_hz(DRAWN_PER_SECOND);
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is sound"));
+        *lock(&self.0) = Some(bar);
+    }
+
+    fn close(&self) {
+        if let Some(bar) = lock(&self.0).take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Who is told, and how.
+pub enum Form {
+    /// Nobody, but of warnings.
+    Quiet,
+    /// People; on a terminal it is drawn.
+    People,
+    /// Programs.
+    Json(Arc<JsonLines>),
+}
+
+/// How it is told.
+enum Face {
+    Quiet,
+    Drawn,
+    Lines,
+    Json(Arc<JsonLines>),
+}
 
 /// The display of one run.
 pub struct Progress {
-    quiet: bool,
-    bar: ProgressBar,
+    face: Face,
+    screen: Screen,
+    began: Instant,
     state: Mutex<State>,
-    /// Read whenever the bar is drawn: never held while it is told anything.
-    waits: Arc<Mutex<Waits>>,
 }
 
+#[derive(Default)]
 struct State {
-    rows: u64,
-    done: u64,
-    unanswered: u64,
-    paid: Usd,
-    /// The cap, and what earlier runs have spent of it.
-    budget: Option<(Usd, Usd)>,
-    printed: Instant,
+    course: Course,
+    seldom: Seldom,
+    told: Option<Instant>,
 }
 
 impl Progress {
     /// A display that has nothing to show yet.
-    pub fn new(quiet: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal() && !quiet;
-        let target = match terminal {
-            true => ProgressDrawTarget::stderr_with_hz(8),
-            false => ProgressDrawTarget::hidden(),
+    pub fn new(form: Form, screen: &Screen) -> Self {
+        let face = match form {
+            Form::Quiet => Face::Quiet,
+            Form::Json(lines) => Face::Json(lines),
+            Form::People if is_drawn_on() => Face::Drawn,
+            Form::People => Face::Lines,
         };
-        let bar = ProgressBar::with_draw_target(None, target);
-        let style = ProgressStyle::with_template(BAR).expect("the template is sound");
-        let waits = Arc::<Mutex<Waits>>::default();
-        let shown = Arc::clone(&waits);
-        // Writing into the line that is drawn cannot fail.
-        let style = style
-            .with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
-                let _ = write!(out, "{:.0}/s", state.per_sec());
-            })
-            .with_key("waits", move |_: &ProgressState, out: &mut dyn Write| {
-                let _ = out.write_str(&lock(&shown).text(Instant::now()));
-            });
-        bar.set_style(style);
-        if terminal {
-            bar.enable_steady_tick(TICK);
+        if matches!(face, Face::Drawn) {
+            screen.open();
         }
-        let state = State {
-            rows: 0,
-            done: 0,
-            unanswered: 0,
-            paid: Usd::ZERO,
-            budget: None,
-            printed: Instant::now(),
-        };
         Self {
-            quiet,
-            bar,
-            state: Mutex::new(state),
-            waits,
+            face,
+            screen: screen.clone(),
+            began: Instant::now(),
+            state: Mutex::default(),
         }
     }
 
     /// Shows what happened.
     pub fn on(&self, event: &Event) {
+        log::event(event);
+        let now = Instant::now();
         let mut state = lock(&self.state);
+        state.course.note(event, now);
         match event {
-            Event::DirectoryIsRemote { filesystem } => self.say(&format!(
-                "warning: the output directory is on {filesystem}, where a crash of the server may lose \
-                 answers and two machines may not see each other's lock; a local disk is safer"
-            )),
-            Event::Planned(changes) => self.note(&plan(changes)),
-            Event::BudgetOpened {
-                cap,
-                spent,
-                overshoot,
-                unbounded,
-            } => self.open_budget(&mut state, *cap, *spent, *overshoot, *unbounded),
-            Event::BudgetReached { cap, spent, needed } => self.note(&format!(
-                "the budget of ${cap} has no room for a request of up to ${needed}: ${spent} is spent; rows that do not \
-                 fit are skipped"
-            )),
-            Event::CostWasHigher {
-                backend,
-                most,
-                paid,
-            } => self.note(&format!(
-                "{} charged ${paid} for a request that could cost ${most} at most; from now on more is reserved for it",
-                terminal::escape(backend)
-            )),
-            Event::WasteReached { wasted, paid, rows } => self.note(&format!(
-                "${wasted} of the ${paid} paid for {rows} rows was wasted, more than `max_waste` allows: nothing more \
-                 is asked"
-            )),
-            Event::RunStarted { rows, done } => {
-                state.rows = *rows;
-                state.done = *done;
-                self.bar.set_length(*rows);
-                self.bar.set_position(*done);
-                // Rows that were done before say nothing about how fast this run is.
-                self.bar.reset_eta();
-            }
-            Event::RowFinished { status, paid } => {
-                state.done += 1;
-                state.unanswered += u64::from(*status != Status::Answered);
-                state.paid += *paid;
-                lock(&self.waits).row_ended(Instant::now());
-                self.bar.set_position(state.done);
-                self.show_paid(&state);
-                self.line_now_and_then(&mut state);
-            }
-            Event::FollowUpFinished { paid, .. } => {
-                state.paid += *paid;
-                self.show_paid(&state);
-            }
-            Event::AttemptFailedWillRetry {
-                row,
-                backend,
-                class,
-                error,
-                wait,
-            } => {
-                let (row, error) = (terminal::escape(row), terminal::escape(error));
-                let (name, wait) = (class.as_str(), format!("{wait:.1?}"));
-                tracing::debug!(
-                    row,
-                    backend = &**backend,
-                    class = name,
-                    wait,
-                    "attempt failed: {error}"
-                );
-                if *class == ErrorClass::Throttled
-                    && lock(&self.waits).refused(Instant::now(), backend)
-                {
-                    self.tell(backend, "refusing", &format!("is still throttled: {error}"));
-                }
-            }
-            Event::RowFellBack {
-                row,
-                from,
-                to,
-                error,
-            } => {
-                let (row, error) = (terminal::escape(row), terminal::escape(error));
-                tracing::info!(row, from = &**from, to = &**to, "row falls back: {error}");
-            }
-            Event::AnswerWasInvalid {
-                row,
-                backend,
-                error,
-            } => {
-                let (row, error) = (terminal::escape(row), terminal::escape(error));
-                tracing::info!(row, backend = &**backend, "answer is not valid: {error}");
-            }
-            Event::BackendPaused {
-                backend,
-                wait,
-                error,
-            } => {
-                let (left, error) = (seconds(*wait), terminal::escape(error));
-                tracing::debug!(backend = &**backend, wait = left, "paused: {error}");
-                if self.begin(backend, Why::Paused, *wait) {
-                    self.tell(
-                        backend,
-                        "paused",
-                        &format!("is paused for {left}, throttled: {error}"),
-                    );
-                }
-            }
-            Event::BreakerOpened {
-                backend,
-                wait,
-                error,
-            } => {
-                let (left, error) = (seconds(*wait), terminal::escape(error));
-                tracing::debug!(backend = &**backend, wait = left, "left alone: {error}");
-                if self.begin(backend, Why::Down, *wait) {
-                    self.tell(
-                        backend,
-                        "down",
-                        &format!("is down, next try in {left}: {error}"),
-                    );
-                }
-            }
-            Event::BreakerClosed { backend } => {
-                tracing::debug!(backend = &**backend, "answers again");
-                lock(&self.waits).end(backend);
-                self.tell(backend, "back", "answers again");
-            }
-            Event::RowDeferred {
-                row,
-                backend,
-                error,
-            } => {
-                let (row, error) = (terminal::escape(row), terminal::escape(error));
-                tracing::debug!(row, backend = &**backend, "retry put off: {error}");
-                if self.begin(backend, Why::Deferred, DEFERRED) {
-                    self.tell(
-                        backend,
-                        "deferred",
-                        &format!("fails too often, retries are put off: {error}"),
-                    );
-                }
-            }
-            Event::AnswersRestated { rows } => self.note(&format!(
-                "what an answer must be has changed: {rows} stored answers are valid now, or are not any more"
-            )),
-            Event::FollowUpsStarted { what } => {
-                tracing::debug!("{what}");
-                self.line(what);
-            }
-            Event::ScorerFailed { scorer, error } => {
-                let error = terminal::escape(error);
-                self.say(&format!(
-                    "warning: the program of the scorer {scorer} cannot go on, what is left is not scored: {error}"
-                ));
-            }
-            Event::SweepStarted { rows } => {
-                tracing::debug!(rows, "asking rows without an answer once more");
-                self.line(&format!("asking rows without an answer once more: {rows}"));
-            }
-            Event::BackendStopped {
-                backend,
-                class,
-                error,
-            } => {
-                lock(&self.waits).end(backend);
-                let (class, error) = (class.as_str(), terminal::escape(error));
-                self.say(&format!(
-                    "warning: backend {backend} is not asked any more ({class}): {error}"
-                ));
-            }
-            Event::CacheLost { error } => {
-                let error = terminal::escape(error);
-                self.say(&format!(
-                    "warning: the run goes on without the cache: {error}"
-                ));
-            }
-            Event::CacheNotFilled { error } => {
-                let error = terminal::escape(error);
-                self.say(&format!(
-                    "warning: no more answers are added to the cache: {error}"
-                ));
-            }
-            Event::CacheEntryDamaged => self.say(
-                "warning: an entry of the cache is damaged; it is thrown away and its row asked \
-                 (further ones are not told)",
-            ),
-            Event::DrainStarted { is_asked_for, .. } => self.say(match is_asked_for {
-                true => "stopping: waiting for requests in flight; once more to give them up",
-                false => "stopping: waiting for requests in flight",
-            }),
+            // A million of them must cost nothing.
+            Event::RowFinished { .. } | Event::FollowUpFinished { .. } => {}
+            Event::BackendsSeen(_) => self.show(&mut state, now),
+            event if state.seldom.lets(event, now) => self.tell(&state.course, event),
             _ => {}
         }
     }
 
     /// Takes the display away.
     pub fn finish(&self) {
-        self.bar.finish_and_clear();
+        self.screen.close();
     }
 
-    /// Prints a line without tearing the bar.
-    fn say(&self, text: &str) {
-        self.bar.suspend(|| terminal::err(text));
-    }
-
-    /// Says what a run may still spend.
-    fn open_budget(
-        &self,
-        state: &mut State,
-        cap: Usd,
-        spent: Usd,
-        overshoot: Option<Usd>,
-        unbounded: u64,
-    ) {
-        state.budget = Some((cap, spent));
-        if spent != Usd::ZERO {
-            self.note(&format!(
-                "${spent} of the budget of ${cap} is spent, or may have been billed, by earlier runs"
-            ));
-        }
-        if let Some(overshoot) = overshoot {
-            self.note(&format!(
-                "the budget is calibrated: it may be passed, by at most ${overshoot} as far as the first rows tell"
-            ));
-        }
-        if unbounded > 0 {
-            self.note(&format!(
-                "warning: nobody knows what {unbounded} attempts of earlier runs cost; the budget leaves them out"
-            ));
-        }
-    }
-
-    /// Notes what is waited for; `false` if that is nothing to speak of.
-    fn begin(&self, backend: &Arc<str>, why: Why, wait: Duration) -> bool {
-        lock(&self.waits).begin(Instant::now(), backend, why, wait)
-    }
-
-    /// Says such a thing about a backend where there is no bar to show it, now and then.
-    fn tell(&self, backend: &Arc<str>, what: &'static str, text: &str) {
-        if lock(&self.waits).is_to_be_told(Instant::now(), backend, what) {
-            self.line(&format!("{} {text}", terminal::escape(backend)));
-        }
-    }
-
-    /// Prints a line above the bar, or alone.
-    fn note(&self, text: &str) {
-        if !self.quiet {
-            self.say(text);
-        }
-    }
-
-    /// Prints a line where there is no bar.
-    fn line(&self, text: &str) {
-        if !self.quiet && self.bar.is_hidden() {
-            terminal::err(text);
-        }
-    }
-
-    fn show_paid(&self, state: &State) {
-        if !self.bar.is_hidden() {
-            self.bar.set_message(state.message());
-        }
-    }
-
-    fn line_now_and_then(&self, state: &mut State) {
-        if state.printed.elapsed() < EVERY {
-            return;
-        }
-        state.printed = Instant::now();
-        self.line(&format!(
-            "{}/{} rows  {}",
-            state.done,
-            state.rows,
-            state.message()
-        ));
-    }
-}
-
-impl State {
-    fn message(&self) -> String {
-        let paid = match self.budget {
-            Some((cap, before)) => {
-                let paid = (before + self.paid).rounded(4);
-                format!("${paid} of ${cap}")
+    /// How far the run is, if it is time to say so.
+    fn show(&self, state: &mut State, now: Instant) {
+        let passed = now.duration_since(state.told.unwrap_or(self.began));
+        match &self.face {
+            Face::Quiet => {}
+            Face::Drawn => self.draw(&state.course),
+            Face::Lines => {
+                let due = (now - self.began) / 10;
+                if passed >= due.clamp(LINE_AFTER, LINE_WITHIN) {
+                    state.told = Some(now);
+                    terminal::err(&display::line(&state.course));
+                }
             }
-            None => format!("${}", self.paid.rounded(4)),
+            Face::Json(lines) => {
+                if state.told.is_none() || passed >= PROGRESS_EVERY {
+                    state.told = Some(now);
+                    lines.progress(&state.course);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, course: &Course, event: &Event) {
+        if let Face::Json(lines) = &self.face {
+            return lines.event(event);
+        }
+        let text = match (sentence(event), &self.face) {
+            (Said::Always(text), _) => text,
+            (Said::Note(text), Face::Drawn | Face::Lines) => text,
+            (Said::Aside(text), Face::Lines) => text,
+            _ => String::new(),
         };
-        match self.unanswered {
-            0 => paid,
-            unanswered => format!("{paid}  {unanswered} unanswered"),
+        if !text.is_empty() {
+            self.screen.above(|| terminal::err(&text));
         }
+        if matches!(event, Event::RunStarted { .. }) {
+            self.draw(course);
+        }
+    }
+
+    fn draw(&self, course: &Course) {
+        // The last column stays free: a terminal may break the line there.
+        self.screen
+            .draw(&display::lines(course, columns().saturating_sub(1)));
     }
 }
 
-/// What a run is going to do, before it does it: rows that will be asked and rows that will not.
-fn plan(changes: &Changes) -> String {
-    let mut line = format!(
-        "unchanged {} | changed {} | new {} | removed {} | unknown {}",
-        thousands(changes.unchanged),
-        thousands(changes.changed),
-        thousands(changes.new),
-        thousands(changes.removed),
-        thousands(changes.unknown)
-    );
-    if changes.failed > 0 {
-        let _ = write!(line, " | failed {}", thousands(changes.failed));
-    }
-    line
+/// Whether stderr is a terminal on which lines can be drawn again, and somebody looks.
+fn is_drawn_on() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let term = std::env::var_os("TERM");
+    let is_dumb = cfg!(unix) && term.is_none_or(|term| term.is_empty() || term == "dumb");
+    std::io::stderr().is_terminal() && !is_dumb && !is_set("CI")
 }
 
-/// A number as people write it: 981,204.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+#[cfg(unix)]
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    match size.map(|size| size.ws_col.into()) {
+        Ok(0) | Err(_) => COLUMNS,
+        Ok(columns) => columns,
     }
-    text
+}
+
+#[cfg(not(unix))]
+fn columns() -> usize {
+    COLUMNS
 }
 
 /// Nothing is left half done by a panic while one of these locks is held.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_plan_is_one_line() {
-        let changes = Changes {
-            unchanged: 981_204,
-            changed: 12,
-            new: 1_000_040,
-            removed: 3,
-            unknown: 16,
-            ..Changes::default()
-        };
-        let line = "unchanged 981,204 | changed 12 | new 1,000,040 | removed 3 | unknown 16";
-        assert_eq!(plan(&changes), line);
-        let changes = Changes {
-            failed: 999,
-            ..changes
-        };
-        assert_eq!(plan(&changes), format!("{line} | failed 999"));
-    }
 }

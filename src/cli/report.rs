@@ -15,14 +15,15 @@ pub fn report(args: &ReportArgs) -> ExitCode {
             match args.format {
                 ReportFormat::Text => print(&reported, !args.prices.is_empty()),
                 ReportFormat::Md => out(reported.markdown.trim_end()),
-                ReportFormat::Json => out(reported.json.trim_end()),
+                ReportFormat::Json => terminal::json_text(&reported.json),
             }
             ExitCode::Success
         }
         Err(error) => {
+            let reader = args.format.reader();
             match &error {
-                RunError::Prices(problems) => terminal::problems(problems),
-                error => terminal::error(error),
+                RunError::Prices(problems) => reader.problems(problems),
+                error => reader.error(error),
             }
             error.exit_code()
         }

@@ -3,14 +3,87 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_prompt_orchestrator::words::with_causes;
 use tokio_prompt_orchestrator::{ExitCode, Interrupt, Options, RunError, Runner, Stop, Summary};
 
 use super::args::RunArgs;
-use super::progress::Progress;
+use super::json_lines::JsonLines;
+use super::log::Log;
+use super::progress::{Form, Progress, Screen};
+use super::reader::Reader;
 use super::{check, open_files, runtime, signals, step_summary, summary, terminal};
 
 /// Runs a job and prints what it came to.
-pub fn run(args: &RunArgs) -> ExitCode {
+pub fn run(args: &RunArgs, screen: &Screen, log: &Log) -> ExitCode {
+    let listener = match (args.json, args.quiet) {
+        (true, _) => Listener::Program(Arc::default()),
+        (false, true) => Listener::Hardly,
+        (false, false) => Listener::Person,
+    };
+    let code = match load(args, &listener) {
+        Ok(runner) => {
+            log.hide_secrets_of(&runner);
+            listener.run_started(&runner);
+            finish(runner, screen, &listener)
+        }
+        Err(code) => Err(code),
+    };
+    code.unwrap_or_else(|code| {
+        listener.ended(code);
+        code
+    })
+}
+
+/// Who listens.
+enum Listener {
+    Person,
+    /// Somebody who wants to hear of errors and nothing else.
+    Hardly,
+    Program(Arc<JsonLines>),
+}
+
+impl Listener {
+    fn form(&self) -> Form {
+        match self {
+            Listener::Person => Form::People,
+            Listener::Hardly => Form::Quiet,
+            Listener::Program(lines) => Form::Json(Arc::clone(lines)),
+        }
+    }
+
+    fn run_started(&self, runner: &Runner) {
+        if let Listener::Program(lines) = self {
+            lines.run_started(runner);
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        match self {
+            Listener::Program(lines) => lines.warning(message),
+            _ => terminal::warn(message),
+        }
+    }
+
+    /// An error, and what to do about it.
+    fn error(&self, message: &str, help: &[String]) {
+        match self {
+            Listener::Program(lines) => lines.error(message, help),
+            _ => {
+                terminal::err(&format!("error: {}", terminal::escape(message)));
+                help.iter().for_each(|line| terminal::err(line));
+            }
+        }
+    }
+
+    /// The run has no end that could be told in numbers.
+    fn ended(&self, code: ExitCode) {
+        if let Listener::Program(lines) = self {
+            lines.ended(code);
+        }
+    }
+}
+
+fn load(args: &RunArgs, listener: &Listener) -> Result<Runner, ExitCode> {
     let options = Options {
         out: args.out.clone(),
         prices: args.prices.clone(),
@@ -21,69 +94,80 @@ pub fn run(args: &RunArgs) -> ExitCode {
         offline: args.offline,
         no_cache: args.no_cache,
     };
-    let runner = match check::load(&args.job, &options) {
-        Ok(runner) => runner,
-        Err(code) => return code,
+    let runner = match listener {
+        Listener::Program(lines) => check::read(&args.job, &options).map_err(|problems| {
+            lines.problems(&problems);
+            ExitCode::Usage
+        })?,
+        _ => check::load(&args.job, &options, Reader::Person)?,
     };
-    let runner = match args.offline {
+    Ok(match args.offline {
         true => runner,
-        false => open_files::allow(runner),
-    };
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(code) => return code,
-    };
+        false => open_files::allow(runner, |message| listener.warn(message)),
+    })
+}
+
+/// Runs a job that was loaded. An error is an exit code whose reason was told.
+fn finish(runner: Runner, screen: &Screen, listener: &Listener) -> Result<ExitCode, ExitCode> {
+    let runtime = runtime()?;
     let dir = runner.plan().output.dir.clone();
     let most = runner.plan().max_failures;
     let started = Instant::now();
     let stop = Stop::new();
-    let ended = runtime.block_on(execute(runner, args.quiet, stop.clone()));
+    let progress = Progress::new(listener.form(), screen);
+    let ended = runtime.block_on(execute(runner, progress, stop.clone()));
     // What a second signal left behind must not be waited for.
     runtime.shutdown_background();
     let Some(ended) = ended else {
-        let kept = dir.join("run.db");
-        terminal::err(&format!(
-            "left without results; the answers are in {}; `runner export {}` writes them out, and the same \
-             command again goes on",
-            kept.display(),
-            dir.display()
-        ));
-        return match stop.interrupt() {
+        let (kept, dir) = (dir.join("run.db"), dir.display());
+        let kept = kept.display();
+        let message = format!(
+            "left without results; the answers are in {kept}; `runner export {dir}` writes them out, and the same \
+             command again goes on"
+        );
+        match listener {
+            Listener::Program(lines) => lines.error(&message, &[]),
+            _ => terminal::err(&message),
+        }
+        return Err(match stop.interrupt() {
             Some(Interrupt::Terminated) => ExitCode::Terminated,
             _ => ExitCode::Interrupted,
-        };
+        });
     };
-    match ended {
-        Ok(run) => {
-            if !args.quiet {
-                summary::print(&run, started.elapsed(), most);
-            }
-            step_summary::append(&run.files);
-            run.exit_code
+    let run = ended.map_err(|error| {
+        let mut help = Vec::new();
+        let kept = match error {
+            RunError::Output(_) => Some(dir.join("run.db")),
+            RunError::Input(_) => Some(dir),
+            _ => None,
+        };
+        help.extend(kept.map(|kept| format!("every answer so far is in {}", kept.display())));
+        if error.may_pass() {
+            let again = "when that is mended, run the same command again: it goes on from there";
+            help.push(again.to_owned());
         }
-        Err(error) => {
-            terminal::error(&error);
-            let kept = match error {
-                RunError::Output(_) => Some(dir.join("run.db")),
-                RunError::Input(_) => Some(dir),
-                _ => None,
-            };
-            if let Some(kept) = kept {
-                terminal::err(&format!("every answer so far is in {}", kept.display()));
-            }
-            if error.may_pass() {
-                terminal::err(
-                    "when that is mended, run the same command again: it goes on from there",
-                );
-            }
-            error.exit_code()
+        listener.error(&with_causes(&error), &help);
+        error.exit_code()
+    })?;
+    step_summary::append(&run.files, |message| listener.warn(message));
+    match listener {
+        Listener::Person => summary::print(&run, started.elapsed(), most),
+        Listener::Hardly => {}
+        Listener::Program(lines) => {
+            let why = summary::why(&run, most);
+            lines.run_finished(&run, why.as_deref(), started.elapsed());
         }
     }
+    Ok(run.exit_code)
 }
 
 /// Runs the job; `None` if the user would not even wait for the results.
-async fn execute(runner: Runner, quiet: bool, stop: Stop) -> Option<Result<Summary, RunError>> {
-    let progress = Arc::new(Progress::new(quiet));
+async fn execute(
+    runner: Runner,
+    progress: Progress,
+    stop: Stop,
+) -> Option<Result<Summary, RunError>> {
+    let progress = Arc::new(progress);
     let shown = Arc::clone(&progress);
     // As a task of its own, for writing the results does not yield.
     let run = tokio::spawn(runner.run(stop.clone(), move |event| shown.on(&event)));

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first drains, the second gives up what is in flight and leaves.
+//! Ctrl-C and SIGTERM: the first drains, the second gives up what is in flight and leaves. A terminal that is gone ends nothing.
 
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub async fn obey(stop: Stop) {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// Listened to and not obeyed: the run goes on when its terminal is gone.
+    _hangup: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
@@ -48,6 +50,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            _hangup: signal(SignalKind::hangup())?,
         })
     }
 

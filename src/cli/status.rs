@@ -5,7 +5,8 @@ use tokio_prompt_orchestrator::words::{Status, Usd};
 use tokio_prompt_orchestrator::{BackendTally, ExitCode, JobStatus, RunState};
 
 use super::args::StatusArgs;
-use super::progress::thousands;
+use super::display::thousands;
+use super::reader::Reader;
 use super::summary::table;
 use super::terminal;
 
@@ -17,12 +18,12 @@ pub fn status(args: &StatusArgs) -> ExitCode {
     let status = match tokio_prompt_orchestrator::status(&args.dir) {
         Ok(status) => status,
         Err(error) => {
-            terminal::error(&error);
+            Reader::of(args.json).error(&error);
             return error.exit_code();
         }
     };
     match args.json {
-        true => terminal::out(&format!("{:#}", json(&status))),
+        true => terminal::json(&json(&status)),
         false => print(&status, &args.dir.display().to_string()),
     }
     ExitCode::Success

@@ -4,15 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::terminal;
-
 /// The variable that names the file.
 const VARIABLE: &str = "GITHUB_STEP_SUMMARY";
 /// GitHub refuses a summary that is larger than this.
 const MOST: u64 = 1 << 20;
 
 /// Appends the report of a run to the summary of the step, where there is one. That it cannot be is no failure.
-pub fn append(files: &[PathBuf]) {
+pub fn append(files: &[PathBuf], tell: impl FnOnce(&str)) {
     let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) else {
         return;
     };
@@ -23,8 +21,8 @@ pub fn append(files: &[PathBuf]) {
     };
     if let Err(error) = copy(report, path) {
         let (report, path) = (report.display(), path.display());
-        terminal::err(&format!(
-            "warning: {report} cannot be added to the step summary {path}: {error}"
+        tell(&format!(
+            "{report} cannot be added to the step summary {path}: {error}"
         ));
     }
 }

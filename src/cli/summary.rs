@@ -10,6 +10,7 @@ use tokio_prompt_orchestrator::output::{
 use tokio_prompt_orchestrator::words::{GateReport, Status, Verdict};
 use tokio_prompt_orchestrator::{Ended, ExitCode, Summary};
 
+use super::display::many;
 use super::scores;
 use super::terminal::{escape, out};
 
@@ -213,47 +214,57 @@ fn unmet(report: &Report) -> String {
 
 /// What there was no money for.
 fn no_room(report: &Report) -> String {
-    let rows = report.rows_with(Status::SkippedBudget);
-    match (rows, report.unaffordable) {
-        (_, 0) => format!("{rows} rows"),
-        (0, about) => format!("judging {about} answers"),
-        (_, about) => format!("{rows} rows, nor for judging {about} answers"),
+    let rows = many(report.rows_with(Status::SkippedBudget), "row");
+    let judged = |about| format!("judging {}", many(about, "answer"));
+    match (report.rows_with(Status::SkippedBudget), report.unaffordable) {
+        (_, 0) => rows,
+        (0, about) => judged(about),
+        (_, about) => format!("{rows}, nor for {}", judged(about)),
     }
 }
 
-/// Why the exit code is not 0.
-fn why(run: &Summary, most: MaxFailures) -> Option<String> {
-    let unanswered = run.report.unanswered();
-    match (run.exit_code, run.ended) {
-        (ExitCode::Success, _) => None,
+/// Why the exit code is not 0, in words.
+pub fn why(run: &Summary, most: MaxFailures) -> Option<String> {
+    let (unanswered, unscored) = (run.report.unanswered(), run.report.unscored);
+    let have = |number, one: &str| match number {
+        1 => format!("1 {one} has"),
+        _ => format!("{} have", many(number, one)),
+    };
+    let rows = have(unanswered, "row");
+    Some(match (run.exit_code, run.ended) {
+        (ExitCode::Success, _) => return None,
         (ExitCode::Backends, Ended::BackendsDown) => {
-            Some("no backend is left that could be asked; mend it and run the job again".to_owned())
+            "no backend is left that could be asked; mend it and run the job again".to_owned()
         }
-        (ExitCode::Backends, _) => Some(format!(
-            "{unanswered} rows have no answer, and every backend is exhausted or down"
-        )),
-        (ExitCode::Budget, Ended::Wasteful) => Some(format!(
-            "more was wasted than max_waste allows; {unanswered} rows have no answer; mend the job, and run it again"
-        )),
-        (ExitCode::Budget, _) => Some(format!(
+        (ExitCode::Backends, _) => {
+            format!("{rows} no answer, and every backend is exhausted or down")
+        }
+        (ExitCode::Budget, Ended::Wasteful) => format!(
+            "more was wasted than max_waste allows; {rows} no answer; mend the job, and run it again"
+        ),
+        (ExitCode::Budget, _) => format!(
             "the budget has no room for {}; run the job again with a higher `budget` to go on",
             no_room(&run.report)
-        )),
-        (ExitCode::Failures, _) if unanswered == 0 => Some(format!(
-            "{} answers have no score, max_failures allows {most}; run the job again to have them scored",
-            run.report.unscored
-        )),
-        (ExitCode::Failures, _) if unanswered == 1 => {
-            Some(format!("1 row has no answer, max_failures allows {most}"))
+        ),
+        (ExitCode::Failures, _) if unanswered == 0 => format!(
+            "{} no score, max_failures allows {most}; run the job again to have them scored",
+            have(unscored, "answer")
+        ),
+        (ExitCode::Failures, _) => format!("{rows} no answer, max_failures allows {most}"),
+        (ExitCode::Gate, _) => format!("the gate is not met: {}", unmet(&run.report)),
+        _ => {
+            let left = match (unanswered, unscored) {
+                (rows, 0) => format!("{} not answered", many(rows, "row")),
+                (0, scores) => format!("{} not scored", many(scores, "answer")),
+                (rows, scores) => format!(
+                    "{} not answered and {} not scored",
+                    many(rows, "row"),
+                    many(scores, "answer")
+                ),
+            };
+            format!("stopped with {left}; run the same command again to go on")
         }
-        (ExitCode::Failures, _) => Some(format!(
-            "{unanswered} rows have no answer, max_failures allows {most}"
-        )),
-        (ExitCode::Gate, _) => Some(format!("the gate is not met: {}", unmet(&run.report))),
-        _ => Some(format!(
-            "stopped with {unanswered} rows not answered; run the same command again to go on"
-        )),
-    }
+    })
 }
 
 #[cfg(test)]

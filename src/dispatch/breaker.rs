@@ -171,6 +171,13 @@ impl Breaker {
         self.state().open.is_some()
     }
 
+    /// How much longer nothing is sent while it is open; nothing is left of that while a probe is on its way.
+    pub(super) fn closed_for(&self) -> Option<Duration> {
+        let state = self.state();
+        let open = state.open.as_ref()?;
+        Some(open.until.saturating_duration_since(Instant::now()))
+    }
+
     /// Whether it has answered anything in this run.
     pub(super) fn has_answered(&self) -> bool {
         self.state().answers > 0

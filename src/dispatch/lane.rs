@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, Ending, Probe, Turn};
 use super::budget::Likely;
 use super::charge::{self, Charge};
+use super::content;
 use super::demand::Demand;
 use super::limiter::{Heard, Limiter, Patience, Permit, Refused};
 use super::load::LoadWatch;
@@ -23,8 +24,8 @@ use super::tokens::Accounting;
 use crate::job::{Backend, BudgetMode, Identity};
 use crate::store::{Cache, Intent, Journal};
 use crate::words::{
-    Attempt, AttemptKind, BackendSeen, CallError, Completion, Cost, Digest, ErrorClass, Item,
-    MAX_RETRY_AFTER, OrchestratorError, Request, Status, Usd,
+    Attempt, AttemptKind, BackendNow, BackendSeen, CallError, Completion, Cost, Digest, ErrorClass,
+    Item, MAX_RETRY_AFTER, OrchestratorError, Request, Status, Usd, WaitsFor,
 };
 use crate::worker::ModelWorker;
 
@@ -46,6 +47,9 @@ pub(super) struct Lane {
     likely: Likely,
     told_dear: AtomicBool,
     stopped: Stopped,
+    /// Requests that were sent, and those of them that have come back or were given up.
+    sent: AtomicU64,
+    over: AtomicU64,
     deferred: AtomicU64,
     invalid: AtomicU64,
 }
@@ -70,6 +74,22 @@ pub(super) struct Sent {
     pub(super) refused: bool,
 }
 
+/// A request that was sent; over when dropped, for one that is given up is not polled to its end.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl<'a> UnderWay<'a> {
+    fn begins(sent: &AtomicU64, over: &'a AtomicU64) -> Self {
+        sent.fetch_add(1, Ordering::Relaxed);
+        Self(over)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
 impl Lane {
     /// A live backend that nothing has been asked yet.
     pub(super) fn new(
@@ -89,6 +109,8 @@ impl Lane {
             likely: Likely::new(budget),
             told_dear: AtomicBool::new(false),
             stopped: Stopped::default(),
+            sent: AtomicU64::new(0),
+            over: AtomicU64::new(0),
             deferred: AtomicU64::new(0),
             invalid: AtomicU64::new(0),
             backend,
@@ -269,6 +291,8 @@ impl Lane {
         let started = Instant::now();
         self.retries.sent();
         permit.sent();
+        content::asked(item, self.name(), request);
+        let under_way = UnderWay::begins(&self.sent, &self.over);
         let metered = self.meter.as_ref().map(Meter::start);
         // A custom worker that panics must cost its row, not the run.
         let call = AssertUnwindSafe(self.worker.complete(request)).catch_unwind();
@@ -278,6 +302,10 @@ impl Lane {
             limit = out_of_time(self.backend.timeout) => Err(timed_out(limit)),
             () = stop.aborted() => Err(given_up("the run was stopped")),
         };
+        drop(under_way);
+        if let Ok(reply) = &result {
+            content::answered(item, self.name(), reply);
+        }
         let result = result.map(|reply| demand.look_at(reply));
         let result = result.map_err(|error| sane(error.into_call_error()));
         let time = metered.map(|metered| metered.share());
@@ -374,6 +402,25 @@ impl Lane {
             result: Err(error),
             turn: Turn::None,
             refused: false,
+        }
+    }
+
+    /// What it does at this moment.
+    pub(super) fn now(&self) -> BackendNow {
+        let (allowed, waits_for) = self.limiter.now();
+        // In this order: nothing is over that was not sent.
+        let over = self.over.load(Ordering::Acquire);
+        let sent = self.sent.load(Ordering::Relaxed);
+        BackendNow {
+            backend: Arc::clone(&self.backend.name),
+            in_flight: sent.saturating_sub(over),
+            allowed,
+            sent,
+            waits_for: match self.breaker.closed_for() {
+                _ if self.stopped.why().is_some() => WaitsFor::Stopped,
+                Some(left) => WaitsFor::Down(left),
+                None => waits_for,
+            },
         }
     }
 

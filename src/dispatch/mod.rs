@@ -18,6 +18,7 @@ mod backoff;
 mod breaker;
 mod budget;
 mod charge;
+mod content;
 mod demand;
 mod hedge;
 mod lane;
@@ -58,8 +59,8 @@ use tries::Next;
 use crate::job::{Backend, FallbackPolicy, Plan, RetryPolicy};
 use crate::store::{Cache, Journal};
 use crate::words::{
-    Attempt, BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome, Request, Status,
-    Usd,
+    Attempt, BackendNow, BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome,
+    Request, Status, Usd,
 };
 use crate::worker::ModelWorker;
 
@@ -217,6 +218,11 @@ impl Dispatcher {
     pub fn down(&self) -> bool {
         let down = |lane: &Lane| !is_usable(lane) || lane.breaker().is_down();
         self.lanes.iter().all(down)
+    }
+
+    /// What each backend does at this moment.
+    pub fn now(&self) -> Vec<BackendNow> {
+        self.lanes.iter().map(Lane::now).collect()
     }
 
     /// What was seen of each backend.

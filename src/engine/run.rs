@@ -1,8 +1,10 @@
 //! A run from its store to its reports.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
@@ -25,6 +27,9 @@ use crate::store::{
 };
 use crate::words::{Answer, Event, Outcome, Usd};
 use crate::worker::ModelWorker;
+
+/// How often it is told what the backends do.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What is done when an outcome is durable.
 type OnCommit = Arc<dyn Fn(&Outcome) + Send + Sync>;
@@ -237,7 +242,11 @@ impl Run {
             stop: self.stop.clone(),
             on_event: Arc::clone(&self.on_event),
         };
-        let ended = asks(&fan_out).await;
+        let ended = tokio::select! {
+            biased;
+            ended = asks(&fan_out) => ended,
+            never = self.tell_of_backends(&fan_out.asking.dispatcher) => match never {},
+        };
         let asking = Arc::into_inner(fan_out.asking);
         let Asking {
             dispatcher,
@@ -248,6 +257,14 @@ impl Run {
         let dispatcher = dispatcher.with_journal(Journal::closed());
         let store = writer.finish()?;
         Ok((store, dispatcher, ended?))
+    }
+
+    /// Tells what each backend does, again and again.
+    async fn tell_of_backends(&self, dispatcher: &Dispatcher) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            (self.on_event)(Event::BackendsSeen(dispatcher.now()));
+        }
     }
 
     /// The job's cache, if it has one that can be used.

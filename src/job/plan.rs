@@ -167,6 +167,20 @@ impl Backend {
         )
     }
 
+    /// The environment variables that hold its secrets.
+    pub fn secret_variables(&self) -> Vec<&str> {
+        let (key, headers) = match &self.kind {
+            BackendKind::OpenAi(_, server)
+            | BackendKind::Anthropic(_, server)
+            | BackendKind::LlamaCpp(_, server)
+            | BackendKind::Vllm(_, server) => (&server.api_key_env, [].as_slice()),
+            BackendKind::Http(http) => (&http.api_key_env, http.headers_env.as_slice()),
+            BackendKind::Echo(_) | BackendKind::Custom => return Vec::new(),
+        };
+        let headers = headers.iter().map(|(_, variable)| variable.as_str());
+        key.as_deref().into_iter().chain(headers).collect()
+    }
+
     /// The most output tokens of one request, where there is a cap.
     pub fn max_tokens(&self) -> Option<u32> {
         match &self.kind {

@@ -141,7 +141,10 @@ impl Rows {
             case
         };
         suite.add_test_case(case(
-            &format!("{} rows as wanted", self.good),
+            &match self.good {
+                1 => "1 row as wanted".to_owned(),
+                rows => format!("{rows} rows as wanted"),
+            },
             TestCaseStatus::success(),
         ));
         for short in &self.shown {

@@ -447,7 +447,9 @@ impl Report {
     /// How many rows, for people: `300 rows`, `600 results for 300 rows`.
     pub fn asked(&self) -> String {
         match self.rows() {
+            1 if self.inputs == 1 => "1 row".to_owned(),
             rows if rows == self.inputs => format!("{rows} rows"),
+            rows if self.inputs == 1 => format!("{rows} results for 1 row"),
             rows => format!("{rows} results for {} rows", self.inputs),
         }
     }

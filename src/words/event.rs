@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Changes, ErrorClass, Status, Usd};
+use super::{BackendNow, Changes, ErrorClass, Status, Usd};
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +67,8 @@ pub enum Event {
         /// How many of them are done already.
         done: u64,
     },
+    /// What each backend does at this moment, in the order of the job. Told a few times a second while rows are asked.
+    BackendsSeen(Vec<BackendNow>),
     /// An attempt failed and the same backend will be asked again.
     AttemptFailedWillRetry {
         /// The row's id.

@@ -5,6 +5,7 @@
 //! once; whatever it costs is exact integer money ([`Usd`]); whatever happens is an [`Event`].
 
 mod allowance;
+mod backend_now;
 mod benefit;
 mod changes;
 mod comparison;
@@ -32,6 +33,7 @@ mod structured;
 mod usage;
 
 pub use allowance::{Allowance, Allowances, Load};
+pub use backend_now::{BackendNow, WaitsFor};
 pub use benefit::Benefit;
 pub use changes::Changes;
 pub use comparison::Comparison;

@@ -83,6 +83,17 @@ impl Scratch {
         self.write("rows.csv", csv)
     }
 
+    /// `runner` with these arguments, in the directory and with the environment of this test.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+        command
+            .args(args)
+            .current_dir(self.path())
+            .env_clear()
+            .envs(self.env.iter().cloned());
+        command
+    }
+
     /// Starts `runner` with these arguments in the directory.
     pub fn start(&self, args: &[&str]) -> Running {
         self.start_with_stdout(args, None)

@@ -128,7 +128,7 @@ fn the_noise_between_runs_is_told_and_what_makes_it_something_else() {
         .never_says("warning");
     let ran = scratch.runner(&["aa", "main", "again", "new"]).exits(0);
     ran.says("again and new\n  answers that differ: 10.5 % of 19")
-        .says("  warning: 1 rows are in one of the two only")
+        .says("  warning: 1 row is in one of the two only")
         .says("  warning: 19 rows were asked something else");
     let cached = ["cache=answers.db", "cache=answers.db"]
         .map(|set| ["--set", set])

@@ -97,7 +97,7 @@ fn an_answer_that_nobody_scored_is_as_red_as_the_exit_code() {
     let report = junit(&scratch);
     assert_eq!((report.tests, report.failures, report.skipped), (3, 2, 0));
     let rows = suite(&report, "rows");
-    assert_eq!(rows.test_cases[0].name.as_str(), "1 rows as wanted");
+    assert_eq!(rows.test_cases[0].name.as_str(), "1 row as wanted");
     assert_eq!(end(&rows.test_cases[1]), ("failure", "no score of program"));
     scratch
         .runner(&["job.yaml", "--set", "max_failures=2"])

@@ -10,6 +10,9 @@ mod published;
 mod scratch;
 #[path = "../common/served.rs"]
 mod served;
+#[cfg(target_os = "linux")]
+#[path = "../common/tty.rs"]
+mod tty;
 
 // The job that the project ships and that its README shows.
 mod main_job;
@@ -66,6 +69,12 @@ mod follow_ups;
 mod judge;
 // Rows on which the entries of a matrix disagree; labels.csv.
 mod escalate;
+// What is shown of a run: on terminals of many widths, elsewhere, and whatever it is that is to be shown.
+#[cfg(target_os = "linux")]
+mod progress;
+// The same for programs, and the log.
+mod events;
+mod logs;
 // Signals, a second runner, a reader that leaves.
 mod stop;
 // What becomes of answers for which there is no room.

@@ -117,10 +117,10 @@ fn a_matrix_of_one_entry_is_a_fallback_list() {
     let (ran, published) = scratch.run(0);
     assert_eq!(published.answers(), ["b"]);
     assert_eq!(published.header.last().unwrap(), "run_error");
-    ran.says("job: 1 of 1 rows answered").never_says("entry");
+    ran.says("job: 1 of 1 row answered").never_says("entry");
     scratch
         .runner(&["check", "job.yaml"])
-        .says("no problems; 1 rows for b, then a\n");
+        .says("no problems; 1 row for b, then a\n");
 }
 
 const SESSIONS: &str = "session,priority,text\n\

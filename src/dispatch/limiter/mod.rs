@@ -9,6 +9,7 @@ mod bucket;
 mod concurrency;
 mod learned;
 mod pacer;
+mod permit;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -23,9 +24,10 @@ use tokio::time::{Instant, sleep_until};
 use super::breaker::{Breaker, Probe};
 use super::tokens::Tokens;
 use crate::job::{Limits, RetryPolicy};
-use crate::words::{Allowance, Allowances, ErrorClass, LimitSource, LimitsSeen};
+use crate::words::{Allowance, Allowances, ErrorClass, LimitSource, LimitsSeen, WaitsFor};
 
 pub use bucket::default_burst;
+pub(super) use permit::Permit;
 
 use bucket::Bucket;
 use concurrency::Concurrency;
@@ -58,6 +60,8 @@ struct State {
     keeps_cap: bool,
     gave_back: bool,
     waited: Duration,
+    /// What the head of the queue was found to wait for.
+    waits_for: WaitsFor,
 }
 
 /// A limit and whose word it is.
@@ -112,19 +116,6 @@ pub(super) enum Refused {
     TooLong(String),
     /// The breaker has opened.
     Open,
-}
-
-/// The right to send one request; held until its reply is there.
-#[derive(Debug)]
-pub(super) struct Permit {
-    limiter: Arc<Limiter>,
-    taken_at: Instant,
-    tokens: Tokens,
-    token_slots: [Option<Slot>; 3],
-    request_slot: Option<Slot>,
-    probe: bool,
-    sent: bool,
-    settled: bool,
 }
 
 /// What came of a request, as far as limits are concerned.
@@ -183,6 +174,7 @@ impl Limiter {
                 keeps_cap: false,
                 gave_back: false,
                 waited: Duration::ZERO,
+                waits_for: WaitsFor::Nothing,
             }),
         }
     }
@@ -267,6 +259,20 @@ impl Limiter {
         self.state().throttle.pause_left()
     }
 
+    /// How many requests may be in flight now, and what the next one waits for.
+    pub(super) fn now(&self) -> (usize, WaitsFor) {
+        // Somebody stands at the head of the queue, though perhaps only in passing.
+        let is_waited_for = self.head.try_lock().is_err();
+        let state = self.state();
+        let pause = state.throttle.pause_left();
+        let waits_for = match is_waited_for {
+            _ if !pause.is_zero() => WaitsFor::Throttled(pause),
+            true => state.waits_for,
+            false => WaitsFor::Nothing,
+        };
+        (state.concurrency.allowed(), waits_for)
+    }
+
     /// What was declared, told and learned.
     pub(super) fn seen(&self) -> LimitsSeen {
         self.state().seen()
@@ -281,26 +287,14 @@ impl Limiter {
     /// comes back.
     fn try_take(self: &Arc<Self>, tokens: Tokens) -> Result<Permit, Option<Instant>> {
         let mut state = self.state();
-        state.throttle.check()?;
         let now = Instant::now();
-        let waits = state.tokens.iter_mut();
-        let waits = waits.map(|(counts, bucket)| bucket.by.wait_for(counts.of(tokens)));
-        let wait = waits.max().unwrap_or_default();
-        let wait = wait.max(state.learned.wait());
-        if !wait.is_zero() {
-            return Err(Some(now + wait));
-        }
-        state.concurrency.take()?;
-        let mut request_slot = None;
-        if let Some(requests) = &mut state.requests {
-            match requests.by.take() {
-                Ok(slot) => request_slot = Some(slot),
-                Err(wait) => {
-                    state.concurrency.release();
-                    return Err(Some(now + wait));
-                }
+        let request_slot = match state.make_room(tokens, now) {
+            Ok(slot) => slot,
+            Err((waits_for, until)) => {
+                state.waits_for = waits_for;
+                return Err(until);
             }
-        }
+        };
         let mut token_slots = [None; 3];
         for (slot, (counts, bucket)) in token_slots.iter_mut().zip(&mut state.tokens) {
             let most = bucket.by.per_minute();
@@ -361,71 +355,37 @@ impl Limiter {
     }
 }
 
-impl Permit {
-    /// Whether it was given so long ago that its place in the spacing is past.
-    pub(super) fn is_stale(&self) -> bool {
-        self.taken_at.elapsed() > STALE
-    }
-
-    /// The request is on its way from now on: what it takes is not given back any more, and counts from now.
-    pub(super) fn sent(&mut self) {
-        self.sent = true;
-        let limiter = Arc::clone(&self.limiter);
-        let mut state = limiter.state();
-        if let (Some(requests), Some(slot)) = (&mut state.requests, &mut self.request_slot) {
-            *slot = requests.by.postpone(*slot);
-        }
-        let slots = self.token_slots.iter_mut();
-        for ((counts, bucket), slot) in state.tokens.iter_mut().zip(slots) {
-            let Some(slot) = slot else { continue };
-            let taken = counts.of(self.tokens).min(bucket.by.per_minute());
-            *slot = bucket.by.postpone(*slot, taken);
-        }
-    }
-
-    /// Corrects the reservation, learns from the reply and gives the place back. `true` if it was
-    /// refused and that began a pause.
-    pub(super) fn settle(mut self, heard: Heard<'_>) -> bool {
-        self.settled = true;
-        let limiter = Arc::clone(&self.limiter);
-        let mut state = limiter.state();
-        let pauses = state.hear(&self, heard);
-        if let Some(told) = heard.told {
-            state.learn(told);
-        }
-        self.give_back(&mut state);
-        drop(state);
-        limiter.look_again();
-        pauses
-    }
-
-    fn give_back(&self, state: &mut State) {
-        state.concurrency.release();
-        if self.probe {
-            state.throttle.probe_ended();
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
-        let mut state = self.limiter.state();
-        if !self.sent {
-            state.correct(self, Tokens::default());
-            if let (Some(requests), Some(slot)) = (&mut state.requests, self.request_slot) {
-                requests.by.give_back(slot);
-            }
-        }
-        self.give_back(&mut state);
-        drop(state);
-        self.limiter.look_again();
-    }
-}
-
 impl State {
+    /// Takes a place and a slot among the requests if every ceiling has room; else says what is waited for, and when
+    /// to try again.
+    fn make_room(
+        &mut self,
+        tokens: Tokens,
+        now: Instant,
+    ) -> Result<Option<Slot>, (WaitsFor, Option<Instant>)> {
+        let refused = |until| (WaitsFor::Throttled(Duration::ZERO), until);
+        self.throttle.check().map_err(refused)?;
+        let waits = self.tokens.iter_mut();
+        let waits = waits.map(|(counts, bucket)| bucket.by.wait_for(counts.of(tokens)));
+        let (wait, pace) = (waits.max().unwrap_or_default(), self.learned.wait());
+        if !wait.max(pace).is_zero() {
+            let waits_for = match pace > wait {
+                true => WaitsFor::Pace,
+                false => WaitsFor::Tokens,
+            };
+            return Err((waits_for, Some(now + wait.max(pace))));
+        }
+        let full = |until| (WaitsFor::Place, until);
+        self.concurrency.take().map_err(full)?;
+        let Some(requests) = &mut self.requests else {
+            return Ok(None);
+        };
+        requests.by.take().map(Some).map_err(|wait| {
+            self.concurrency.release();
+            (WaitsFor::Requests, Some(now + wait))
+        })
+    }
+
     /// Takes note of what came of a request. `true` if it began a pause.
     fn hear(&mut self, permit: &Permit, heard: Heard<'_>) -> bool {
         let mut pauses = false;

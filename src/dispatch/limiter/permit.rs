@@ -1,0 +1,86 @@
+//! The right to send one request, and what is done when its reply is there.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::window::Slot;
+use super::{Heard, Limiter, STALE, State};
+use crate::dispatch::tokens::Tokens;
+
+/// The right to send one request; held until its reply is there.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Permit {
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) taken_at: Instant,
+    pub(super) tokens: Tokens,
+    pub(super) token_slots: [Option<Slot>; 3],
+    pub(super) request_slot: Option<Slot>,
+    pub(super) probe: bool,
+    pub(super) sent: bool,
+    pub(super) settled: bool,
+}
+
+impl Permit {
+    /// Whether it was given so long ago that its place in the spacing is past.
+    pub(in crate::dispatch) fn is_stale(&self) -> bool {
+        self.taken_at.elapsed() > STALE
+    }
+
+    /// The request is on its way from now on: what it takes is not given back any more, and counts from now.
+    pub(in crate::dispatch) fn sent(&mut self) {
+        self.sent = true;
+        let limiter = Arc::clone(&self.limiter);
+        let mut state = limiter.state();
+        if let (Some(requests), Some(slot)) = (&mut state.requests, &mut self.request_slot) {
+            *slot = requests.by.postpone(*slot);
+        }
+        let slots = self.token_slots.iter_mut();
+        for ((counts, bucket), slot) in state.tokens.iter_mut().zip(slots) {
+            let Some(slot) = slot else { continue };
+            let taken = counts.of(self.tokens).min(bucket.by.per_minute());
+            *slot = bucket.by.postpone(*slot, taken);
+        }
+    }
+
+    /// Corrects the reservation, learns from the reply and gives the place back. `true` if it was
+    /// refused and that began a pause.
+    pub(in crate::dispatch) fn settle(mut self, heard: Heard<'_>) -> bool {
+        self.settled = true;
+        let limiter = Arc::clone(&self.limiter);
+        let mut state = limiter.state();
+        let pauses = state.hear(&self, heard);
+        if let Some(told) = heard.told {
+            state.learn(told);
+        }
+        self.give_back(&mut state);
+        drop(state);
+        limiter.look_again();
+        pauses
+    }
+
+    fn give_back(&self, state: &mut State) {
+        state.concurrency.release();
+        if self.probe {
+            state.throttle.probe_ended();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let mut state = self.limiter.state();
+        if !self.sent {
+            state.correct(self, Tokens::default());
+            if let (Some(requests), Some(slot)) = (&mut state.requests, self.request_slot) {
+                requests.by.give_back(slot);
+            }
+        }
+        self.give_back(&mut state);
+        drop(state);
+        self.limiter.look_again();
+    }
+}
