@@ -29,11 +29,12 @@ const LIMITS: &str = "docs/limits.md";
 const REFERENCE: &str = "docs/reference.md";
 const STORE: &str = "docs/store.md";
 /// Programs of others that the documents start.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "cargo",
     "curl",
     "docker",
     "git",
+    "jq",
     "llama-server",
     "pip",
     "python3",

@@ -148,5 +148,5 @@ fn without_money_for_the_judge_the_budget_is_what_is_wrong() {
          budget: 2",
     );
     let (ran, _) = scratch.run(4);
-    ran.says("the budget has no room for judging 1 answers");
+    ran.says("the budget has no room for judging 1 answer;");
 }

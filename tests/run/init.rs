@@ -333,3 +333,23 @@ fn a_server_on_this_machine_is_found_and_a_slow_one_not_waited_for() {
         .says("for vllm");
     assert!(!read(&scratch, "a.yaml").contains("\nbudget"));
 }
+
+#[test]
+fn a_name_that_says_so_is_asked_about_and_numbers_are_compared_as_numbers() {
+    let scratch = alone();
+    let mut rows = "question,solution,answer\n".to_owned();
+    for (number, answer) in ["18", "3", "70000", "0.5"].iter().enumerate() {
+        rows.push_str(&format!(
+            "What is {number}?,A much longer way to say what it is.,{answer}\n"
+        ));
+    }
+    scratch.write("sums.csv", rows);
+    let ran = scratch.runner(&["init"]).exits(0);
+    ran.says("each asked about its `question`")
+        .says("answers are compared with the column `answer`");
+    let job = read(&scratch, "sums.yaml");
+    assert!(job.contains("\nanswer:\n  number: true"), "{job}");
+    assert!(job.contains("- number: '{{ answer }}'"), "{job}");
+    scratch.runner(&["check", "sums.yaml"]).exits(0);
+    scratch.runner(&["sums.yaml"]).exits(0);
+}

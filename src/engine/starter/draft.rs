@@ -72,6 +72,9 @@ impl Draft {
             self.look.labels.clear();
             return true;
         }
+        if std::mem::take(&mut self.look.numbers) {
+            return true;
+        }
         self.wanted.take().is_some()
     }
 
@@ -161,6 +164,7 @@ impl Draft {
 
     fn prompt(&self) -> String {
         let task = match self.look.labels.is_empty() {
+            true if self.look.numbers => "Answer with a number and nothing else.".to_owned(),
             true => "Say in one sentence what the text is about.".to_owned(),
             false => {
                 let labels: Vec<String> = self
@@ -183,6 +187,11 @@ impl Draft {
     }
 
     fn answer(&self) -> String {
+        if self.look.numbers {
+            return "# What an answer must be; another one is asked for again, with the reason. Or labels, pattern, json_schema.\n\
+                    answer:\n  number: true # or with bounds: { min: 0, max: 100, whole: true }\n"
+                .to_owned();
+        }
         if self.look.labels.is_empty() {
             return "# What an answer must be; another one is asked for again, with the reason. Or pattern, number, json_schema.\n\
                     # answer:\n#   labels: [positive, negative, neutral]\n"
@@ -202,13 +211,14 @@ impl Draft {
                     # score:\n#   - equals: \"{{ label }}\" # what the answer should be\n"
                 .to_owned();
         };
-        let ignore = match self.look.labels.is_empty() {
-            true => "\n    ignore: [case, space, punctuation]",
-            false => "",
+        let (scorer, more) = match (self.look.numbers, self.look.labels.is_empty()) {
+            (true, _) => ("number", "\n    # tolerance: 1%"),
+            (false, true) => ("equals", "\n    ignore: [case, space, punctuation]"),
+            (false, false) => ("equals", ""),
         };
         format!(
             "# How good the answers are: equals, contains, regex, number, json_path, command, or a model as the judge.\n\
-             score:\n  - equals: '{}'{ignore}\n\
+             score:\n  - {scorer}: '{}'{more}\n\
              # What a run must come to, for CI; if it does not, the exit code is 7.\n\
              # gate: {{ accuracy: \">= 0.90\" }}\n",
             wanted.replace('\'', "''")
@@ -247,6 +257,9 @@ impl Draft {
                 "it always says the commonest label\n    reply: {}\n",
                 scalar(&verbatim(label))
             )),
+            None if self.look.numbers => {
+                block.push_str("it always says the same number\n    reply: \"0\"\n");
+            }
             None => block.push_str("it gives the prompt back\n"),
         }
         let others = [
@@ -308,7 +321,8 @@ impl Draft {
 
     fn max_tokens(&self) -> usize {
         let longest = self.look.labels.iter().map(String::len).max();
-        longest.map_or(WORDS, |bytes| bytes.max(LABEL))
+        let words = if self.look.numbers { LABEL } else { WORDS };
+        longest.map_or(words, |bytes| bytes.max(LABEL))
     }
 }
 

@@ -12,6 +12,25 @@ const MOST_LABELS: usize = 30;
 const LONGEST_LABEL: usize = 60;
 /// A value that is a label is there so often, in the mean.
 const ROWS_PER_LABEL: usize = 2;
+/// Names of columns that are asked about; the ones that are clearer first.
+const ASKED: [&str; 16] = [
+    "text",
+    "question",
+    "prompt",
+    "input",
+    "body",
+    "content",
+    "message",
+    "review",
+    "ticket",
+    "comment",
+    "sentence",
+    "passage",
+    "document",
+    "article",
+    "query",
+    "description",
+];
 /// Names of columns that hold the answer, as far as it is known; the ones that are clearer first.
 const WANTED: [&str; 18] = [
     "label",
@@ -49,6 +68,8 @@ pub(super) struct Look {
     pub(super) wanted: Option<usize>,
     /// The values of that column, the commonest first, if they are labels.
     pub(super) labels: Vec<String>,
+    /// Whether they are numbers, and no labels.
+    pub(super) numbers: bool,
 }
 
 /// What was seen of a column.
@@ -61,6 +82,8 @@ struct Column {
     seen: HashSet<u64>,
     repeats: bool,
     has_long: bool,
+    /// How many of its cells are no numbers.
+    words: usize,
 }
 
 impl Look {
@@ -77,13 +100,15 @@ impl Look {
         let id = id_of(names, &columns);
         let wanted = wanted_of(names, &columns, looked_at, id);
         let labels = wanted.map(|at| columns[at].labels(looked_at));
+        let labels = labels.unwrap_or_default();
         Ok(Self {
+            numbers: labels.is_empty() && wanted.is_some_and(|at| columns[at].words == 0),
             columns: names.to_vec(),
             rows: inputs.count(),
-            text: text_of(&columns, [id, wanted]),
+            text: text_of(names, &columns, [id, wanted]),
             id,
             wanted,
-            labels: labels.unwrap_or_default(),
+            labels,
         })
     }
 }
@@ -95,6 +120,9 @@ impl Column {
         self.has_long |= chars > LONGEST_LABEL || cell.trim() != cell;
         if cell.trim().is_empty() {
             self.blank += 1;
+        }
+        if !cell.parse::<f64>().is_ok_and(f64::is_finite) {
+            self.words += 1;
         }
         self.repeats |= !self.seen.insert(hash(cell));
         if self.values.len() <= MOST_LABELS {
@@ -161,21 +189,32 @@ fn wanted_of(
             let ends = |wanted: &&str| name.ends_with(&format!("_{wanted}"));
             WANTED.iter().position(ends).map(|rank| rank + WANTED.len())
         })?;
-        // A clear name may stand over answers in words; a name such as `type` only over labels.
+        // A clear name may stand over answers in words; a name such as `type` only over labels or numbers.
         let in_words = rank < WANTED.iter().position(|name| *name == "category")?;
         let column = &columns[at];
-        let will_do = column.blank == 0 && (in_words || !column.labels(rows).is_empty());
+        let are_some = column.words == 0 || !column.labels(rows).is_empty();
+        let will_do = column.blank == 0 && (in_words || are_some);
         (will_do && Some(at) != id && names.len() > 1).then_some(rank)
     };
     let ranked = (0..names.len()).filter_map(|at| Some((rank(at)?, at)));
     ranked.min().map(|(_, at)| at)
 }
 
-/// The column with the longest texts.
-fn text_of(columns: &[Column], taken: [Option<usize>; 2]) -> usize {
-    let left = (0..columns.len()).filter(|at| !taken.contains(&Some(*at)));
+/// The column whose name says most clearly that it is asked about, else that with the longest texts.
+fn text_of(names: &[String], columns: &[Column], taken: [Option<usize>; 2]) -> usize {
+    let left = || (0..columns.len()).filter(|at| !taken.contains(&Some(*at)));
+    let named = left().filter_map(|at| {
+        let name = plain(&names[at]);
+        let rank = ASKED.iter().position(|asked| name == *asked)?;
+        // A name over nothing says nothing.
+        (columns[at].chars > 0).then_some((rank, at))
+    });
+    if let Some((_, at)) = named.min() {
+        return at;
+    }
     // Of equal ones the first.
-    left.rev()
+    left()
+        .rev()
         .max_by_key(|at| columns[*at].chars)
         .or(taken[1])
         .or(taken[0])
