@@ -19,6 +19,7 @@ pub fn check(args: &JobArgs) -> ExitCode {
     };
     match load(&args.job, &options).map(open_files::allow) {
         Ok(runner) => {
+            tell(&runner);
             let plan = runner.plan();
             let rows = match plan.repeat {
                 1 => format!("{} rows", runner.rows()),
@@ -53,6 +54,13 @@ fn who(entry: &Entry, plan: &Plan) -> String {
         }
     });
     rules.collect::<Vec<_>>().join("; ")
+}
+
+/// Prints what people should know of the inputs.
+pub fn tell(runner: &Runner) {
+    for notice in runner.notices() {
+        terminal::err(&format!("note: {}", terminal::escape(&notice)));
+    }
 }
 
 /// Loads a job for this program; prints why it cannot be.

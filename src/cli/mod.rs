@@ -19,6 +19,7 @@ mod run;
 mod scores;
 mod signals;
 mod status;
+mod stdout;
 mod step_summary;
 mod summary;
 mod terminal;

@@ -7,10 +7,11 @@ use tokio_prompt_orchestrator::{ExitCode, Interrupt, Options, RunError, Runner, 
 
 use super::args::RunArgs;
 use super::progress::Progress;
-use super::{check, open_files, runtime, signals, step_summary, summary, terminal};
+use super::{check, open_files, runtime, signals, stdout, step_summary, summary, terminal};
 
 /// Runs a job and prints what it came to.
 pub fn run(args: &RunArgs) -> ExitCode {
+    stdout::reserve(args.stdout);
     let options = Options {
         out: args.out.clone(),
         prices: args.prices.clone(),
@@ -25,6 +26,12 @@ pub fn run(args: &RunArgs) -> ExitCode {
         Ok(runner) => runner,
         Err(code) => return code,
     };
+    if let Some(code) = stdout::missing(args.stdout, &runner.plan().output.formats) {
+        return code;
+    }
+    if !args.quiet {
+        check::tell(&runner);
+    }
     let runner = match args.offline {
         true => runner,
         false => open_files::allow(runner),
@@ -59,7 +66,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
                 summary::print(&run, started.elapsed(), most);
             }
             step_summary::append(&run.files);
-            run.exit_code
+            stdout::copy(args.stdout, &run.files, run.exit_code)
         }
         Err(error) => {
             terminal::error(&error);

@@ -1,13 +1,27 @@
 //! Printing that never fails and never lets foreign text command the terminal.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_prompt_orchestrator::job::Problems;
 use tokio_prompt_orchestrator::words::{steers, with_causes};
 
+/// Whether stdout is for results alone.
+static RESULTS_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// From now on stdout is for results alone: what [`out`] prints goes to stderr.
+pub fn keep_stdout_for_results() {
+    RESULTS_ONLY.store(true, Ordering::Relaxed);
+}
+
 /// Prints a line to stdout; a closed stdout is not an error.
 pub fn out(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    match RESULTS_ONLY.load(Ordering::Relaxed) {
+        true => err(line),
+        false => {
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+    }
 }
 
 /// Prints a line to stderr; a closed stderr is not an error.

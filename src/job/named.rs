@@ -54,7 +54,7 @@ impl Decode for Role {
 
 impl Decode for OutputFormat {
     fn decode(node: &Node, problems: &mut Vec<Problem>) -> Option<Self> {
-        let names = [("csv", OutputFormat::Csv), ("jsonl", OutputFormat::Jsonl)];
+        let names = Self::ALL.map(|format| (format.as_str(), format));
         one_of(node, &names, problems)
     }
 }

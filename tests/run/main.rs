@@ -70,6 +70,8 @@ mod stop;
 mod full_disk;
 // What is refused before anything is sent, and how that looks; which rows an input gives.
 mod inputs;
+// What inputs may be: delimiters, JSON Lines, Parquet, packed files, standard input; results on standard output.
+mod formats;
 // Each exit code that no other file shows.
 mod exit_codes;
 // The library: workers of one's own, events, errors.
