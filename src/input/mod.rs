@@ -12,6 +12,8 @@
 mod bytes;
 mod contents;
 mod files;
+#[cfg(feature = "parquet")]
+mod guard;
 mod header;
 mod ids;
 mod json_lines;

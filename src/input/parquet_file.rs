@@ -13,6 +13,7 @@ use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::schema::types::ColumnDescriptor;
 
 use super::files::Found;
+use super::guard::guarded;
 use super::origin::{BUFFER, Origin, Stored};
 use super::parquet_text::{Kind, Unit};
 use super::records::{Fault, sound};
@@ -115,21 +116,24 @@ impl ParquetRecords {
 
     /// Reads records ahead; `false` at the end of the file.
     fn read_ahead(&mut self) -> std::io::Result<bool> {
+        let read = guarded(|| self.try_read_ahead());
+        read.unwrap_or_else(|| Err(broken())).map_err(damaged)
+    }
+
+    fn try_read_ahead(&mut self) -> Result<bool, ParquetError> {
         self.at = 0;
         while self.left == 0 {
             if self.next_group == self.file.num_row_groups() {
                 return Ok(false);
             }
-            self.open_group().map_err(damaged)?;
+            self.open_group()?;
         }
         let count = self.left.min(AT_ONCE);
         self.ahead.clear();
         for (kind, column) in &mut self.columns {
-            let cells = cells(column, kind, count).map_err(damaged)?;
+            let cells = cells(column, kind, count)?;
             if cells.len() != count {
-                return Err(damaged(ParquetError::EOF(
-                    "a column ends too early".to_owned(),
-                )));
+                return Err(ParquetError::EOF("a column ends too early".to_owned()));
             }
             self.ahead.push(cells);
         }
@@ -155,7 +159,12 @@ impl ParquetRecords {
 
 fn open(origin: &Origin) -> Result<SerializedFileReader<Stored>, ParquetError> {
     let stored = origin.stored().map_err(ParquetError::from)?;
-    SerializedFileReader::new(stored)
+    guarded(|| SerializedFileReader::new(stored)).unwrap_or_else(|| Err(broken()))
+}
+
+/// The error of a file over which its reader panics.
+fn broken() -> ParquetError {
+    ParquetError::General("the file is cut or damaged".to_owned())
 }
 
 fn damaged(error: ParquetError) -> std::io::Error {
@@ -284,7 +293,7 @@ impl ChunkReader for Stored {
         let end = start.checked_add(length as u64);
         // A damaged file may ask for any amount of memory.
         if length > MAX_PIECE || end.is_none_or(|end| end > self.len()) {
-            return Err(ParquetError::EOF("the file is cut or damaged".to_owned()));
+            return Err(broken());
         }
         let mut bytes = vec![0; length];
         std::io::Read::read_exact(&mut self.from(start), &mut bytes)?;

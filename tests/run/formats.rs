@@ -1,12 +1,11 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio_prompt_orchestrator::{Options, Runner};
 
-use crate::scratch::{Ran, Scratch};
+use crate::scratch::Scratch;
 
 /// A job over these inputs that answers with `{{ text }}`.
 fn job(scratch: &Scratch, inputs: &str, more: &str) {
@@ -525,7 +524,7 @@ fn damaged_inputs_of_any_form_are_problems_and_nothing_worse() {
     for (name, sound) in &forms {
         job(&scratch, name, "");
         let mut random = fastrand::Rng::with_seed(7);
-        for _ in 0..60 {
+        for _ in 0..40 {
             let mut bytes = sound.clone();
             for _ in 0..random.usize(1..4) {
                 let at = random.usize(0..bytes.len());
@@ -557,8 +556,9 @@ fn parquet_file() -> Option<Vec<u8>> {
     let scratch = Scratch::new();
     scratch.rows(20);
     job(&scratch, "rows.csv", "");
-    let ran = scratch.runner(&["job.yaml", "--set", "output.formats=[parquet]"]);
-    let _: Ran = ran.exits(0);
+    scratch
+        .runner(&["job.yaml", "--set", "output.formats=[parquet]"])
+        .exits(0);
     Some(fs::read(scratch.path().join("out/results.parquet")).expect("the run wrote it"))
 }
 
@@ -577,6 +577,7 @@ fn a_runner_without_parquet_says_so() {
 #[cfg(feature = "parquet")]
 #[allow(clippy::unwrap_used, reason = "a test's helper may panic")]
 mod with_parquet {
+    use std::path::Path;
     use std::sync::Arc;
 
     use parquet::data_type::{
