@@ -102,7 +102,7 @@
 //!
 //! | from | to | function | file |
 //! |---|---|---|---|
-//! | CSV | [`Row`](words::Row) | `Inputs::rows` | `input/mod.rs` |
+//! | file | [`Row`](words::Row) | `Inputs::rows` | `input/mod.rs` |
 //! | `Row` | known, or new | `Register::row` | `store/sqlite/register.rs` |
 //! | stored rows | [`Due`](words::Due) | `Reader::due` | `store/sqlite/read.rs` |
 //! | `Due` | [`Request`](words::Request) | `render` | `engine/fan_out.rs` |

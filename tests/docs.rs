@@ -469,10 +469,10 @@ fn place() -> TempDir {
     for name in ["jobs", "fixtures"] {
         fs::create_dir(path(name)).expect("it is new");
     }
-    for file in folder("jobs")
-        .into_iter()
-        .chain(["tickets.csv", "tickets_baseline.json"].map(|name| format!("fixtures/{name}")))
-    {
+    for file in folder("jobs").into_iter().chain(
+        ["notes.jsonl", "tickets.csv", "tickets_baseline.json"]
+            .map(|name| format!("fixtures/{name}")),
+    ) {
         fs::copy(root().join(&file), path(&file)).expect("it can be copied");
     }
     let readme = read(README);

@@ -22,6 +22,12 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rusqlite", &["src/store/sqlite/", "src/store/tests.rs"]),
     ("governor", &["src/dispatch/limiter/pacer.rs"]),
     ("minijinja", &["src/template.rs"]),
+    ("flate2", &["src/input/origin.rs"]),
+    ("zstd", &["src/input/origin.rs"]),
+    (
+        "parquet",
+        &["src/input/parquet_file.rs", "src/output/parquet_file.rs"],
+    ),
     ("tiktoken_rs", &["src/engine/forecast/tokenizer.rs"]),
     ("clap", &["src/cli/args.rs", "src/cli/mod.rs"]),
     ("clap_complete", &["src/cli/args.rs", "src/cli/shell.rs"]),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tokio_prompt_orchestrator::job::OutputFormat;
+use tokio_prompt_orchestrator::job::{NO_PARQUET, OutputFormat};
 
 use super::reader::Reader;
 
@@ -199,9 +199,12 @@ pub struct ExportArgs {
     /// The output directory of a job
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Write these results files, instead of those that the job names: csv, jsonl
+    /// Write these results files, instead of those that the job names: csv, jsonl, parquet
     #[arg(long, value_name = "FORMAT,...", value_delimiter = ',', value_parser = format)]
     pub formats: Option<Vec<OutputFormat>>,
+    /// Print these results, too; what else is to say goes to stderr
+    #[arg(long, value_name = "FORMAT", value_parser = printed)]
+    pub stdout: Option<OutputFormat>,
 }
 
 #[derive(Debug, Args)]
@@ -249,7 +252,21 @@ pub struct VerifyArgs {
 
 fn format(name: &str) -> Result<OutputFormat, String> {
     let names = OutputFormat::ALL.map(OutputFormat::as_str).join(" or ");
-    OutputFormat::from_name(name).ok_or_else(|| format!("expected {names}"))
+    match OutputFormat::from_name(name) {
+        Some(OutputFormat::Parquet) if cfg!(not(feature = "parquet")) => {
+            Err(format!("this runner cannot write Parquet; {NO_PARQUET}"))
+        }
+        Some(format) => Ok(format),
+        None => Err(format!("expected {names}")),
+    }
+}
+
+/// A form of the results that is text.
+fn printed(name: &str) -> Result<OutputFormat, String> {
+    match OutputFormat::from_name(name) {
+        Some(format @ (OutputFormat::Csv | OutputFormat::Jsonl)) => Ok(format),
+        _ => Err("expected csv or jsonl".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -339,11 +356,14 @@ pub struct RunArgs {
     /// Look for no answers in the job's cache; new ones are added to it all the same
     #[arg(long)]
     pub no_cache: bool,
+    /// Print the results, too, when they are in their files; what else is to say goes to stderr
+    #[arg(long, value_name = "FORMAT", value_parser = printed)]
+    pub stdout: Option<OutputFormat>,
     /// Print nothing but errors
     #[arg(long, short)]
     pub quiet: bool,
     /// Print what happens as lines of JSON, for programs
-    #[arg(long, conflicts_with = "quiet")]
+    #[arg(long, conflicts_with_all = ["quiet", "stdout"])]
     pub json: bool,
     /// Write what happens to this file, as RUNNER_LOG says (else `info`)
     #[arg(long, value_name = "FILE")]

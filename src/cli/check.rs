@@ -44,11 +44,11 @@ pub fn check(args: &CheckArgs) -> ExitCode {
 
 fn print(job: &Path, checked: Result<Runner, Problems>) {
     match checked.map(|runner| open_files::allow(runner, terminal::warn)) {
-        Ok(runner) => terminal::out(&format!(
-            "{}: no problems; {}",
-            job.display(),
-            asks(&runner)
-        )),
+        Ok(runner) => {
+            tell(&runner);
+            let asks = asks(&runner);
+            terminal::out(&format!("{}: no problems; {asks}", job.display()));
+        }
         Err(problems) => terminal::problems(&problems),
     }
 }
@@ -72,6 +72,7 @@ fn in_json(job: &Path, checked: &Result<Runner, Problems>) -> Value {
         "job": job.display().to_string(),
         "rows": checked.as_ref().ok().map(Runner::rows),
         "problems": found.collect::<Vec<_>>(),
+        "notes": checked.as_ref().map(Runner::notices).unwrap_or_default(),
     })
 }
 
@@ -100,6 +101,13 @@ fn who(entry: &Entry, plan: &Plan) -> String {
         }
     });
     rules.collect::<Vec<_>>().join("; ")
+}
+
+/// Prints what people should know of the inputs.
+pub fn tell(runner: &Runner) {
+    for notice in runner.notices() {
+        terminal::err(&format!("note: {}", terminal::escape(&notice)));
+    }
 }
 
 /// Loads a job for this program; tells the reader why it cannot be.

@@ -1,13 +1,20 @@
 //! `runner export DIR`: results and reports again, from the store.
 
 use tokio_prompt_orchestrator::ExitCode;
+use tokio_prompt_orchestrator::output::file_name;
 use tokio_prompt_orchestrator::words::Status;
 
 use super::args::ExportArgs;
-use super::terminal;
+use super::{stdout, terminal};
 
 /// Writes the files of the last run again and says which.
 pub fn export(args: &ExportArgs) -> ExitCode {
+    stdout::reserve(args.stdout);
+    if let Some(formats) = &args.formats
+        && let Some(code) = stdout::missing(args.stdout, formats)
+    {
+        return code;
+    }
     let exported = tokio_prompt_orchestrator::export(&args.dir, args.formats.as_deref());
     let exported = match exported {
         Ok(exported) => exported,
@@ -34,5 +41,13 @@ pub fn export(args: &ExportArgs) -> ExitCode {
     for file in &exported.summary.files {
         terminal::out(&format!("wrote {}", file.display()));
     }
-    ExitCode::Success
+    let files = &exported.summary.files;
+    let written = args.stdout.filter(|format| {
+        let name = file_name(*format);
+        files.iter().any(|file| file.ends_with(name))
+    });
+    match stdout::missing(args.stdout, written.as_slice()) {
+        Some(code) => code,
+        None => stdout::copy(args.stdout, files, ExitCode::Success),
+    }
 }

@@ -29,6 +29,7 @@ mod sentences;
 mod shell;
 mod signals;
 mod status;
+mod stdout;
 mod step_summary;
 mod summary;
 mod terminal;

@@ -40,6 +40,7 @@ pub fn plan(args: &PlanArgs) -> ExitCode {
         Ok(runner) => runner,
         Err(code) => return code,
     };
+    check::tell(&runner);
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(code) => return code,

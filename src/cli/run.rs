@@ -11,10 +11,11 @@ use super::json_lines::JsonLines;
 use super::log::Log;
 use super::progress::{Form, Progress, Screen};
 use super::reader::Reader;
-use super::{check, open_files, runtime, signals, step_summary, summary, terminal};
+use super::{check, open_files, runtime, signals, stdout, step_summary, summary, terminal};
 
 /// Runs a job and prints what it came to.
 pub fn run(args: &RunArgs, screen: &Screen, log: &Log) -> ExitCode {
+    stdout::reserve(args.stdout);
     let listener = match (args.json, args.quiet) {
         (true, _) => Listener::Program(Arc::default()),
         (false, true) => Listener::Hardly,
@@ -24,7 +25,8 @@ pub fn run(args: &RunArgs, screen: &Screen, log: &Log) -> ExitCode {
         Ok(runner) => {
             log.hide_secrets_of(&runner);
             listener.run_started(&runner);
-            finish(runner, screen, &listener)
+            listener.notices(&runner);
+            finish(runner, args, screen, &listener)
         }
         Err(code) => Err(code),
     };
@@ -54,6 +56,18 @@ impl Listener {
     fn run_started(&self, runner: &Runner) {
         if let Listener::Program(lines) = self {
             lines.run_started(runner);
+        }
+    }
+
+    /// Says what one should know of the inputs.
+    fn notices(&self, runner: &Runner) {
+        match self {
+            Listener::Person => check::tell(runner),
+            Listener::Hardly => {}
+            Listener::Program(lines) => {
+                let notices = runner.notices();
+                notices.iter().for_each(|notice| lines.warning(notice));
+            }
         }
     }
 
@@ -101,6 +115,9 @@ fn load(args: &RunArgs, listener: &Listener) -> Result<Runner, ExitCode> {
         })?,
         _ => check::load(&args.job, &options, Reader::Person)?,
     };
+    if let Some(code) = stdout::missing(args.stdout, &runner.plan().output.formats) {
+        return Err(code);
+    }
     Ok(match args.offline {
         true => runner,
         false => open_files::allow(runner, |message| listener.warn(message)),
@@ -108,7 +125,12 @@ fn load(args: &RunArgs, listener: &Listener) -> Result<Runner, ExitCode> {
 }
 
 /// Runs a job that was loaded. An error is an exit code whose reason was told.
-fn finish(runner: Runner, screen: &Screen, listener: &Listener) -> Result<ExitCode, ExitCode> {
+fn finish(
+    runner: Runner,
+    args: &RunArgs,
+    screen: &Screen,
+    listener: &Listener,
+) -> Result<ExitCode, ExitCode> {
     let runtime = runtime()?;
     let dir = runner.plan().output.dir.clone();
     let most = runner.plan().max_failures;
@@ -158,7 +180,7 @@ fn finish(runner: Runner, screen: &Screen, listener: &Listener) -> Result<ExitCo
             lines.run_finished(&run, why.as_deref(), started.elapsed());
         }
     }
-    Ok(run.exit_code)
+    Ok(stdout::copy(args.stdout, &run.files, run.exit_code))
 }
 
 /// Runs the job; `None` if the user would not even wait for the results.

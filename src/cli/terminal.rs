@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use tokio_prompt_orchestrator::ExitCode;
@@ -20,9 +21,20 @@ const TERMINAL_IS_GONE: Option<i32> = None;
 /// Why something could not be printed that should have been.
 static LOST: OnceLock<String> = OnceLock::new();
 
+/// Whether stdout is for results alone.
+static RESULTS_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// From now on stdout is for results alone: what [`out`] prints goes to stderr.
+pub fn keep_stdout_for_results() {
+    RESULTS_ONLY.store(true, Ordering::Relaxed);
+}
+
 /// Prints lines for people to stdout; a closed stdout is not an error.
 pub fn out(text: &str) {
-    print(&guarded(text));
+    match RESULTS_ONLY.load(Ordering::Relaxed) {
+        true => err(text),
+        false => print(&guarded(text)),
+    }
 }
 
 /// Prints JSON to stdout over several lines.

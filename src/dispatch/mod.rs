@@ -27,6 +27,7 @@ mod load;
 mod meter;
 pub(crate) mod parts;
 mod pending;
+mod policy;
 mod rehearsal;
 mod retry_budget;
 mod spend;
@@ -45,6 +46,7 @@ pub use charge::Charge;
 pub use demand::{Demand, Rejected};
 pub use limiter::default_burst;
 pub use pending::Pending;
+pub use policy::Policy;
 pub use rehearsal::rehearse;
 pub use stop::{Interrupt, Stop};
 
@@ -56,11 +58,11 @@ use lane::{Admission, Lane};
 use limiter::{Limiter, Patience, Refused};
 use tries::Next;
 
-use crate::job::{Backend, FallbackPolicy, Plan, RetryPolicy};
+use crate::job::Backend;
 use crate::store::{Cache, Journal};
 use crate::words::{
     Attempt, BackendNow, BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome,
-    Request, Status, Usd,
+    Request, Status,
 };
 use crate::worker::ModelWorker;
 
@@ -69,37 +71,6 @@ const MAX_SWEEPS: u32 = 10;
 
 /// What is told of every event; called from many tasks at once.
 pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
-
-/// How rows are dispatched.
-#[derive(Debug, Clone, Default)]
-pub struct Policy {
-    /// How often and how patiently a backend is tried.
-    pub retry: RetryPolicy,
-    /// When the next backend of a route is asked.
-    pub fallback: FallbackPolicy,
-    /// After this long without an answer a second request is made beside the first.
-    pub hedge_after: Option<Duration>,
-    /// The most requests in flight on one backend.
-    pub concurrency: usize,
-    /// What one item may cost, over all its attempts.
-    pub max_cost_per_row: Option<Usd>,
-    /// Nobody is asked: what the cache has is all there is.
-    pub offline: bool,
-}
-
-impl Policy {
-    /// The policy of a plan.
-    pub fn of(plan: &Plan) -> Self {
-        Self {
-            retry: plan.retry,
-            fallback: plan.fallback.clone(),
-            hedge_after: plan.hedge_after,
-            concurrency: plan.concurrency,
-            max_cost_per_row: plan.spending.max_cost_per_row,
-            offline: false,
-        }
-    }
-}
 
 /// The backends of a run, live.
 pub struct Dispatcher {

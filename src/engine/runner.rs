@@ -125,6 +125,11 @@ impl Runner {
         self.inputs.count()
     }
 
+    /// What people should know of the inputs before the run: records that are left out, inputs without any.
+    pub fn notices(&self) -> Vec<String> {
+        self.inputs.notices()
+    }
+
     /// The most files that a run has open at once: a connection for each request that may be in flight, and some of its
     /// own. Those of workers of one's own are not known.
     pub fn open_files(&self) -> u64 {

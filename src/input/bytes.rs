@@ -1,50 +1,47 @@
-//! The bytes of an input file: where a record starts, what its line looks like, how it is read.
+//! The bytes of an input file: where a record starts, what its line looks like, how CSV is read.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::Read;
 
-use csv::{Reader, ReaderBuilder};
+use csv::{Position, Reader, ReaderBuilder};
 
 use super::files::Found;
+use super::origin::{BUFFER, Unpacked, skip_mark};
 use crate::job::Place;
 
 /// How much of a line is shown.
 pub(super) const MAX_SHOWN: usize = 400;
-/// How much is read at once.
-pub(super) const BUFFER: usize = 1 << 16;
 /// The largest record, in bytes of the file.
-const MAX_RECORD: usize = 64 << 20;
-const UTF8_MARK: &[u8; 3] = b"\xef\xbb\xbf";
+pub(super) const MAX_RECORD: usize = 64 << 20;
+/// What some editors put before UTF-8 text.
+pub(super) const UTF8_MARK: &[u8; 3] = b"\xef\xbb\xbf";
 
 impl Found {
-    /// Opens it.
-    pub(super) fn open(&self) -> std::io::Result<BufReader<File>> {
-        Ok(BufReader::with_capacity(BUFFER, File::open(&self.path)?))
-    }
-
-    /// The length of the byte order mark, which the CSV reader does not count in its offsets.
+    /// The length of the byte order mark, which offsets do not count.
     pub(super) fn mark(&self) -> u64 {
-        let mut start = [0; UTF8_MARK.len()];
-        let read = File::open(&self.path).and_then(|mut file| file.read_exact(&mut start));
-        if read.is_ok() && start == *UTF8_MARK {
-            start.len() as u64
-        } else {
-            0
+        let start = self.origin.start(UTF8_MARK.len()).unwrap_or_default();
+        match start == *UTF8_MARK {
+            true => UTF8_MARK.len() as u64,
+            false => 0,
         }
     }
 
-    /// At most so many bytes from an offset of the CSV reader.
+    /// At most so many bytes from an offset, which does not count the mark.
     pub(super) fn bytes_at(&self, offset: u64, most: usize) -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(offset + self.mark()))?;
-        let mut bytes = Vec::new();
-        file.take(most as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let bytes = self.origin.open_at(offset + self.mark())?;
+        let mut read = Vec::new();
+        bytes.take(most as u64).read_to_end(&mut read)?;
+        Ok(read)
+    }
+
+    /// The line that a record starts on, as a place.
+    pub(super) fn place(&self, position: &Position) -> Place {
+        let (line, text) = self.line_at(position);
+        place(&self.name, line, &text, None)
     }
 
     /// The number and the text of the line that a record starts on. The reader's position may point
     /// before the line breaks that stand in front of the record.
-    pub(super) fn line_at(&self, position: &csv::Position) -> (u64, Vec<u8>) {
+    pub(super) fn line_at(&self, position: &Position) -> (u64, Vec<u8>) {
         let bytes = self
             .bytes_at(position.byte(), MAX_SHOWN)
             .unwrap_or_default();
@@ -66,7 +63,7 @@ pub(super) type CsvReader = Reader<Capped>;
 /// A file that fails when too much of it is read without the end of a record: the CSV reader keeps a
 /// whole record in memory, and a quote that is never closed makes the rest of the file one record.
 pub(super) struct Capped {
-    file: BufReader<File>,
+    bytes: Unpacked,
     since: usize,
 }
 
@@ -79,32 +76,30 @@ impl Capped {
 
 impl Read for Capped {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.file.read(buffer)?;
+        let read = self.bytes.read(buffer)?;
         self.since += read;
         if self.since > MAX_RECORD {
-            let message = format!(
-                "a record is larger than {} MiB (is a quote never closed?)",
-                MAX_RECORD >> 20
-            );
-            return Err(std::io::Error::other(message));
+            return Err(too_large(" (is a quote never closed?)"));
         }
         Ok(read)
     }
 }
 
+/// The error of a record that is larger than any may be.
+pub(super) fn too_large(question: &str) -> std::io::Error {
+    let most = MAX_RECORD >> 20;
+    std::io::Error::other(format!("a record is larger than {most} MiB{question}"))
+}
+
 /// A reader that starts behind the byte order mark, if there is one.
-pub(super) fn reader(mut file: BufReader<File>) -> CsvReader {
-    if file
-        .fill_buf()
-        .is_ok_and(|start| start.starts_with(UTF8_MARK))
-    {
-        file.consume(UTF8_MARK.len());
-    }
-    let capped = Capped { file, since: 0 };
-    ReaderBuilder::new()
+pub(super) fn reader(mut bytes: Unpacked, delimiter: u8) -> std::io::Result<CsvReader> {
+    skip_mark(&mut bytes, UTF8_MARK)?;
+    let capped = Capped { bytes, since: 0 };
+    Ok(ReaderBuilder::new()
         .flexible(true)
+        .delimiter(delimiter)
         .buffer_capacity(BUFFER)
-        .from_reader(capped)
+        .from_reader(capped))
 }
 
 /// The bytes before the first line break.
@@ -141,7 +136,13 @@ pub(super) fn place(name: &str, line: u64, text: &[u8], at: Option<usize>) -> Pl
 
 #[cfg(test)]
 mod tests {
+    use super::super::origin::Origin;
     use super::*;
+
+    fn open(file: &tempfile::NamedTempFile) -> CsvReader {
+        let origin = Origin::File(file.path().to_owned());
+        reader(origin.open_at(0).unwrap(), b',').unwrap()
+    }
 
     #[test]
     fn a_quote_that_is_never_closed_does_not_take_all_memory() {
@@ -149,9 +150,8 @@ mod tests {
         let mut text = b"text\n\"".to_vec();
         text.resize(MAX_RECORD + 2 * BUFFER, b'x');
         std::fs::write(file.path(), text).unwrap();
-        let file = BufReader::new(File::open(file.path()).unwrap());
         let mut record = csv::ByteRecord::new();
-        let error = reader(file).read_byte_record(&mut record).unwrap_err();
+        let error = open(&file).read_byte_record(&mut record).unwrap_err();
         assert!(error.to_string().contains("never closed"), "{error}");
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let text = [&line[..], b"\n"].concat().repeat(20);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        let mut reader = reader(BufReader::new(File::open(file.path()).unwrap()));
+        let mut reader = open(&file);
         let mut record = csv::ByteRecord::new();
         let mut records = 0;
         while reader.read_byte_record(&mut record).unwrap() {

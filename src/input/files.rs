@@ -1,16 +1,58 @@
-//! Paths and glob patterns → files.
+//! Paths, glob patterns and standard input → files.
 
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::Path;
 
-use crate::job::{InputPlan, Problem};
+use super::origin::Origin;
+use crate::job::{InputFormat, InputPlan, OnBadEncoding, OnRagged, Problem, STDIN};
 
 /// A file of an input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Found {
-    /// Where it is.
-    pub(super) path: PathBuf,
+    /// Where its bytes are.
+    pub(super) origin: Origin,
     /// What it is called in messages and row ids: the path as the job file would write it.
     pub(super) name: String,
+    /// Its form.
+    pub(super) format: InputFormat,
+    /// What stands between the cells of CSV, and whether the job says so.
+    pub(super) delimiter: u8,
+    pub(super) delimiter_is_said: bool,
+    /// What is done about a record that is not UTF-8 text.
+    pub(super) on_bad_encoding: OnBadEncoding,
+    /// What is done about a record that has not as many cells as the header.
+    pub(super) on_ragged: OnRagged,
+}
+
+impl Found {
+    /// As its entry says, and its name where the entry does not.
+    fn of(plan: &InputPlan, origin: Origin, name: String) -> Self {
+        let format = plan.format.unwrap_or_else(|| InputFormat::of_name(&name));
+        let usual = match format {
+            InputFormat::Tsv => b'\t',
+            _ => b',',
+        };
+        Self {
+            origin,
+            name,
+            format,
+            delimiter: plan.delimiter.unwrap_or(usual),
+            delimiter_is_said: plan.delimiter.is_some(),
+            on_bad_encoding: plan.on_bad_encoding,
+            on_ragged: plan.on_ragged,
+        }
+    }
+
+    /// Whether it is text, in which a problem can be shown.
+    pub(super) fn has_lines(&self) -> bool {
+        self.format != InputFormat::Parquet
+    }
+
+    /// The problem that it cannot be read.
+    pub(super) fn unreadable(&self, error: &dyn std::fmt::Display) -> Box<Problem> {
+        let name = &self.name;
+        Box::new(Problem::new(format!("cannot read input {name}: {error}")))
+    }
 }
 
 /// The files that a path or a pattern means, sorted by name; at least one.
@@ -19,6 +61,15 @@ pub(super) fn find(plan: &InputPlan) -> Result<Vec<Found>, Problem> {
         Some(place) => Problem::new(message).at(place.clone()),
         None => Problem::new(message),
     };
+    if plan.written == STDIN {
+        if std::io::stdin().is_terminal() {
+            return Err(problem("nothing is piped into standard input".to_owned())
+                .help("give it rows, for example: runner job.yaml < rows.csv"));
+        }
+        let origin = Origin::spool_stdin()
+            .map_err(|error| problem(format!("cannot read standard input: {error}")))?;
+        return Ok(vec![Found::of(plan, origin, "stdin".to_owned())]);
+    }
     let metadata = std::fs::metadata(&plan.path);
     match metadata {
         Ok(metadata) if metadata.is_dir() => {
@@ -32,15 +83,13 @@ pub(super) fn find(plan: &InputPlan) -> Result<Vec<Found>, Problem> {
         Ok(metadata) if !metadata.is_file() => {
             return Err(
                 problem(format!("input {} is not a regular file", plan.written)).help(
-                    "inputs are read twice; write what a pipe or device gives to a file first",
+                    "inputs are read twice; give a pipe to standard input (`path: \"-\"`), or write it to a file",
                 ),
             );
         }
         Ok(_) => {
-            return Ok(vec![Found {
-                path: plan.path.clone(),
-                name: plan.written.clone(),
-            }]);
+            let origin = Origin::File(plan.path.clone());
+            return Ok(vec![Found::of(plan, origin, plan.written.clone())]);
         }
         Err(_) if plan.written.contains(['*', '?', '[']) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -84,7 +133,7 @@ pub(super) fn find(plan: &InputPlan) -> Result<Vec<Found>, Problem> {
         if path.is_file() {
             let name = path.to_string_lossy();
             let name = name.strip_prefix(base).unwrap_or(&name).to_owned();
-            found.push(Found { path, name });
+            found.push(Found::of(plan, Origin::File(path), name));
         }
     }
     if found.is_empty() {

@@ -6,14 +6,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::job::{Place, Problem};
 use crate::words::Columns;
 
-use super::csv_file::CsvFile;
 use super::scan::MAX_PROBLEMS;
+use super::scanned::Scanned;
 
 /// The ids seen so far, as 8 bytes each; freed when the scan ends.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     hashes: Vec<u64>,
-    files: Vec<(CsvFile, usize)>,
+    files: Vec<(Scanned, usize)>,
 }
 
 impl Ids {
@@ -23,7 +23,7 @@ impl Ids {
     }
 
     /// Takes note of a file whose ids were added, and of the column they stand in.
-    pub(super) fn add_file(&mut self, file: CsvFile, column: usize) {
+    pub(super) fn add_file(&mut self, file: Scanned, column: usize) {
         self.files.push((file, column));
     }
 
@@ -40,28 +40,33 @@ impl Ids {
         if repeated.is_empty() {
             return;
         }
-        let mut first: HashMap<String, String> = HashMap::new();
+        // Where each of them stands first. What is shown of it is looked up when it is shown.
+        let mut first: HashMap<String, (&Scanned, csv::Position)> = HashMap::new();
         let mut more = 0;
         for (file, column) in &self.files {
             for (position, id) in file.column(*column) {
                 if !repeated.contains(&hash(&id)) {
                     continue;
                 }
-                let place = file.place(&position);
-                let Some(earlier) = first.get(&id) else {
-                    first.insert(id, format!("{}:{}", place.path, place.line));
+                let Some((earlier, at)) = first.get(&id) else {
+                    first.insert(id, (file, position));
                     continue;
                 };
                 more += 1;
                 if more <= MAX_PROBLEMS {
-                    problems.push(
-                        Problem::new(format!("the id `{}` occurs twice", id.escape_debug()))
-                            .at(place)
-                            .labelled("again here")
-                            .help(format!(
-                                "it names the row at {earlier} too; an id must be unique over the job"
-                            )),
-                    );
+                    let earlier = earlier.named(at);
+                    let message = format!("the id `{}` occurs twice", id.escape_debug());
+                    let problem = match file.found.has_lines() {
+                        true => Problem::new(message)
+                            .at(file.place(&position))
+                            .labelled("again here"),
+                        false => {
+                            Problem::new(format!("{message}, again in {}", file.named(&position)))
+                        }
+                    };
+                    problems.push(problem.help(format!(
+                        "it names the row at {earlier} too; an id must be unique over the job"
+                    )));
                 }
             }
         }

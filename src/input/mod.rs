@@ -1,18 +1,30 @@
 //! Layer 2: the input files. Paths and patterns → rows, streamed.
 //!
-//! What this folder promises: every file is read twice and never held. [`Inputs::scan`] reads all of it
+//! What this folder promises: every file is read at least twice and never held. [`Inputs::scan`] reads all of it
 //! before anything is spent and finds every problem at once (encoding, ragged records, headers, ids);
 //! [`Inputs::rows`] reads it again, record by record, in order. A file that changes in between is an
 //! error, not a different result. What a row is known by does not depend on where it stands. Cells are the
 //! bytes of the file, unquoted and otherwise untouched.
+//!
+//! The way of a file, one source file a step: `files` (which files) → `origin` (its bytes, unpacked) → `header` (its
+//! columns) → `records` (CSV by `bytes`, `json_lines`, `parquet_file`) → `scan` (what is wrong) → `scanned` (rows).
 
 mod bytes;
 mod contents;
-mod csv_file;
 mod files;
+#[cfg(feature = "parquet")]
+mod guard;
 mod header;
 mod ids;
+mod json_lines;
+mod origin;
+#[cfg(feature = "parquet")]
+mod parquet_file;
+#[cfg(feature = "parquet")]
+mod parquet_text;
+mod records;
 mod scan;
+mod scanned;
 mod take;
 #[cfg(test)]
 mod tests;
@@ -24,9 +36,10 @@ use crate::job::{InputPlan, Problem};
 use crate::words::{Columns, Row};
 
 use contents::{Contents, Repeated};
-use csv_file::CsvFile;
 use ids::Ids;
-use scan::{Records, Told};
+use records::Mended;
+use scan::{Scanning, Told};
+use scanned::Scanned;
 use take::Selection;
 
 /// The inputs of a job, scanned and found sound.
@@ -42,7 +55,7 @@ pub struct Inputs {
 /// One entry of `inputs`: its files and which of their records are used.
 #[derive(Debug)]
 struct Entry {
-    files: Vec<CsvFile>,
+    files: Vec<Scanned>,
     id: Option<usize>,
     selection: Selection,
 }
@@ -64,7 +77,7 @@ pub enum InputError {
         path: String,
         /// What the system says.
         #[source]
-        source: csv::Error,
+        source: std::io::Error,
     },
 }
 
@@ -114,10 +127,31 @@ impl Inputs {
         self.first.as_ref()
     }
 
-    /// The files, and what messages call them.
+    /// The files that have a name, and what messages call them.
     pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
         let files = self.entries.iter().flat_map(|entry| &entry.files);
-        files.map(CsvFile::path_and_name)
+        files.filter_map(Scanned::path_and_name)
+    }
+
+    /// What people should know before the rows are used: records that are left out or changed, files without any.
+    pub fn notices(&self) -> Vec<String> {
+        let files = self.entries.iter().flat_map(|entry| &entry.files);
+        let files: Vec<(&str, Mended)> = files
+            .map(|file| (file.found.name.as_str(), file.mended))
+            .collect();
+        let mut notices: Vec<String> = files
+            .iter()
+            .flat_map(|(name, mended)| mended.notices(name))
+            .collect();
+        if self.rows == 0 {
+            let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+            let verb = if names.len() == 1 { "has" } else { "have" };
+            notices.push(format!(
+                "0 rows: {} {verb} a header and no rows",
+                names.join(", ")
+            ));
+        }
+        notices
     }
 
     /// Uses at most the first so many rows.
@@ -130,7 +164,7 @@ impl Inputs {
         self.entries
             .iter()
             .flat_map(|entry| &entry.files)
-            .find_map(CsvFile::changed)
+            .find_map(Scanned::changed)
     }
 
     /// The rows, in order, each time from the first. Ends after the first error.
@@ -196,7 +230,7 @@ impl Scan {
             if left == 0 {
                 break;
             }
-            let Some(open) = Records::open(path, self.columns.as_ref(), problems) else {
+            let Some(open) = Scanning::open(path, self.columns.as_ref(), problems) else {
                 continue;
             };
             let columns = self

@@ -1,18 +1,19 @@
-//! A CSV file read for the first time: everything that is wrong with it.
+//! A file read for the first time: everything that is wrong with it.
 
-use std::fs::File;
-use std::io::{BufRead, Read, Seek, SeekFrom};
+use std::io::Read;
 use std::sync::Arc;
 
-use csv::{ByteRecord, ReaderBuilder};
+use csv::{ByteRecord, Position, ReaderBuilder};
 
-use super::bytes::{BUFFER, CsvReader, first_line, place, reader};
+use super::bytes::{first_line, place};
 use super::contents::Contents;
-use super::csv_file::{CsvFile, Stamp};
 use super::files::Found;
-use super::header::{column_names, not_text, positions};
+use super::header::{column_names, positions};
 use super::ids::Ids;
-use crate::job::Problem;
+use super::origin::{BUFFER, Stamp};
+use super::records::{Fault, Records};
+use super::scanned::Scanned;
+use crate::job::{InputFormat, Problem};
 use crate::words::Columns;
 
 /// How many problems of one file are shown before the rest is only counted.
@@ -27,15 +28,16 @@ pub(super) enum Told<'a> {
 }
 
 /// A file that is being scanned: its header is read and sound.
-pub(super) struct Records {
+pub(super) struct Scanning {
     found: Found,
     stamp: Stamp,
-    reader: CsvReader,
+    records: Records,
     columns: Arc<Columns>,
+    names: Arc<[String]>,
     positions: Vec<usize>,
 }
 
-impl Records {
+impl Scanning {
     /// Opens a file and reads its header, which must name the same columns as the files before.
     pub(super) fn open(
         found: Found,
@@ -52,34 +54,23 @@ impl Records {
     }
 
     fn try_open(found: Found, columns: Option<&Arc<Columns>>) -> Result<Self, Box<Problem>> {
-        let cannot_read = |error: &dyn std::fmt::Display| {
-            Box::new(Problem::new(format!(
-                "cannot read input {}: {error}",
-                found.name
-            )))
-        };
-        let metadata = std::fs::metadata(&found.path).map_err(|error| cannot_read(&error))?;
-        let mut file = found.open().map_err(|error| cannot_read(&error))?;
-        let start = file.fill_buf().map_err(|error| cannot_read(&error))?;
-        if let Some(problem) = not_text(&found.name, start) {
-            return Err(Box::new(problem));
-        }
-        let mut reader = reader(file);
-        let header = reader
-            .byte_headers()
-            .map_err(|error| cannot_read(&error))?
-            .clone();
-        let names = column_names(&found, &header)?;
+        let stamp = found
+            .origin
+            .stamp()
+            .map_err(|error| found.unreadable(&error))?;
+        let names = column_names(&found)?;
         let columns = match columns {
             Some(columns) => Arc::clone(columns),
             None => Arc::new(Columns::new(names.clone())),
         };
         let positions = positions(&found, &names, &columns)?;
+        let records = Records::open(&found, &names).map_err(|error| found.unreadable(&error))?;
         Ok(Self {
-            stamp: Stamp::of(&metadata),
+            stamp,
             found,
-            reader,
+            records,
             columns,
+            names: names.into(),
             positions,
         })
     }
@@ -96,42 +87,44 @@ impl Records {
         most: u64,
         mut told: Told<'_>,
         problems: &mut Vec<Problem>,
-    ) -> (CsvFile, u64) {
+    ) -> (Scanned, u64) {
         let mut record = ByteRecord::new();
         let mut records = 0;
         let mut unsound = 0;
         let mut last = None;
         while records < most {
-            let start = self.reader.position().clone();
-            match self.reader.read_byte_record(&mut record) {
-                Ok(true) => {
-                    self.reader.get_mut().record_ended();
-                    records += 1;
-                    last = record.position().cloned();
-                }
-                Ok(false) => {
+            let start = self.records.position();
+            let read = match self.records.read(&mut record) {
+                Ok(Some(read)) => read,
+                Ok(None) => {
                     problems.extend(last.and_then(|last| self.unclosed(&last)));
                     break;
                 }
                 Err(error) => {
-                    let message = format!("cannot read input {}: {error}", self.found.name);
-                    let (line, text) = self.found.line_at(&start);
-                    let place = place(&self.found.name, line, &text, None);
-                    problems.push(Problem::new(message).at(place));
+                    let problem = *self.found.unreadable(&error);
+                    problems.push(match self.found.has_lines() {
+                        true => problem.at(self.found.place(&start)),
+                        false => problem,
+                    });
                     break;
                 }
-            }
-            let id = match told {
-                Told::ById(column, _) => Some(self.positions[column]),
-                Told::ByContent(_) => None,
             };
-            let Some(problem) = self.problem(&record, id) else {
+            records += 1;
+            last = record.position().cloned();
+            let fault = match (read, &told) {
+                (Err(fault), _) => Some(Some(fault)),
+                (Ok(()), Told::ById(column, _)) => {
+                    record[self.positions[*column]].is_empty().then_some(None)
+                }
+                (Ok(()), Told::ByContent(_)) => None,
+            };
+            let Some(fault) = fault else {
                 self.note(&record, &mut told);
                 continue;
             };
             unsound += 1;
             if unsound <= MAX_PROBLEMS {
-                problems.push(problem);
+                problems.push(self.problem(&record, fault));
             }
         }
         if unsound > MAX_PROBLEMS {
@@ -141,9 +134,11 @@ impl Records {
                 self.found.name
             )));
         }
-        let file = CsvFile {
+        let file = Scanned {
+            mended: self.records.mended(),
             found: self.found,
             stamp: self.stamp,
+            names: self.names,
             positions: self.positions,
         };
         if let Told::ById(column, ids) = told {
@@ -165,64 +160,86 @@ impl Records {
         }
     }
 
-    /// What is wrong with a record, if anything.
-    fn problem(&self, record: &ByteRecord, id: Option<usize>) -> Option<Problem> {
-        let expected = self.positions.len();
-        if record.len() != expected {
-            let verb = if record.len() < expected { "only " } else { "" };
-            return Some(
-                self.at(
-                    record,
-                    format!("a record has {verb}{} of {expected} cells", record.len()),
-                )
-                .help("a cell that holds a comma, a quote or a line break must be quoted"),
-            );
+    /// What is wrong with a record: a fault, or that it has no id.
+    fn problem(&self, record: &ByteRecord, fault: Option<Fault>) -> Problem {
+        match fault {
+            None => self.at(record, "a record has no id".to_owned()),
+            Some(Fault::Ragged(cells)) => {
+                let expected = self.positions.len();
+                let verb = if cells < expected { "only " } else { "" };
+                let message = format!("a record has {verb}{cells} of {expected} cells");
+                self.at(record, message)
+                    .help("a cell that holds a comma, a quote or a line break must be quoted")
+            }
+            Some(Fault::NotUtf8(cell)) if self.found.has_lines() => self.not_utf8(record, cell),
+            Some(Fault::NotUtf8(cell)) => {
+                let name = self.names.get(cell).map_or("", String::as_str);
+                self.at(record, format!("the cell `{name}` is not UTF-8 text"))
+            }
+            Some(Fault::LineNotUtf8(at)) => {
+                self.byte_problem(record, "the line is not UTF-8 text".to_owned(), at)
+            }
+            Some(Fault::Line { message, at, help }) => self.line(record, message, at).help(help),
+            Some(Fault::NoText(cell, why)) => {
+                let name = self.names.get(cell).map_or("", String::as_str);
+                self.at(record, format!("the cell `{name}` {why}"))
+            }
         }
-        if let Some(bad) = record
-            .iter()
-            .position(|cell| std::str::from_utf8(cell).is_err())
-        {
-            return Some(self.not_utf8(record, bad));
-        }
-        if id.is_some_and(|position| record[position].is_empty()) {
-            return Some(self.at(record, "a record has no id".to_owned()));
-        }
-        None
     }
 
     /// The problem of a last record whose quote is never closed, so that it swallowed the rest of
     /// the file: it would swallow one more record as well.
-    fn unclosed(&self, last: &csv::Position) -> Option<Problem> {
-        let mut file = File::open(&self.found.path).ok()?;
-        let start = SeekFrom::Start(last.byte() + self.found.mark());
-        file.seek(start).ok()?;
+    fn unclosed(&self, last: &Position) -> Option<Problem> {
+        if !matches!(self.found.format, InputFormat::Csv | InputFormat::Tsv) {
+            return None;
+        }
+        let offset = last.byte() + self.found.mark();
+        let rest = self.found.origin.open_at(offset).ok()?;
         let mut records = ReaderBuilder::new()
             .flexible(true)
             .has_headers(false)
-            .from_reader(file.chain(&b"\none more"[..]))
+            .delimiter(self.found.delimiter)
+            .from_reader(rest.chain(&b"\none more"[..]))
             .into_byte_records();
         if records.nth(1).is_some() {
             return None;
         }
-        let (line, text) = self.found.line_at(last);
-        let place = place(&self.found.name, line, &text, None);
-        let problem = Problem::new("a quote is opened and never closed").at(place);
+        let problem = Problem::new("a quote is opened and never closed").at(self.found.place(last));
         Some(problem.help("a quote inside a quoted cell must be doubled"))
     }
 
+    /// A problem with a record. One without lines is named by its number.
     fn at(&self, record: &ByteRecord, message: String) -> Problem {
-        let problem = Problem::new(message);
         match record.position() {
-            Some(position) => {
-                let (line, text) = self.found.line_at(position);
-                problem.at(place(&self.found.name, line, &text, None))
+            Some(position) if self.found.has_lines() => {
+                Problem::new(message).at(self.found.place(position))
             }
-            None => problem,
+            _ => {
+                let Found { name, .. } = &self.found;
+                let number = self.records.number();
+                Problem::new(format!("{name}, record {number}: {message}"))
+            }
         }
     }
 
+    /// A problem with a line, at this byte of it.
+    fn line(&self, record: &ByteRecord, message: String, at: Option<usize>) -> Problem {
+        let Some(position) = record.position() else {
+            return Problem::new(message);
+        };
+        let (line, text) = self.found.line_at(position);
+        Problem::new(message).at(place(&self.found.name, line, &text, at))
+    }
+
+    fn byte_problem(&self, record: &ByteRecord, message: String, at: usize) -> Problem {
+        let start = record.position().map_or(0, Position::byte) + self.found.mark();
+        self.line(record, message, Some(at))
+            .labelled(format!("byte {} of the file", start + at as u64))
+            .help(AS_UTF8)
+    }
+
     fn not_utf8(&self, record: &ByteRecord, column: usize) -> Problem {
-        let start = record.position().map_or(0, csv::Position::byte);
+        let start = record.position().map_or(0, Position::byte);
         // Quotes may be doubled in the file, so a record takes at most twice its cells' bytes.
         let most = record.as_slice().len() * 2 + BUFFER;
         let bytes = self.found.bytes_at(start, most).unwrap_or_default();
@@ -236,17 +253,16 @@ impl Records {
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |i| i + 1);
         let line_breaks = bytes[..bad].iter().filter(|byte| **byte == b'\n').count() as u64;
-        let line = record.position().map_or(0, csv::Position::line) + line_breaks;
+        let line = record.position().map_or(0, Position::line) + line_breaks;
         let text = first_line(&bytes[line_start..]);
-        let column = self
-            .positions
-            .iter()
-            .position(|position| *position == column);
-        let name = column.map_or("", |column| &self.columns.names()[column]);
+        let name = self.names.get(column).map_or("", String::as_str);
         let offset = start + bad as u64 + self.found.mark();
         Problem::new(format!("the cell `{name}` is not UTF-8 text"))
             .at(place(&self.found.name, line, text, Some(bad - line_start)))
             .labelled(format!("byte {offset} of the file"))
-            .help("save the file as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 in.csv > out.csv")
+            .help(AS_UTF8)
     }
 }
+
+const AS_UTF8: &str =
+    "save the file as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 in.csv > out.csv";

@@ -29,11 +29,8 @@ impl Files {
     /// An entry that uses every row.
     fn entry(&self, name: &str) -> InputPlan {
         InputPlan {
-            path: self.path(name),
             written: name.to_owned(),
-            place: None,
-            id: None,
-            take: Take::All,
+            ..InputPlan::of(self.path(name))
         }
     }
 

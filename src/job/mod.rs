@@ -2,7 +2,7 @@
 //!
 //! The way of a job, one file a step: `read` (file → `source` → `yaml`, nodes with places → `set`,
 //! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
-//! plan), with `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url`, `prices`,
+//! plan), with `inputs`, `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url`, `prices`,
 //! `answering`, `scoring`, `spending` and `gating` (with `figure`, the names of what can be measured) for its parts; `named` has
 //! the values that are one of a few names, and `schema` what all of this looks like. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
 //! at most, `echo` what an echo does. A problem never ends the search for others, shows its place, and never shows a secret.
@@ -17,6 +17,7 @@ mod echo;
 mod figure;
 mod fingerprint;
 mod gating;
+mod inputs;
 mod limits;
 mod named;
 mod order;
@@ -47,12 +48,13 @@ pub use declared::{HttpBackend, HttpPointers};
 pub use figure::{FINAL, Figure, FigureKind};
 pub use fingerprint::{Identity, asked, messages};
 pub use gating::{BaselinePlan, GatePlan, Inconclusive, Limit, Operator, Threshold};
+pub use inputs::{InputFormat, InputPlan, NO_PARQUET, OnBadEncoding, OnRagged, STDIN, Take};
 pub use order::ESCALATED;
 pub use plan::{
     AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, Durability, ENTRY_COLUMN, EchoFailure,
-    EchoScript, EchoUsage, InputPlan, LABEL_COLUMNS, Limits, LlamaCppApi, MaxFailures,
-    MessageTemplate, OnUnknown, OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan,
-    REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, SCORE_COLUMN, Server, Take, VllmApi,
+    EchoScript, EchoUsage, LABEL_COLUMNS, Limits, LlamaCppApi, MaxFailures, MessageTemplate,
+    OnUnknown, OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan, REPEAT_COLUMN,
+    RESULT_COLUMNS, RetryPolicy, SCORE_COLUMN, Server, VllmApi,
 };
 pub use price_file::write as write_prices;
 pub use price_list::PriceLine;

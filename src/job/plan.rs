@@ -11,6 +11,7 @@ use super::Place;
 use super::answering::AnswerPlan;
 use super::declared::HttpBackend;
 use super::gating::GatePlan;
+use super::inputs::InputPlan;
 use super::routing::{Entry, FallbackPolicy};
 use super::scoring::ScorerPlan;
 use super::spending::SpendingPlan;
@@ -75,37 +76,6 @@ pub struct CachePlan {
     pub path: PathBuf,
     /// Where it stands in the job file.
     pub place: Place,
-}
-
-/// An input as the job names it; the input layer finds the files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputPlan {
-    /// The path or glob pattern, joined to the job file's directory.
-    pub path: PathBuf,
-    /// The path or pattern as it stands in the job file.
-    pub written: String,
-    /// Where it stands in the job file.
-    pub place: Option<Place>,
-    /// The column that names a row, and where the job file says so.
-    pub id: Option<(String, Option<Place>)>,
-    /// Which of its rows are used.
-    pub take: Take,
-}
-
-/// Which rows of an input are used. Their order stays that of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Take {
-    /// Every row.
-    All,
-    /// The first so many.
-    First(u64),
-    /// So many rows, drawn without replacement; the same seed draws the same rows.
-    Sample {
-        /// How many.
-        rows: u64,
-        /// What the draw depends on.
-        seed: u64,
-    },
 }
 
 /// What is asked of each row.
@@ -566,17 +536,24 @@ pub enum OutputFormat {
     Csv,
     /// `results.jsonl`
     Jsonl,
+    /// `results.parquet`
+    Parquet,
 }
 
 impl OutputFormat {
     /// Every form.
-    pub const ALL: [OutputFormat; 2] = [OutputFormat::Csv, OutputFormat::Jsonl];
+    pub const ALL: [OutputFormat; 3] = [
+        OutputFormat::Csv,
+        OutputFormat::Jsonl,
+        OutputFormat::Parquet,
+    ];
 
     /// The name in the job file.
     pub fn as_str(self) -> &'static str {
         match self {
             OutputFormat::Csv => "csv",
             OutputFormat::Jsonl => "jsonl",
+            OutputFormat::Parquet => "parquet",
         }
     }
 

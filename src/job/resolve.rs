@@ -7,17 +7,17 @@ use jiff::civil::Date;
 
 use super::answering::AnswerPlan;
 use super::backend::positive;
-use super::decode::{At, need};
+use super::decode::At;
 use super::figure::Measured;
+use super::inputs::NO_PARQUET;
 use super::order::Order;
 use super::plan::{
-    CachePlan, CsvSafe, InputPlan, LABEL_COLUMNS, MaxFailures, OutputFormat, OutputPlan,
-    PromptPlan, RetryPolicy, Take,
+    CachePlan, CsvSafe, LABEL_COLUMNS, MaxFailures, OutputFormat, OutputPlan, PromptPlan,
+    RetryPolicy,
 };
 use super::prompt::Names;
 use super::read::Job;
 use super::scoring::ScorerPlan;
-use super::written::InputKeys;
 use super::{
     Backend, Plan, Problem, Problems, answering, backend, gating, order, prompt, scoring, spending,
     suggest,
@@ -50,23 +50,6 @@ impl Job {
             Some(name) => name.value.clone(),
             None => stem().to_string_lossy().into_owned(),
         }
-    }
-
-    /// The inputs as far as they can be read, whatever else is wrong with the job.
-    pub fn inputs(&self) -> Vec<InputPlan> {
-        let inputs = self.keys.inputs.iter().flat_map(|inputs| &inputs.value.0);
-        let plan = |keys: &InputKeys| {
-            let path = keys.path.as_ref()?;
-            let id = keys.id.as_ref();
-            Some(InputPlan {
-                path: self.folder().join(&path.value),
-                written: path.value.clone(),
-                place: Some(path.span.place()),
-                id: id.map(|id| (id.value.clone(), Some(id.span.place()))),
-                take: take(keys),
-            })
-        };
-        inputs.filter_map(|input| plan(&input.keys)).collect()
     }
 
     /// Makes the plan, or names everything that is wrong, in the order of the file.
@@ -167,36 +150,6 @@ impl Job {
             gate,
             output,
         })
-    }
-
-    fn check_inputs(&self, problems: &mut Vec<Problem>) {
-        let Some(inputs) = &self.keys.inputs else {
-            if self.keys.written.key("inputs").is_none() {
-                let problem = self.start.problem("the job has no `inputs`");
-                problems.push(problem.help("name a CSV file: `inputs: rows.csv`"));
-            }
-            return;
-        };
-        if inputs.value.0.is_empty() && self.problems.is_empty() {
-            let problem = inputs.span.problem("the list of inputs is empty");
-            problems.push(problem.help("name a CSV file"));
-        }
-        for input in &inputs.value.0 {
-            let keys = &input.keys;
-            if keys.path.is_none() && keys.written.key("path").is_none() {
-                problems.push(input.span.problem("the input has no `path`"));
-            }
-            if let (Some(_), Some(sample)) = (keys.written.key("limit"), keys.written.key("sample"))
-            {
-                let problem = sample.problem("`limit` and `sample` exclude each other");
-                problems.push(problem.help("keep one of the two"));
-            }
-            in_range(keys.limit.as_ref(), "limit", 1..=u64::MAX, problems);
-            if let Some(sample) = &keys.sample {
-                need(sample, "sample", &["rows"], problems);
-                in_range(sample.value.rows.as_ref(), "rows", 1..=u64::MAX, problems);
-            }
-        }
     }
 
     fn retry(&self, problems: &mut Vec<Problem>) -> RetryPolicy {
@@ -300,11 +253,17 @@ impl Job {
             if plan.formats[..position].contains(&format.value) {
                 problems.push(format.span.problem("the format is named twice"));
             }
+            if format.value == OutputFormat::Parquet && cfg!(not(feature = "parquet")) {
+                let problem = format.span.problem("this runner cannot write Parquet");
+                problems.push(problem.help(NO_PARQUET));
+            }
         }
         if formats.is_some_and(|formats| formats.value.0.is_empty()) {
             let place = keys.and_then(|keys| keys.written.key("formats"));
             let problem = place.map(|place| place.problem("`formats` names no format"));
-            problems.extend(problem.map(|problem| problem.help("there are `csv` and `jsonl`")));
+            problems.extend(
+                problem.map(|problem| problem.help("there are `csv`, `jsonl` and `parquet`")),
+            );
         }
         let clash = |name: &String| columns.is_some_and(|all| all.position(name).is_some());
         let mut added = plan.result_columns();
@@ -372,22 +331,6 @@ impl Job {
 /// What was written, or the default.
 fn value<T: Copy + Default>(written: Option<&At<T>>) -> T {
     written.map(|at| at.value).unwrap_or_default()
-}
-
-fn take(keys: &InputKeys) -> Take {
-    if let Some(sample) = &keys.sample
-        && let Some(rows) = &sample.value.rows
-    {
-        let seed = sample.value.seed.as_ref().map_or(0, |seed| seed.value);
-        return Take::Sample {
-            rows: rows.value,
-            seed,
-        };
-    }
-    match &keys.limit {
-        Some(limit) => Take::First(limit.value),
-        None => Take::All,
-    }
 }
 
 /// The value, if it was written; one outside of the range is a problem.

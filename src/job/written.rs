@@ -10,6 +10,7 @@ use super::Problem;
 use super::answering::{Label, NumberForm, Parts};
 use super::decode::{At, Decode, List, Named, Share, Texts, keys, wrong};
 use super::gating::Gate;
+use super::inputs::{Delimiter, InputFormat, OnBadEncoding, OnRagged};
 use super::named::BackendType;
 use super::order::{FallbackOn, Names};
 use super::plan::{CsvSafe, Durability, MaxFailures, OnUnknown, OutputFormat};
@@ -110,8 +111,16 @@ keys! {
 keys! {
     /// One input.
     InputKeys {
-        /// A path or glob pattern, relative to the job file.
+        /// A path or glob pattern, relative to the job file; `-` is standard input.
         path: String,
+        /// The form of its files: csv, tsv, jsonl, parquet; default: what each file's name says.
+        format: InputFormat,
+        /// What stands between the cells of CSV: one sign, or tab; default: a comma.
+        delimiter: Delimiter,
+        /// What is done about a record that is not UTF-8: fail, replace, skip; default: fail.
+        on_bad_encoding: OnBadEncoding,
+        /// What is done about a record with more or fewer cells than the header: fail, skip; default: fail.
+        on_ragged: OnRagged,
         /// The column that names a row; default: file and record number.
         id: String,
         /// Use only the first so many rows.
@@ -408,7 +417,7 @@ keys! {
     OutputKeys {
         /// The directory; default: `runs/<name>`, relative to the working directory.
         dir: String,
-        /// The results files: csv, jsonl; default: both.
+        /// The results files: csv, jsonl, parquet; default: the first two.
         formats: List<OutputFormat>,
         /// What stands before the name of each column that the runner adds.
         prefix: String,

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::publication::Sink;
-use super::{OutputError, report_json};
+use super::{OutputError, parquet_file, report_json};
 
 const BUFFER: usize = 1 << 16;
 
@@ -16,7 +16,8 @@ pub struct Comparison {
     name: &'static str,
     file: Result<BufReader<File>, std::io::Error>,
     found: Vec<u8>,
-    /// How many lines were expected so far.
+    unit: Unit,
+    /// How many lines (or bytes) were expected so far.
     lines: u64,
     records: u64,
     differing: u64,
@@ -28,6 +29,37 @@ pub struct Comparison {
     report: Option<(Vec<u8>, Vec<u8>)>,
 }
 
+/// What a place in a file is told in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Line,
+    Byte,
+}
+
+impl Unit {
+    fn of(name: &str) -> Self {
+        match name {
+            parquet_file::NAME => Self::Byte,
+            _ => Self::Line,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::Byte => "byte",
+        }
+    }
+
+    /// How many of them there are.
+    fn count(self, bytes: &[u8]) -> u64 {
+        match self {
+            Self::Line => bytes.iter().filter(|byte| **byte == b'\n').count() as u64,
+            Self::Byte => bytes.len() as u64,
+        }
+    }
+}
+
 impl Sink for Comparison {
     fn begin(dir: &Path, name: &'static str) -> Result<Self, OutputError> {
         let file = File::open(dir.join(name));
@@ -35,6 +67,7 @@ impl Sink for Comparison {
             name,
             file: file.map(|file| BufReader::with_capacity(BUFFER, file)),
             found: Vec::new(),
+            unit: Unit::of(name),
             lines: 0,
             records: 0,
             differing: 0,
@@ -58,7 +91,7 @@ impl Sink for Comparison {
         if found != bytes {
             self.differing += 1;
             let same = found.iter().zip(bytes).take_while(|(a, b)| a == b).count();
-            let line = self.lines + breaks(&bytes[..same]) + 1;
+            let line = self.lines + self.unit.count(&bytes[..same]) + 1;
             match found.len() < bytes.len() && same == found.len() {
                 true => self.cut = self.cut.or(Some(line - 1)),
                 false => self.first = self.first.or(Some(line)),
@@ -67,7 +100,7 @@ impl Sink for Comparison {
         if self.name == report_json::NAME {
             self.report = Some((bytes.to_owned(), found.to_owned()));
         }
-        self.lines += breaks(bytes);
+        self.lines += self.unit.count(bytes);
         Ok(())
     }
 }
@@ -105,22 +138,25 @@ impl Comparison {
 
     fn lines_that_differ(&self, goes_on: bool) -> Vec<String> {
         let Self { name, records, .. } = self;
+        let unit = self.unit.as_str();
         let mut texts = Vec::new();
         if let Some(line) = self.first {
             let differing = self.differing;
             texts.push(match records {
                 // A report is compared as a whole.
                 1 => format!("{name}: line {line} is another"),
+                // A record is many rows there.
+                _ if self.unit == Unit::Byte => format!("{name}: byte {line} is another"),
                 _ => format!(
                     "{name}: line {line} is another ({differing} of {records} records differ)"
                 ),
             });
         } else if let Some(line) = self.cut {
-            texts.push(format!("{name} ends too early, in line {}", line + 1));
+            texts.push(format!("{name} ends too early, in {unit} {}", line + 1));
         }
         if goes_on {
             let last = self.lines;
-            texts.push(format!("{name} goes on after line {last}, its last one"));
+            texts.push(format!("{name} goes on after {unit} {last}, its last one"));
         }
         texts
     }
@@ -189,10 +225,6 @@ fn fill(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
-fn breaks(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,6 +267,17 @@ mod tests {
             (Some(""), &["results.csv ends too early, in line 1"]),
         ] {
             assert_eq!(said("results.csv", holds, &expected), texts, "{holds:?}");
+        }
+        for (holds, text) in [
+            ("PAR1\nab", "results.parquet: byte 6 is another"),
+            ("PAR1\n", "results.parquet ends too early, in byte 6"),
+            (
+                "PAR1\nxb ",
+                "results.parquet goes on after byte 7, its last one",
+            ),
+        ] {
+            let said = said("results.parquet", Some(holds), &["PAR1", "\nxb"]);
+            assert_eq!(said, [text]);
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::cells::{Cell, added};
 use super::formula::inert;
 use crate::job::{CsvSafe, OutputPlan};
-use crate::words::{Attempt, Columns, Item, Marks, Outcome, ResultLine};
+use crate::words::{Columns, ResultLine};
 
 /// The file's name.
 pub(super) const NAME: &str = "results.csv";
@@ -30,77 +31,24 @@ impl Csv {
 
     /// A row's line.
     pub(super) fn line(&self, line: &ResultLine<'_>, out: &mut Vec<u8>) {
-        let mut added = vec![Cow::from(line.answer().unwrap_or_default())];
-        added.extend(self.parts(line.marks));
-        added.extend(about(line.outcome));
-        added.extend(self.scores(line.marks));
-        added.extend(self.place(&line.outcome.item));
-        if self.plan.csv_safe == CsvSafe::Prefix {
-            added = added.into_iter().map(inert).collect();
-        }
+        let added = added(&self.plan, line).into_iter().map(shown);
+        let added: Vec<Cow<'_, str>> = match self.plan.csv_safe {
+            CsvSafe::Prefix => added.map(inert).collect(),
+            CsvSafe::Off => added.collect(),
+        };
         let cells = line.outcome.item.row.cells.iter().map(String::as_str);
         record(cells.chain(added.iter().map(|cell| &**cell)), out);
     }
-
-    fn parts<'a>(&self, marks: &'a Marks) -> impl Iterator<Item = Cow<'a, str>> {
-        let parts = (0..self.plan.parts.len()).map(|at| marks.parts.get(at)?.as_deref());
-        parts.map(|part| part.unwrap_or_default().into())
-    }
-
-    /// The mean of the scores, and each of them where there are several.
-    fn scores(&self, marks: &Marks) -> Vec<Cow<'static, str>> {
-        let mut scores = Vec::new();
-        if self.plan.has_scores() {
-            scores.push(marks.score());
-        }
-        if self.plan.has_several_scores() {
-            let each = (0..self.plan.scorers.len()).map(|at| marks.scores.get(at));
-            scores.extend(each.map(|score| score.copied().flatten()));
-        }
-        let shown = |score: Option<f64>| score.map(decimal).unwrap_or_default();
-        let scores = scores.into_iter().map(shown);
-        scores.map(Cow::from).collect()
-    }
-
-    /// Which answer to the row it is, where there are several.
-    fn place(&self, item: &Item) -> impl Iterator<Item = Cow<'_, str>> {
-        let entry = self.plan.has_entries().then(|| {
-            let name = self.plan.entries.get(item.entry as usize);
-            name.map(|name| &**name).unwrap_or_default().into()
-        });
-        let repeat = self.plan.has_repeats();
-        let repeat = repeat.then(|| (u64::from(item.repeat) + 1).to_string().into());
-        entry.into_iter().chain(repeat)
-    }
 }
 
-/// How it came to the answer: what every job's results say.
-fn about(outcome: &Outcome) -> [Cow<'_, str>; 9] {
-    let usage = outcome.usage().unwrap_or_default();
-    let last = outcome.deciding();
-    let text = |text: fn(&Attempt) -> Option<&str>| last.and_then(text).unwrap_or_default();
-    let paid = outcome.paid();
-    let failure = outcome.failure();
-    [
-        outcome.status.as_str().into(),
-        text(|attempt| Some(&attempt.backend)).into(),
-        text(|attempt| attempt.model.as_deref()).into(),
-        outcome.requests().to_string().into(),
-        number(usage.input_tokens),
-        number(usage.output_tokens),
-        number(paid),
-        number(last.map(|attempt| attempt.latency.as_millis())),
-        failure.map_or(Cow::from(""), |(kind, text)| {
-            format!("{kind}: {text}").into()
-        }),
-    ]
-}
-
-fn number(number: Option<impl ToString>) -> Cow<'static, str> {
-    number
-        .map(|number| number.to_string())
-        .unwrap_or_default()
-        .into()
+fn shown(cell: Cell<'_>) -> Cow<'_, str> {
+    let text = match cell {
+        Cell::Text(text) => return text.unwrap_or_default(),
+        Cell::Whole(number) => number.map(|number| number.to_string()),
+        Cell::Money(amount) => amount.map(|amount| amount.to_string()),
+        Cell::Score(score) => score.map(decimal),
+    };
+    text.unwrap_or_default().into()
 }
 
 /// A score for people: at most six decimals, and none that say nothing.
@@ -135,7 +83,7 @@ mod tests {
     use super::*;
     use crate::output::Frame;
     use crate::output::jsonl::Jsonl;
-    use crate::words::{Answer, Columns, Digest, Row};
+    use crate::words::{Answer, Digest, Item, Marks, Outcome, Row};
 
     fn said(text: &str) -> Outcome {
         let row = Row {

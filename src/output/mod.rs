@@ -6,6 +6,7 @@
 //! and the same [`Frame`] make the same bytes, whenever they are written.
 
 mod budget;
+mod cells;
 mod compare;
 mod csv;
 mod figures;
@@ -17,6 +18,7 @@ mod junit;
 mod labels;
 mod latency;
 mod markdown;
+mod parquet_file;
 mod prices;
 mod publication;
 mod publish;
@@ -55,9 +57,10 @@ pub struct OutputError {
 }
 
 /// Everything that a run may publish.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     csv::NAME,
     jsonl::NAME,
+    parquet_file::NAME,
     labels::NAME,
     report_json::NAME,
     markdown::NAME,

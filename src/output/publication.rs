@@ -8,8 +8,9 @@ use super::csv::Csv;
 use super::frame::Frame;
 use super::jsonl::Jsonl;
 use super::labels::Labels;
+use super::parquet_file::Parquet;
 use super::report::Report;
-use super::{OutputError, csv, html, jsonl, junit, labels, markdown, report_json};
+use super::{OutputError, csv, html, jsonl, junit, labels, markdown, parquet_file, report_json};
 use crate::job::{OutputFormat, OutputPlan};
 use crate::words::{Columns, Decided, ResultLine};
 
@@ -50,6 +51,7 @@ enum Form {
     Csv(Csv),
     Labels(Labels),
     Jsonl(Jsonl),
+    Parquet(Box<Parquet>),
 }
 
 impl<'a, S: Sink> Publication<'a, S> {
@@ -65,7 +67,10 @@ impl<'a, S: Sink> Publication<'a, S> {
             let name = file_name(format);
             files.push(ResultsFile {
                 name,
-                form: Form::new(format, &plan),
+                form: Form::new(format, &plan, columns).map_err(|source| OutputError {
+                    path: dir.join(name),
+                    source,
+                })?,
                 sink: S::begin(dir, name)?,
                 hash: Sha256::new(),
                 bytes: 0,
@@ -88,9 +93,15 @@ impl<'a, S: Sink> Publication<'a, S> {
             line: Vec::new(),
         };
         publication.each(|form, line| match form {
-            Form::Csv(csv) => csv.header(columns, line),
-            Form::Labels(labels) => labels.header(columns, line),
-            Form::Jsonl(_) => {}
+            Form::Csv(csv) => {
+                csv.header(columns, line);
+                Ok(())
+            }
+            Form::Labels(labels) => {
+                labels.header(columns, line);
+                Ok(())
+            }
+            Form::Jsonl(_) | Form::Parquet(_) => Ok(()),
         })?;
         Ok(publication)
     }
@@ -98,10 +109,14 @@ impl<'a, S: Sink> Publication<'a, S> {
     /// Adds a row's line to each file. Rows must come in order.
     pub fn add(&mut self, result: &ResultLine<'_>) -> Result<(), OutputError> {
         self.rows.add(result);
-        self.each(|form, line| match form {
-            Form::Csv(csv) => csv.line(result, line),
-            Form::Jsonl(jsonl) => jsonl.line(result, line),
-            Form::Labels(_) => {}
+        self.each(|form, line| {
+            match form {
+                Form::Csv(csv) => csv.line(result, line),
+                Form::Jsonl(jsonl) => jsonl.line(result, line),
+                Form::Parquet(parquet) => return parquet.line(result, line),
+                Form::Labels(_) => {}
+            }
+            Ok(())
         })
     }
 
@@ -111,11 +126,16 @@ impl<'a, S: Sink> Publication<'a, S> {
             if let Form::Labels(labels) = form {
                 labels.line(decided, line);
             }
+            Ok(())
         })
     }
 
     /// Adds the reports. Returns every file, whole, in the order in which they are put in their places.
-    pub fn finish(self, report: &Report, exit_code: u8) -> Result<Vec<S>, OutputError> {
+    pub fn finish(mut self, report: &Report, exit_code: u8) -> Result<Vec<S>, OutputError> {
+        self.each(|form, line| match form {
+            Form::Parquet(parquet) => parquet.finish(line),
+            Form::Csv(_) | Form::Jsonl(_) | Form::Labels(_) => Ok(()),
+        })?;
         let (mut sinks, mut written) = (Vec::new(), Vec::new());
         for file in self.files {
             written.push(Written {
@@ -142,10 +162,16 @@ impl<'a, S: Sink> Publication<'a, S> {
         Ok(sinks)
     }
 
-    fn each(&mut self, render: impl Fn(&Form, &mut Vec<u8>)) -> Result<(), OutputError> {
+    fn each(
+        &mut self,
+        render: impl Fn(&mut Form, &mut Vec<u8>) -> std::io::Result<()>,
+    ) -> Result<(), OutputError> {
         for file in &mut self.files {
             self.line.clear();
-            render(&file.form, &mut self.line);
+            render(&mut file.form, &mut self.line).map_err(|source| OutputError {
+                path: self.dir.join(file.name),
+                source,
+            })?;
             if self.line.is_empty() {
                 continue;
             }
@@ -158,11 +184,12 @@ impl<'a, S: Sink> Publication<'a, S> {
 }
 
 impl Form {
-    fn new(format: OutputFormat, plan: &OutputPlan) -> Self {
-        match format {
+    fn new(format: OutputFormat, plan: &OutputPlan, columns: &Columns) -> std::io::Result<Self> {
+        Ok(match format {
             OutputFormat::Csv => Form::Csv(Csv::new(plan)),
             OutputFormat::Jsonl => Form::Jsonl(Jsonl::new(plan)),
-        }
+            OutputFormat::Parquet => Form::Parquet(Box::new(Parquet::new(plan, columns)?)),
+        })
     }
 }
 
@@ -171,6 +198,7 @@ pub fn file_name(format: OutputFormat) -> &'static str {
     match format {
         OutputFormat::Csv => csv::NAME,
         OutputFormat::Jsonl => jsonl::NAME,
+        OutputFormat::Parquet => parquet_file::NAME,
     }
 }
 

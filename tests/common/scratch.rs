@@ -104,6 +104,11 @@ impl Scratch {
         self.start_with_stdout(args, Some(Stdio::piped()))
     }
 
+    /// Starts `runner` with its stdout into this.
+    pub fn start_printing(&self, args: &[&str], stdout: Stdio) -> Running {
+        self.start_with_stdout(args, Some(stdout))
+    }
+
     /// Runs `runner` with these arguments under another program, to its end.
     pub fn under(&self, program: &str, with: &[&str], args: &[&str]) -> Ran {
         let mut command = Command::new(program);
@@ -111,11 +116,37 @@ impl Scratch {
         self.spawn(command, args, None).wait()
     }
 
+    /// Runs `runner` with these arguments and these bytes piped into it, to its end.
+    pub fn runner_reading(&self, args: &[&str], bytes: &[u8]) -> Ran {
+        let mut command = Command::new("cat");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut cat = command.spawn().expect("cat can be run");
+        let pipe = cat.stdout.take().expect("stdout is a pipe");
+        let command = Command::new(env!("CARGO_BIN_EXE_runner"));
+        let running = self.spawn_reading(command, args, None, pipe.into());
+        let mut into = cat.stdin.take().expect("stdin is a pipe");
+        // Whoever does not read to the end has its reason.
+        let _ = std::io::Write::write_all(&mut into, bytes);
+        drop(into);
+        let _ = cat.wait();
+        running.wait()
+    }
+
     fn start_with_stdout(&self, args: &[&str], stdout: Option<Stdio>) -> Running {
         self.spawn(Command::new(env!("CARGO_BIN_EXE_runner")), args, stdout)
     }
 
-    fn spawn(&self, mut command: Command, args: &[&str], stdout: Option<Stdio>) -> Running {
+    fn spawn(&self, command: Command, args: &[&str], stdout: Option<Stdio>) -> Running {
+        self.spawn_reading(command, args, stdout, Stdio::null())
+    }
+
+    fn spawn_reading(
+        &self,
+        mut command: Command,
+        args: &[&str],
+        stdout: Option<Stdio>,
+        stdin: Stdio,
+    ) -> Running {
         let output = || tempfile::NamedTempFile::new().expect("a file for output");
         let (out, err) = (output(), output());
         let handle = |file: &tempfile::NamedTempFile| -> Stdio {
@@ -127,7 +158,7 @@ impl Scratch {
             .current_dir(self.path())
             .env_clear()
             .envs(self.env.iter().cloned())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(stdout.unwrap_or_else(|| handle(&out)))
             .stderr(handle(&err));
         Running {

@@ -190,7 +190,7 @@ fn an_export_writes_the_formats_that_it_is_asked_for() {
     let ran = scratch
         .runner(&["export", "out", "--formats", "xml"])
         .exits(2);
-    ran.says("expected csv or jsonl");
+    ran.says("expected csv or jsonl or parquet");
 }
 
 #[test]

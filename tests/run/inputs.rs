@@ -243,17 +243,33 @@ error: column 2 of rows.csv has no name
 
 #[test]
 fn a_file_that_is_no_csv_text_is_called_what_it_is() {
-    let help = "help: inputs are CSV files in UTF-8; unpack or convert it first";
-    for (bytes, what) in [
+    for (bytes, what, help) in [
         (
             &b"\xff\xfet\0e\0x\0t\0"[..],
             "is UTF-16 (little-endian) text",
+            "iconv -f UTF-16 -t UTF-8 in.csv > out.csv",
         ),
-        (b"\xfe\xff\0t\0e\0x\0t", "is UTF-16 (big-endian) text"),
-        (b"\x1f\x8b\x08\0\0\0\0\0", "is compressed with gzip"),
-        (b"\x28\xb5\x2f\xfd\0\0", "is compressed with zstd"),
-        (b"PK\x03\x04\0\0", "is a zip archive (or a spreadsheet)"),
-        (b"PAR1\0\0", "is a Parquet file"),
+        (
+            b"\xfe\xff\0t\0e\0x\0t",
+            "is UTF-16 (big-endian) text",
+            "iconv -f UTF-16 -t UTF-8 in.csv > out.csv",
+        ),
+        (
+            b"t\0e\0x\0t\0\n\0a\0\n\0",
+            "is UTF-16 (little-endian) text",
+            "iconv -f UTF-16LE -t UTF-8 in.csv > out.csv",
+        ),
+        (
+            b"\0t\0e\0x\0t\0\n\0a\0\n",
+            "is UTF-16 (big-endian) text",
+            "iconv -f UTF-16BE -t UTF-8 in.csv > out.csv",
+        ),
+        (
+            b"PK\x03\x04\0\0",
+            "is a zip archive (or a spreadsheet)",
+            "save the spreadsheet as CSV in UTF-8",
+        ),
+        (b"PAR1\0\0", "is a Parquet file", "say `format: parquet`"),
     ] {
         let stderr = refused_rows(bytes);
         assert!(

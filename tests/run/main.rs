@@ -87,6 +87,8 @@ mod init;
 mod probe;
 // What shells and readers of manuals are told of the command line.
 mod shell;
+// What inputs may be: delimiters, JSON Lines, Parquet, packed files, standard input; results on standard output.
+mod formats;
 // Each exit code that no other file shows.
 mod exit_codes;
 // The library: workers of one's own, events, errors.
