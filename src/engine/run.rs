@@ -16,6 +16,7 @@ use super::money::{WasteWatch, open_budget};
 use super::publish::{Asked, Settings, publish_end};
 use super::resume::register;
 use super::runner::Options;
+use super::status::left_to_score;
 use super::summary::{Ended, RunError, Summary};
 use crate::dispatch::{Budget, Demand, Dispatcher, OnEvent, Policy, Rejected, Stop};
 use crate::input::Inputs;
@@ -316,7 +317,14 @@ impl Run {
             }
         };
         let on_event = Arc::clone(&self.on_event);
-        let begins = move || on_event(Event::FollowUpsStarted { what });
+        let concerned = follow_ups.concerned(round);
+        let begins = move |reader: &Reader, follow_ups: &FollowUps| {
+            let tally = reader.tally()?;
+            let about = left_to_score(&follow_ups.marker.shape, &concerned, &tally);
+            let about = (!concerned.is_empty()).then_some(about);
+            on_event(Event::FollowUpsStarted { what, about });
+            Ok(())
+        };
         let dues = read_round(reader, &self.plan, follow_ups, round, begins);
         match round {
             Round::Command(scorer) => {
