@@ -1,13 +1,12 @@
 //! A run from its store to its reports.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
+use tokio::task::{JoinSet, block_in_place};
 
 use super::command::Program;
 use super::fan_out::{Asking, Dues, FanOut, read_ahead};
@@ -243,11 +242,12 @@ impl Run {
             stop: self.stop.clone(),
             on_event: Arc::clone(&self.on_event),
         };
-        let ended = tokio::select! {
-            biased;
-            ended = asks(&fan_out) => ended,
-            never = self.tell_of_backends(&fan_out.asking.dispatcher) => match never {},
-        };
+        // Beside it, so that it costs the rows nothing.
+        let mut beside = JoinSet::new();
+        let looks = tell_of_backends(Arc::clone(&fan_out.asking), Arc::clone(&self.on_event));
+        beside.spawn(looks);
+        let ended = asks(&fan_out).await;
+        beside.shutdown().await;
         let asking = Arc::into_inner(fan_out.asking);
         let Asking {
             dispatcher,
@@ -258,14 +258,6 @@ impl Run {
         let dispatcher = dispatcher.with_journal(Journal::closed());
         let store = writer.finish()?;
         Ok((store, dispatcher, ended?))
-    }
-
-    /// Tells what each backend does, again and again.
-    async fn tell_of_backends(&self, dispatcher: &Dispatcher) -> Infallible {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            (self.on_event)(Event::BackendsSeen(dispatcher.now()));
-        }
     }
 
     /// The job's cache, if it has one that can be used.
@@ -395,6 +387,14 @@ impl Run {
             self.stop.clone(),
             Arc::clone(&self.on_event),
         )
+    }
+}
+
+/// Tells what each backend does, again and again.
+async fn tell_of_backends(asking: Arc<Asking>, on_event: OnEvent) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        on_event(Event::BackendsSeen(asking.dispatcher.now()));
     }
 }
 
