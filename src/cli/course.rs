@@ -27,8 +27,9 @@ pub struct Course {
     by_status: [u64; Status::ALL.len()],
     /// How many answers were judged, scored or decided.
     pub followed_up: u64,
-    /// What is being asked about the answers.
+    /// Whether something is asked about the answers; and what comes of how many of them is to be known at the end.
     pub following_up: bool,
+    pub to_follow_up: Option<u64>,
     /// What this run has paid.
     pub paid: Usd,
     /// The cap, and what earlier runs have spent of it.
@@ -73,8 +74,9 @@ impl Course {
                 self.by_status[*status as usize] += 1;
                 self.paid += *paid;
             }
-            Event::FollowUpsStarted { .. } => {
+            Event::FollowUpsStarted { about, .. } => {
                 self.following_up = true;
+                self.to_follow_up = about.map(|about| self.followed_up + about);
                 // How fast rows were asked says nothing about this.
                 self.looks.clear();
             }
@@ -113,10 +115,13 @@ impl Course {
     /// How long what is left will take, if it goes on as it went while requests could be sent; `None` until that is
     /// known, and where it cannot be.
     pub fn time_left(&self) -> Option<Duration> {
-        let left = self.rows.saturating_sub(self.done);
+        let left = match (self.following_up, self.to_follow_up) {
+            (false, _) => self.rows.saturating_sub(self.done),
+            (true, all) => all?.saturating_sub(self.followed_up),
+        };
         let (first, last) = (self.looks.front()?, self.looks.back()?);
         let (time, ends) = (last.active - first.active, last.ends - first.ends);
-        if self.following_up || self.is_stopping || time < YOUNG || ends == 0 {
+        if self.is_stopping || time < YOUNG || ends == 0 {
             return None;
         }
         let seconds = time.as_secs_f64() * left as f64 / ends as f64;
@@ -275,12 +280,26 @@ mod tests {
     }
 
     #[test]
-    fn nobody_knows_how_many_answers_are_to_be_judged() {
-        let (mut course, now) = run(100, 60, 10);
-        let what = "answers are judged".to_owned();
-        course.note(&Event::FollowUpsStarted { what }, now);
-        course.note(&seen(WaitsFor::Nothing), now);
-        course.note(&seen(WaitsFor::Nothing), now + QUARTER);
-        assert_eq!(course.time_left(), None);
+    fn what_is_left_to_judge_takes_its_own_time() {
+        for (about, left) in [(Some(50), Some(Duration::from_secs(10))), (None, None)] {
+            let (mut course, mut now) = run(100, 60, 10);
+            let what = "answers are judged".to_owned();
+            course.note(&Event::FollowUpsStarted { what, about }, now);
+            course.note(&seen(WaitsFor::Nothing), now);
+            for _ in 0..10 {
+                now += Duration::from_secs(1);
+                for _ in 0..3 {
+                    let (status, paid) = (Status::Answered, Usd::ZERO);
+                    course.note(&Event::FollowUpFinished { status, paid }, now);
+                }
+                course.note(&seen(WaitsFor::Nothing), now);
+            }
+            // 30 of 50 in ten seconds.
+            let left = left.map(|left: Duration| left * 2 / 3);
+            assert_eq!(
+                course.time_left().map(|time| time.as_millis() / 10),
+                left.map(|left| left.as_millis() / 10)
+            );
+        }
     }
 }

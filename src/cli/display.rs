@@ -106,7 +106,10 @@ fn ends(course: &Course) -> Vec<Part> {
         parts.push(part(need, format!("{rows} {}", status.as_str())));
     }
     if course.following_up {
-        let judged = thousands(course.followed_up);
+        let judged = match course.to_follow_up {
+            Some(all) => format!("{}/{}", thousands(course.followed_up), thousands(all)),
+            None => thousands(course.followed_up),
+        };
         parts.push(part(5, format!("{judged} judged")));
     }
     let spent = course.spent().rounded(4);

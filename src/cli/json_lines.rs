@@ -119,6 +119,7 @@ fn progress(course: &Course) -> Value {
         "done_before": course.before,
         "by_status": by_status,
         "followed_up": course.followed_up,
+        "to_follow_up": course.to_follow_up,
         "rows_per_second": course.per_second().map(hundredths),
         "seconds_left": course.time_left().map(seconds),
         "paid_usd": course.paid.to_string(),
@@ -239,7 +240,10 @@ fn told(event: &Event) -> Option<(&'static str, Value)> {
             "backend_stopped",
             json!({ "backend": &**backend, "class": class.as_str(), "error": error }),
         ),
-        Event::FollowUpsStarted { what } => ("follow_ups_started", json!({ "what": what })),
+        Event::FollowUpsStarted { what, about } => (
+            "follow_ups_started",
+            json!({ "what": what, "answers": about }),
+        ),
         Event::ScorerFailed { scorer, error } => {
             ("scorer_failed", json!({ "scorer": scorer, "error": error }))
         }
@@ -357,6 +361,7 @@ mod tests {
             Event::CacheEntryDamaged,
             Event::FollowUpsStarted {
                 what: error.clone(),
+                about: None,
             },
             Event::ScorerFailed {
                 scorer: String::new(),

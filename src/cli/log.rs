@@ -203,7 +203,7 @@ pub fn event(event: &Event) {
             let (cap, spent, needed) = (cap.to_string(), spent.to_string(), needed.to_string());
             tracing::info!(cap, spent, needed, "the budget is reached");
         }
-        Event::FollowUpsStarted { what } => tracing::info!("{what}"),
+        Event::FollowUpsStarted { what, .. } => tracing::info!("{what}"),
         Event::ScorerFailed { scorer, error } => {
             let error = escape(error);
             tracing::warn!(scorer, "the scorer's program cannot go on: {error}");

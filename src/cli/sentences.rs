@@ -116,7 +116,7 @@ pub fn sentence(event: &Event) -> Said {
                 thousands(*rows)
             ),
         }),
-        Event::FollowUpsStarted { what } => Said::Aside(what.clone()),
+        Event::FollowUpsStarted { what, .. } => Said::Aside(what.clone()),
         Event::ScorerFailed { scorer, error } => Said::Always(format!(
             "warning: the program of the scorer {} cannot go on, what is left is not scored: {}",
             escape(scorer),

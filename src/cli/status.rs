@@ -5,7 +5,7 @@ use tokio_prompt_orchestrator::words::{Status, Usd};
 use tokio_prompt_orchestrator::{BackendTally, ExitCode, JobStatus, RunState};
 
 use super::args::StatusArgs;
-use super::display::thousands;
+use super::display::{many, thousands};
 use super::reader::Reader;
 use super::summary::table;
 use super::terminal;
@@ -108,6 +108,7 @@ fn json(status: &JobStatus) -> Value {
             "inputs": status.tally.inputs,
             "by_status": by_status,
             "left": status.left(),
+            "left_to_score": status.left_to_score(),
         },
     });
     if let (Value::Object(value), Value::Object(numbers)) = (&mut value, numbers(status, &total)) {
@@ -150,6 +151,10 @@ fn print(status: &JobStatus, dir: &str) {
         thousands(rows),
         thousands(left)
     ));
+    if status.left_to_score() > 0 {
+        let answers = many(status.left_to_score(), "answer");
+        terminal::out(&format!("about {answers} left to judge or score"));
+    }
     for (status, rows) in &status.tally.by_status {
         terminal::out(&format!("  {} {}", thousands(*rows), status.as_str()));
     }

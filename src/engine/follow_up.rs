@@ -13,7 +13,7 @@ use super::shape::Part;
 use crate::dispatch::{Demand, Rejected};
 use crate::job::{Entry, Identity, Plan, PromptPlan, ScorerKind};
 use crate::score::{Judge, Tag};
-use crate::store::{FollowUp, Reader, Stored};
+use crate::store::{FollowUp, Reader, StoreError, Stored};
 use crate::words::{Digest, Item, Outcome, Request};
 
 /// How often a judge is asked again whose reply is no verdict.
@@ -103,6 +103,17 @@ impl FollowUps {
         let programs = shape.asking().iter().filter(|scorer| !judges(scorer));
         rounds.extend(programs.map(|scorer| Round::Command(*scorer)));
         rounds
+    }
+
+    /// The scorers that have their answers in a round.
+    pub(super) fn concerned(&self, round: Round) -> Vec<usize> {
+        let is_asked = |scorer: &usize| match round {
+            Round::Escalation => false,
+            Round::Judging => self.marker.judge(*scorer).is_some(),
+            Round::Command(own) => *scorer == own,
+        };
+        let asking = self.marker.shape.asking().iter().copied();
+        asking.filter(is_asked).collect()
     }
 
     /// What an item that is about an answer asks, and what the reply must be. `None` for those who decide, who are
@@ -241,7 +252,7 @@ pub(super) fn read_round(
     plan: &Plan,
     follow_ups: &Arc<FollowUps>,
     round: Round,
-    begins: impl FnOnce() + Send + 'static,
+    begins: impl FnOnce(&Reader, &FollowUps) -> Result<(), StoreError> + Send + 'static,
 ) -> Dues {
     let (columns, on_unknown) = (Arc::clone(&plan.columns), plan.on_unknown);
     let follow_ups = Arc::clone(follow_ups);
@@ -252,7 +263,7 @@ pub(super) fn read_round(
         if !page.0.is_empty()
             && let Some(begins) = begins.take()
         {
-            begins();
+            begins(&reader, &follow_ups)?;
         }
         Ok(page)
     })

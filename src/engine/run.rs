@@ -1,13 +1,12 @@
 //! A run from its store to its reports.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
+use tokio::task::{JoinSet, block_in_place};
 
 use super::command::Program;
 use super::fan_out::{Asking, Dues, FanOut, read_ahead};
@@ -16,6 +15,7 @@ use super::money::{WasteWatch, open_budget};
 use super::publish::{Asked, Settings, publish_end};
 use super::resume::register;
 use super::runner::Options;
+use super::status::left_to_score;
 use super::summary::{Ended, RunError, Summary};
 use crate::dispatch::{Budget, Demand, Dispatcher, OnEvent, Policy, Rejected, Stop};
 use crate::input::Inputs;
@@ -242,11 +242,12 @@ impl Run {
             stop: self.stop.clone(),
             on_event: Arc::clone(&self.on_event),
         };
-        let ended = tokio::select! {
-            biased;
-            ended = asks(&fan_out) => ended,
-            never = self.tell_of_backends(&fan_out.asking.dispatcher) => match never {},
-        };
+        // Beside it, so that it costs the rows nothing.
+        let mut beside = JoinSet::new();
+        let looks = tell_of_backends(Arc::clone(&fan_out.asking), Arc::clone(&self.on_event));
+        beside.spawn(looks);
+        let ended = asks(&fan_out).await;
+        beside.shutdown().await;
         let asking = Arc::into_inner(fan_out.asking);
         let Asking {
             dispatcher,
@@ -257,14 +258,6 @@ impl Run {
         let dispatcher = dispatcher.with_journal(Journal::closed());
         let store = writer.finish()?;
         Ok((store, dispatcher, ended?))
-    }
-
-    /// Tells what each backend does, again and again.
-    async fn tell_of_backends(&self, dispatcher: &Dispatcher) -> Infallible {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            (self.on_event)(Event::BackendsSeen(dispatcher.now()));
-        }
     }
 
     /// The job's cache, if it has one that can be used.
@@ -316,7 +309,14 @@ impl Run {
             }
         };
         let on_event = Arc::clone(&self.on_event);
-        let begins = move || on_event(Event::FollowUpsStarted { what });
+        let concerned = follow_ups.concerned(round);
+        let begins = move |reader: &Reader, follow_ups: &FollowUps| {
+            let tally = reader.tally()?;
+            let about = left_to_score(&follow_ups.marker.shape, &concerned, &tally);
+            let about = (!concerned.is_empty()).then_some(about);
+            on_event(Event::FollowUpsStarted { what, about });
+            Ok(())
+        };
         let dues = read_round(reader, &self.plan, follow_ups, round, begins);
         match round {
             Round::Command(scorer) => {
@@ -387,6 +387,14 @@ impl Run {
             self.stop.clone(),
             Arc::clone(&self.on_event),
         )
+    }
+}
+
+/// Tells what each backend does, again and again.
+async fn tell_of_backends(asking: Arc<Asking>, on_event: OnEvent) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        on_event(Event::BackendsSeen(asking.dispatcher.now()));
     }
 }
 

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use super::money::budget_line;
 use super::publish::Settings;
+use super::shape::Shape;
 use super::summary::{ExitCode, RunError};
 use crate::output::BudgetLine;
 use crate::store::{Reader, RunLine, StoreError, Tally};
+use crate::words::Status;
 
 /// How often it is looked again if a runner has come or gone meanwhile.
 const LOOKS: usize = 3;
@@ -28,6 +30,23 @@ pub struct JobStatus {
     pub budget: Option<BudgetLine>,
     /// The backends of the last run, in the order of the job.
     pub backends: Vec<String>,
+    /// What is asked, and what is asked about answers.
+    shape: Shape,
+}
+
+/// How many answers these scorers have still to look at.
+pub(super) fn left_to_score(shape: &Shape, scorers: &[usize], tally: &Tally) -> u64 {
+    let left = |scorer: &usize, of: usize| -> Option<u64> {
+        let side = tally.by_entry.get(shape.side(*scorer, of)?)?.iter();
+        let said: u64 = side
+            .filter(|(status, _)| status.is_final())
+            .map(|(_, items)| items)
+            .sum();
+        let answered = tally.by_entry.get(of)?.get(&Status::Answered).copied();
+        Some(answered.unwrap_or(0).saturating_sub(said))
+    };
+    let of_scorer = |scorer| (0..shape.lines()).filter_map(move |of| left(scorer, of));
+    scorers.iter().flat_map(of_scorer).sum()
 }
 
 /// What becomes of a job now.
@@ -77,6 +96,12 @@ impl RunState {
 }
 
 impl JobStatus {
+    /// How many answers are still to be judged or scored, as far as that is known: nobody has looked yet whether all of
+    /// them are what the job wants.
+    pub fn left_to_score(&self) -> u64 {
+        left_to_score(&self.shape, self.shape.asking(), &self.tally)
+    }
+
     /// How many rows are to be asked, by this run or the next one.
     pub fn left(&self) -> u64 {
         let done = self.tally.by_status.iter();
@@ -103,6 +128,7 @@ pub fn status(dir: &Path) -> Result<JobStatus, RunError> {
         let Some(run) = run else { break };
         let settings = Settings::read(dir, &run)?;
         let tally = reader.tally()?;
+        let shape = settings.marker(None).shape;
         let stated = settings.frame.backends.into_iter();
         return Ok(JobStatus {
             job: settings.frame.job,
@@ -112,6 +138,7 @@ pub fn status(dir: &Path) -> Result<JobStatus, RunError> {
             tally,
             backends: stated.map(|stated| stated.backend).collect(),
             run,
+            shape,
         });
     }
     Err(StoreError::NoRun {

@@ -169,8 +169,10 @@ pub enum Event {
     },
     /// Something is asked about the answers: who decides where they disagree, or what they are worth.
     FollowUpsStarted {
-        /// What is done, as `3 rows are escalated`.
+        /// What is done, as `answers are judged`.
         what: String,
+        /// How many answers that concerns at most; `None` where nobody knows.
+        about: Option<u64>,
     },
     /// A scorer's program cannot go on: the answers that it said nothing of are not scored.
     ScorerFailed {

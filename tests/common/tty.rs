@@ -118,11 +118,11 @@ impl Screen {
         plain
     }
 
-    /// The frames that were drawn, each as its lines, as a terminal of so many columns would show them.
-    pub fn rows(&self, columns: usize) -> Vec<String> {
+    /// The rows of what was drawn with this in it, as a terminal of so many columns shows them.
+    pub fn frames(&self, with: &str, columns: usize) -> Vec<String> {
         let text = self.text();
         let mut rows = Vec::new();
-        for line in text.split(['\r', '\n']) {
+        for line in text.split(['\r', '\n']).filter(|line| line.contains(with)) {
             let characters: Vec<char> = line.chars().collect();
             rows.extend(characters.chunks(columns).map(|row| row.iter().collect()));
         }

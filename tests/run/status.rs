@@ -228,3 +228,33 @@ fn a_directory_that_cannot_be_written_to_is_told_of() {
     told.says("out/run.db cannot be read here")
         .says("copy all of it");
 }
+
+#[test]
+fn what_is_left_to_judge_is_told_of_and_shown() {
+    let scratch = Scratch::new();
+    // Three verdicts, then nothing.
+    let judge = Served::new(|number, _| match number {
+        0..3 => served::says("pass"),
+        _ => Act::Hang(Vec::new()),
+    });
+    scratch.rows(10).job(&format!(
+        "backends: {{ a: {{ type: echo, delay: 0ms }}, {} }}\nfallback: [a]\n\
+         score: {{ judge: {{ backend: judge, rubric: It is right. }} }}\nconcurrency: 1",
+        judge.backend("judge", "")
+    ));
+    let running = scratch.start(&["job.yaml"]);
+    until("one that hangs", || judge.arrivals().len() == 4);
+    running.says("/10 judged, ");
+    scratch
+        .runner(&["status", "out"])
+        .exits(0)
+        .says("10 of 10 rows done, 0 left\nabout 7 answers left to judge or score\n");
+    assert_eq!(json(&scratch)["rows"]["left_to_score"], 7);
+    running.signal("INT");
+    running.says("stopping: ");
+    running.signal("INT");
+    running
+        .wait()
+        .exits(130)
+        .says("exit 130: stopped with 7 answers not scored; run the same command again to go on");
+}

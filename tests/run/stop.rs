@@ -150,12 +150,14 @@ fn a_reader_of_stdout_that_leaves_does_not_end_the_run() {
     scratch
         .rows(50)
         .job("backends: { a: { type: echo, delay: 20ms } }");
-    let mut running = scratch.start_piped(&["job.yaml"]);
-    drop(running.stdout());
-    running.wait().exits(0);
-    let published = scratch.published("out", 0);
-    assert_eq!(published.count("answered"), 50);
-    assert!(scratch.path().join("out/report.md").is_file());
+    for more in [&["--fresh"][..], &["--fresh", "--json"]] {
+        let mut running = scratch.start_piped(&[&["job.yaml"], more].concat());
+        drop(running.stdout());
+        running.wait().exits(0);
+        let published = scratch.published("out", 0);
+        assert_eq!(published.count("answered"), 50);
+        assert!(scratch.path().join("out/report.md").is_file());
+    }
 }
 
 #[test]

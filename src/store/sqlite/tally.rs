@@ -1,6 +1,6 @@
 //! How far a job is: one pass over each table, whoever writes to it meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error, Row as Record};
@@ -20,6 +20,8 @@ pub struct Tally {
     pub rows: u64,
     /// How many of them ended in each status.
     pub by_status: BTreeMap<Status, u64>,
+    /// The same for each entry that items have: those of the matrix, then what is asked about answers.
+    pub by_entry: Vec<BTreeMap<Status, u64>>,
     /// What each backend did, in the order of the names; also for rows that are not in the job any more.
     pub by_backend: BTreeMap<String, BackendTally>,
 }
@@ -55,33 +57,43 @@ impl Database {
             let snapshot = self.connection.unchecked_transaction()?;
             let number = |query: &str| snapshot.query_row(query, [], |record| record.get(0));
             let inputs: u64 = number("SELECT count(*) FROM rows WHERE position >= 0")?;
+            let by_entry = self.statuses(&snapshot)?;
+            let mut by_status = BTreeMap::new();
+            for (status, rows) in by_entry.iter().take(self.entries.len()).flatten() {
+                *by_status.entry(*status).or_default() += rows;
+            }
             Ok(Tally {
                 runs: number("SELECT count(*) FROM runs")?,
                 inputs,
                 rows: inputs * self.entries.len() as u64 * u64::from(self.repeat),
-                by_status: statuses(&snapshot, self.repeat)?,
+                by_status,
+                by_entry,
                 by_backend: backends(&snapshot)?,
             })
         };
         read().map_err(|source| self.failed("read", source))
     }
-}
 
-/// Counted here, for SQLite would sort the lines first.
-fn statuses(connection: &Connection, repeat: u32) -> Result<BTreeMap<Status, u64>, Error> {
-    // What is not in the job any more is found by the index of places, and is little as a rule.
-    let query = "SELECT status FROM outcomes WHERE repeat <= ?1
-         AND row NOT IN (SELECT row FROM rows WHERE position IS NULL)
-         AND entry NOT IN (SELECT entry FROM entries WHERE position IS NULL)";
-    let mut query = connection.prepare(query)?;
-    let mut records = query.query([repeat])?;
-    let mut found = BTreeMap::new();
-    while let Some(record) = records.next()? {
-        let name = text(record, 0);
-        let status = Status::from_name(name).ok_or_else(|| unknown(0, name))?;
-        *found.entry(status).or_default() += 1;
+    /// Counted here, for SQLite would sort the lines first.
+    fn statuses(&self, connection: &Connection) -> Result<Vec<BTreeMap<Status, u64>>, Error> {
+        let places = self.entries.iter().chain(&self.follow_ups);
+        let places: HashMap<u32, usize> = places.copied().zip(0..).collect();
+        let mut found = vec![BTreeMap::new(); places.len()];
+        // What is not in the job any more is found by the index of places, and is little as a rule.
+        let query = "SELECT status, entry FROM outcomes WHERE repeat <= ?1
+             AND row NOT IN (SELECT row FROM rows WHERE position IS NULL)";
+        let mut query = connection.prepare(query)?;
+        let mut records = query.query([self.repeat])?;
+        while let Some(record) = records.next()? {
+            let Some(place) = places.get(&record.get(1)?) else {
+                continue;
+            };
+            let name = text(record, 0);
+            let status = Status::from_name(name).ok_or_else(|| unknown(0, name))?;
+            *found[*place].entry(status).or_default() += 1;
+        }
+        Ok(found)
     }
-    Ok(found)
 }
 
 fn backends(connection: &Connection) -> Result<BTreeMap<String, BackendTally>, Error> {
