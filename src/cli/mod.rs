@@ -9,6 +9,7 @@ mod args;
 mod baseline;
 mod check;
 mod diff;
+mod explain;
 mod export;
 mod init;
 mod open_files;
@@ -52,6 +53,7 @@ pub fn main() -> std::process::ExitCode {
     start_log();
     exit(match (cli.command, cli.run) {
         (Some(Command::Check(args)), _) => check::check(&args),
+        (Some(Command::Explain(args)), _) => explain::explain(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
         (Some(Command::Probe(args)), _) => probe::probe(&args),
         (Some(Command::Prices(args)), _) => prices::prices(&args),
