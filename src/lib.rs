@@ -80,7 +80,9 @@
 //!
 //! # Look ahead
 //!
-//! [`Runner::forecast`] tells what a run would ask, take and cost, and sends no prompt.
+//! [`Runner::forecast`] tells what a run would ask, take and cost, and sends no prompt; [`Runner::explain`] tells what the job says and
+//! what it leaves to defaults, and what its first request is; [`Runner::probe`] asks each backend for one row. [`starter`] writes a
+//! first job for an input, [`job::schema`] what a job file may hold.
 //!
 //! # The layers
 //!
@@ -133,11 +135,11 @@ pub mod worker;
 pub use dispatch::{Interrupt, Stop};
 pub use engine::{
     BackendForecast, BaselineError, Because, Check, CostRange, Counted, Difference, Ended,
-    ExitCode, Exported, Flip, FlipKind, Forecast, ForecastOptions, Gap, JobStatus, Missing, Noise,
-    NoiseOf, Options, OutputFrom, Pace, Probe, ProbeEnd, Probed, Reported, RowSeen, RunError,
-    RunSide, RunState, Runner, Starter, StarterError, StarterOptions, Summary, Unsendable,
-    Verified, WrittenBaseline, baseline, diff, export, noise, price_list, prices, report, starter,
-    status, verify,
+    ExitCode, Explained, ExplainedBackend, Exported, Flip, FlipKind, Forecast, ForecastOptions,
+    Gap, JobStatus, Missing, Noise, NoiseOf, Options, OutputFrom, Pace, Probe, ProbeEnd, Probed,
+    Reported, RowSeen, RunError, RunSide, RunState, Runner, Starter, StarterError, StarterOptions,
+    Summary, Unsendable, Verified, WrittenBaseline, baseline, diff, export, noise, price_list,
+    prices, report, starter, status, verify,
 };
 pub use store::{BackendTally, RunLine, Tally};
 pub use words::OrchestratorError;

@@ -44,6 +44,8 @@ pub enum Command {
     Init(InitArgs),
     /// Find every problem of a job, or of several; send nothing
     Check(CheckArgs),
+    /// Print a job as it is run: every value and where it is from, and its first request; send nothing
+    Explain(ExplainArgs),
     /// Tell what a run would ask, take and cost; send no prompt, write nothing
     Plan(PlanArgs),
     /// Ask each backend of a job for the first row, once: who answers, how fast, at what price; write nothing
@@ -106,6 +108,28 @@ pub struct ManArgs {
     /// Write the pages to this folder: runner.1, runner-check.1, …
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The job file
+    #[arg(value_name = "JOB")]
+    pub job: PathBuf,
+    /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Explain a run that writes to this directory
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Take prices from this file first (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub prices: Vec<PathBuf>,
+    /// Print also what each backend would be sent for the first row
+    #[arg(long)]
+    pub request: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod check;
 mod course;
 mod diff;
 mod display;
+mod explain;
 mod export;
 mod init;
 mod json_lines;
@@ -80,6 +81,7 @@ pub fn main() -> std::process::ExitCode {
     };
     exit(match (cli.command, cli.run) {
         (Some(Command::Check(args)), _) => check::check(&args),
+        (Some(Command::Explain(args)), _) => explain::explain(&args),
         (Some(Command::Plan(args)), _) => plan::plan(&args),
         (Some(Command::Probe(args)), _) => probe::probe(&args),
         (Some(Command::Prices(args)), _) => prices::prices(&args),

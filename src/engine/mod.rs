@@ -10,6 +10,7 @@ mod baseline;
 mod boards;
 mod command;
 mod diff;
+mod explain;
 mod export;
 mod fan_out;
 mod follow_up;
@@ -36,9 +37,11 @@ mod status;
 mod summary;
 mod unclear;
 mod verify;
+mod yaml;
 
 pub use baseline::{BaselineError, WrittenBaseline, baseline};
 pub use diff::{Difference, Flip, FlipKind, RowSeen, RunSide, diff};
+pub use explain::{Explained, ExplainedBackend};
 pub use export::{Exported, export};
 pub use forecast::{
     BackendForecast, Because, CostRange, Counted, Forecast, ForecastOptions, Gap, Missing,

@@ -53,10 +53,10 @@ pub struct Options {
 /// # }
 /// ```
 pub struct Runner {
-    job: Job,
+    pub(super) job: Job,
     pub(super) plan: Plan,
     pub(super) inputs: Inputs,
-    options: Options,
+    pub(super) options: Options,
     pub(super) workers: HashMap<String, Arc<dyn ModelWorker>>,
 }
 

@@ -4,7 +4,7 @@
 //! overrides on top) → `decode` and `written` (nodes → keys; *the* list of keys) → `resolve` (keys →
 //! plan), with `inputs`, `prompt`, `order`, `backend`, `limits`, `server`, `declared`, `body`, `parameters`, `url`, `prices`,
 //! `answering`, `scoring`, `spending` and `gating` (with `figure`, the names of what can be measured) for its parts; `named` has
-//! the values that are one of a few names, and `schema` what all of this looks like. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
+//! the values that are one of a few names, `schema` what all of this looks like, and `setting` who says what. Of a plan, `fingerprint` says what tells two requests apart, `bounds` what one may cost
 //! at most, `echo` what an echo does. A problem never ends the search for others, shows its place, and never shows a secret.
 
 mod answering;
@@ -35,6 +35,7 @@ mod schema;
 mod scoring;
 mod server;
 mod set;
+mod setting;
 mod source;
 mod spending;
 mod suggest;
@@ -65,4 +66,5 @@ pub use resolve::Surroundings;
 pub use routing::{Entry, FallbackPolicy, Rule};
 pub use schema::schema;
 pub use scoring::{Ignore, JudgePlan, ScorerKind, ScorerPlan, Tolerance, Wanted};
+pub use setting::{Origin, Setting, Step};
 pub use spending::{BudgetMode, BudgetPlan, MaxWaste, SpendingPlan};

@@ -18,6 +18,8 @@ pub struct Job {
     /// The start of the file: the place of what is not there at all.
     pub(super) start: Span,
     pub(super) keys: JobKeys,
+    /// The same as it is written, without secrets.
+    pub(super) root: Node,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -55,6 +57,7 @@ impl Job {
             path: path.to_owned(),
             start: source.span(0, 0),
             keys,
+            root,
             problems,
         })
     }

@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::allowances;
 use super::retry_after;
 use super::text::{clip, origin};
+use super::unsent::Unsent;
 use crate::words::{Allowances, CallError, ErrorClass};
 
 /// How long a connection may take to come up at most, name lookup and TLS included.
@@ -36,6 +37,8 @@ pub struct Http {
 struct Shared {
     idle_per_host: usize,
     known: Mutex<Known>,
+    /// Where requests are kept that are not sent; `None` where they are.
+    unsent: Option<Unsent>,
 }
 
 /// What need not be found out anew for every request.
@@ -179,8 +182,25 @@ impl Http {
             shared: Arc::new(Shared {
                 idle_per_host,
                 known: Mutex::default(),
+                unsent: None,
             }),
         }
+    }
+
+    /// Connections over which nothing is sent: every request is kept.
+    pub(super) fn keeping(unsent: Unsent) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                idle_per_host: 0,
+                known: Mutex::default(),
+                unsent: Some(unsent),
+            }),
+        }
+    }
+
+    /// Where requests are kept that are not sent.
+    pub(super) fn unsent(&self) -> Option<&Unsent> {
+        self.shared.unsent.as_ref()
     }
 
     /// Sends one request and reads its reply.

@@ -24,6 +24,7 @@ mod remote;
 mod retry_after;
 mod served;
 mod text;
+mod unsent;
 mod wire;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use http::Http;
 pub use llama_cpp::LlamaCppWorker;
 pub use openai::OpenAiWorker;
 pub use served::served;
+pub use unsent::{UnsentRequest, unsent};
 pub use vllm::VllmWorker;
 
 use self::declared::DeclaredWorker;

@@ -273,6 +273,9 @@ impl Line<'_> {
         body: Option<Vec<u8>>,
         fault: impl Fn(&[u8]) -> Fault,
     ) -> Result<Reply, CallError> {
+        if let Some(unsent) = self.http.unsent() {
+            return Err(unsent.keep(self, body.as_deref()));
+        }
         let mut secrets = Vec::with_capacity(self.keys.len());
         for (auth, key) in &self.keys {
             secrets.extend(key.read()?.map(|key| auth.header(&key)));
@@ -418,14 +421,20 @@ impl fmt::Debug for Remote {
 }
 
 impl<'a> Auth<'a> {
+    /// The header that holds the key, and what stands before it there.
+    pub(super) fn around(self) -> (&'a str, &'static str) {
+        match self {
+            Auth::Bearer => ("authorization", "Bearer "),
+            Auth::Header(name) => (name, ""),
+        }
+    }
+
     fn header(self, key: &secrecy::SecretString) -> (&'a str, secrecy::SecretString) {
         use secrecy::ExposeSecret;
-        match self {
-            Auth::Bearer => {
-                let value = format!("Bearer {}", key.expose_secret());
-                ("authorization", value.into())
-            }
-            Auth::Header(name) => (name, key.clone()),
+        let (name, before) = self.around();
+        match before {
+            "" => (name, key.clone()),
+            before => (name, format!("{before}{}", key.expose_secret()).into()),
         }
     }
 }

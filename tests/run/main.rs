@@ -83,6 +83,8 @@ mod full_disk;
 mod inputs;
 // A first job of one's own, written for an input.
 mod init;
+// A job as it is run, and what it would send.
+mod explain;
 // One row to each backend, before thousands go there.
 mod probe;
 // What shells and readers of manuals are told of the command line.

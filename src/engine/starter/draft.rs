@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::look::Look;
 use super::servers::{Found, names};
-use super::yaml::{cell, comment, scalar, verbatim};
 use super::{Starter, StarterError, seen_from, tame};
+use crate::engine::yaml::{cell, comment, scalar, short, verbatim};
 use crate::job::{LABEL_COLUMNS, RESULT_COLUMNS, SCORE_COLUMN};
 use crate::words::{Provider, Usd};
 
@@ -134,7 +134,7 @@ impl Draft {
 
     fn head(&self) -> String {
         let Self { job, look, .. } = self;
-        let columns = look.columns.iter().take(12).map(|column| comment(column));
+        let columns = look.columns.iter().take(12).map(|column| short(column));
         let columns: Vec<String> = columns.collect();
         let name = self.name.as_ref();
         let name = name.map_or_else(String::new, |name| format!("\nname: {}\n", scalar(name)));

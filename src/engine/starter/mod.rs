@@ -6,7 +6,6 @@
 mod draft;
 mod look;
 mod servers;
-mod yaml;
 
 use std::fs;
 use std::io::{self, Write};
@@ -14,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::forecast::ForecastOptions;
 use super::runner::{Options, Runner};
+use super::yaml;
 use crate::input::{InputError, Inputs};
 use crate::job::{self, Job, Problems};
 use crate::words::Usd;
