@@ -66,8 +66,12 @@ pub(super) fn find(plan: &InputPlan) -> Result<Vec<Found>, Problem> {
             return Err(problem("nothing is piped into standard input".to_owned())
                 .help("give it rows, for example: runner job.yaml < rows.csv"));
         }
-        let origin = Origin::spool_stdin()
-            .map_err(|error| problem(format!("cannot read standard input: {error}")))?;
+        let origin = Origin::spool_stdin().map_err(|error| {
+            problem(format!(
+                "cannot copy standard input to a temporary file: {error}"
+            ))
+            .help("inputs are read twice; TMPDIR says where such files are made")
+        })?;
         return Ok(vec![Found::of(plan, origin, "stdin".to_owned())]);
     }
     let metadata = std::fs::metadata(&plan.path);

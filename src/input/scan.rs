@@ -168,8 +168,14 @@ impl Scanning {
                 let expected = self.positions.len();
                 let verb = if cells < expected { "only " } else { "" };
                 let message = format!("a record has {verb}{cells} of {expected} cells");
-                self.at(record, message)
-                    .help("a cell that holds a comma, a quote or a line break must be quoted")
+                let delimiter = match self.found.delimiter {
+                    b',' => "a comma",
+                    b'\t' => "a tab",
+                    _ => "the delimiter",
+                };
+                self.at(record, message).help(format!(
+                    "a cell that holds {delimiter}, a quote or a line break must be quoted"
+                ))
             }
             Some(Fault::NotUtf8(cell)) if self.found.has_lines() => self.not_utf8(record, cell),
             Some(Fault::NotUtf8(cell)) => {

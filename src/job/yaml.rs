@@ -113,6 +113,12 @@ fn syntax_problem(source: &Arc<Source>, error: &serde_yaml::Error) -> Problem {
     let problem = source.span(start, start).problem(&message);
     if text.trim_start_matches(' ').starts_with('\t') {
         problem.help("YAML is indented with spaces, not with tabs")
+    } else if message.starts_with("block sequence entries are not allowed")
+        || message.starts_with("\"-\" is only valid")
+    {
+        problem.help(
+            "`-` starts an item of a list; where standard input is meant, put it in quotes: \"-\"",
+        )
     } else if message.starts_with("mapping values are not allowed") {
         problem.help("a text that contains `: ` needs quotes, or a block after `|`")
     } else if message.starts_with("while scanning a block scalar") {

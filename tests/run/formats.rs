@@ -431,6 +431,11 @@ fn a_file_of_the_job_may_give_way_to_standard_input() {
         "{}",
         ran.stderr
     );
+    for bare in ["-", "{ path: - }"] {
+        job(&scratch, bare, "");
+        let ran = scratch.runner(&["check", "job.yaml"]).exits(2);
+        ran.says("where standard input is meant, put it in quotes");
+    }
     job(&scratch, "[\"-\", { path: \"-\" }]", "");
     let ran = scratch
         .runner_reading(&["check", "job.yaml"], b"text\nx\n")
