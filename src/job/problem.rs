@@ -5,6 +5,8 @@ use std::fmt;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::words::steers;
+
 /// A place in a file: what a person needs to find it and to see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -18,6 +20,21 @@ pub struct Place {
     pub width: usize,
     /// The whole line.
     pub source: String,
+}
+
+impl Place {
+    /// The same with nothing in it that a terminal would obey; every character of the line keeps its column.
+    fn harmless(&self) -> Self {
+        let shown = |c: char| match steers(c) && c != '\t' {
+            true => char::REPLACEMENT_CHARACTER,
+            false => c,
+        };
+        Self {
+            path: harmless(&self.path).into_owned(),
+            source: self.source.chars().map(shown).collect(),
+            ..self.clone()
+        }
+    }
 }
 
 /// One thing that is wrong.
@@ -73,7 +90,8 @@ impl Problem {
         let label = self.label.as_deref().map(harmless);
         let help = self.help.as_deref().map(harmless);
         let title = Level::ERROR.primary_title(message.as_ref());
-        let mut group = match &self.place {
+        let place = self.place.as_ref().map(Place::harmless);
+        let mut group = match &place {
             Some(place) => title.element(snippet(place, label.as_deref())),
             None => Group::with_title(title),
         };
@@ -84,17 +102,12 @@ impl Problem {
     }
 }
 
-/// The text with everything escaped that a terminal would obey: control and bidirectional
-/// characters. Source lines need no escaping here, the renderer replaces such characters.
+/// The text with everything escaped that a terminal would obey.
 fn harmless(text: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| {
-        let bidirectional = matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        c.is_control() || bidirectional
-    };
-    if !text.contains(obeyed) {
+    if !text.contains(steers) {
         return Cow::Borrowed(text);
     }
-    let escape = |c: char| match obeyed(c) {
+    let escape = |c: char| match steers(c) {
         true => c.escape_unicode().to_string(),
         false => c.to_string(),
     };
