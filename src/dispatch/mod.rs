@@ -10,9 +10,8 @@
 //! run is stopped. No attempt is made that there might be no money for. All time is tokio's, so a test can pause it.
 //!
 //! From the outside in: `pending` (an item on its way; `demand`: what its answer must be), `tries` and `backoff` (its attempts on one
-//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`; and the money for
-//! each: `spend`, `budget`, `charge`. Beside it
-//! `rehearsal`: what would become of an item whose backends follow a script.
+//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`; the money for
+//! each: `spend`, `budget`, `charge`. Beside it `rehearsal`: what becomes of an item whose backends follow a script.
 
 mod backoff;
 mod breaker;
@@ -42,6 +41,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub use budget::Budget;
 pub use charge::Charge;
 pub use demand::{Demand, Rejected};
 pub use limiter::default_burst;
@@ -49,8 +49,6 @@ pub use pending::Pending;
 pub use policy::Policy;
 pub use rehearsal::rehearse;
 pub use stop::{Interrupt, Stop};
-
-pub use budget::Budget;
 
 use breaker::Turn;
 use hedge::Tried;

@@ -22,6 +22,21 @@ pub struct Place {
     pub source: String,
 }
 
+impl Place {
+    /// The same with nothing in it that a terminal would obey; every character of the line keeps its column.
+    fn harmless(&self) -> Self {
+        let shown = |c: char| match steers(c) && c != '\t' {
+            true => char::REPLACEMENT_CHARACTER,
+            false => c,
+        };
+        Self {
+            path: harmless(&self.path).into_owned(),
+            source: self.source.chars().map(shown).collect(),
+            ..self.clone()
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -75,7 +90,8 @@ impl Problem {
         let label = self.label.as_deref().map(harmless);
         let help = self.help.as_deref().map(harmless);
         let title = Level::ERROR.primary_title(message.as_ref());
-        let mut group = match &self.place {
+        let place = self.place.as_ref().map(Place::harmless);
+        let mut group = match &place {
             Some(place) => title.element(snippet(place, label.as_deref())),
             None => Group::with_title(title),
         };
@@ -86,8 +102,7 @@ impl Problem {
     }
 }
 
-/// The text with everything escaped that a terminal would obey or not show: control and bidirectional
-/// characters, and those without width. Source lines need no escaping here, the renderer replaces such characters.
+/// The text with everything escaped that a terminal would obey or not show.
 fn harmless(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
         return Cow::Borrowed(text);

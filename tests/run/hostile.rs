@@ -163,3 +163,34 @@ fn what_servers_and_rows_say_is_text_in_the_reports_and_nothing_else() {
         "{markdown}"
     );
 }
+
+#[test]
+fn what_files_are_called_and_hold_cannot_command_the_terminal_either() {
+    let scratch = Scratch::new().env("FORCE_COLOR", "1");
+    let hostile = "\u{1b}[2J\u{202e}\u{9b}31m\u{2028}\u{200d}\u{feff}";
+    let name = format!("in/{hostile}.csv");
+    scratch
+        .write(&name, format!("text\n\"{hostile}\"x,\n\"open\n"))
+        .write(
+            "job.yaml",
+            format!(
+                "inputs: in/*.csv\nprompt: \"{{{{ text }}}}\"\nbackends: {{ a: {{ type: {} }} }}\n",
+                hostile.replace(['\u{1b}', '\u{9b}'], "")
+            ),
+        );
+    for args in [&["check", "job.yaml"][..], &["job.yaml", "--json"]] {
+        let ran = scratch.runner(args).exits(2);
+        let said = ran.stderr.replace("\u{1b}[", "<");
+        let steers = |c: char| c != '\n' && tokio_prompt_orchestrator::words::steers(c);
+        assert!(
+            !said.contains(steers) && !ran.stdout.contains(steers),
+            "{said:?} {:?}",
+            ran.stdout
+        );
+        assert!(!said.contains("<2J"), "{said:?}");
+        assert!(
+            args[0] != "check" || said.contains("<1m"),
+            "our own colors: {said:?}"
+        );
+    }
+}
