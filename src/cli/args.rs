@@ -313,6 +313,9 @@ pub struct CheckArgs {
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
+    /// Refuse inputs without a row, instead of doing nothing
+    #[arg(long)]
+    pub require_rows: bool,
 }
 
 /// What [`CheckArgs`] holds, and how tokens are counted.
@@ -380,6 +383,9 @@ pub struct RunArgs {
     /// Look for no answers in the job's cache; new ones are added to it all the same
     #[arg(long)]
     pub no_cache: bool,
+    /// Refuse inputs without a row, instead of doing nothing
+    #[arg(long)]
+    pub require_rows: bool,
     /// Print the results, too, when they are in their files; what else is to say goes to stderr
     #[arg(long, value_name = "FORMAT", value_parser = printed)]
     pub stdout: Option<OutputFormat>,

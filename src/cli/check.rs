@@ -22,6 +22,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         out: args.out.clone(),
         prices: args.prices.clone(),
         limit: args.limit,
+        require_rows: args.require_rows,
         ..Options::default()
     };
     let mut code = ExitCode::Success;

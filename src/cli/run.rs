@@ -102,6 +102,7 @@ fn load(args: &RunArgs, listener: &Listener) -> Result<Runner, ExitCode> {
         out: args.out.clone(),
         prices: args.prices.clone(),
         limit: args.limit,
+        require_rows: args.require_rows,
         set: args.set.clone(),
         fresh: args.fresh,
         frozen: args.frozen,

@@ -27,6 +27,8 @@ pub struct Options {
     pub prices: Vec<PathBuf>,
     /// At most the first so many rows.
     pub limit: Option<u64>,
+    /// Inputs without a row are a problem; else there is nothing to do.
+    pub require_rows: bool,
     /// Start anew: the store of the runs before is set aside.
     pub fresh: bool,
     /// Refuse to run if the job or its input is not what the store knows.
@@ -79,6 +81,10 @@ impl Runner {
         };
         let mut plan = job.resolve(&surroundings, found)?;
         let mut inputs = inputs.expect("a scan without a problem yields inputs");
+        if options.require_rows && inputs.count() == 0 {
+            let problem = Problem::new("the inputs have no rows");
+            return Err(problem.help(inputs.notices().join("; ")).into());
+        }
         try_first_row(&plan, &inputs)?;
         if let Some(out) = &options.out {
             plan.output.dir.clone_from(out);

@@ -25,6 +25,12 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Whether there is nothing in it. (A Parquet file always has its marks; what cannot be read is found out later.)
+    pub(super) fn is_empty(&self) -> bool {
+        self.format != InputFormat::Parquet
+            && self.origin.start(1).is_ok_and(|start| start.is_empty())
+    }
+
     /// As its entry says, and its name where the entry does not.
     fn of(plan: &InputPlan, origin: Origin, name: String) -> Self {
         let format = plan.format.unwrap_or_else(|| InputFormat::of_name(&name));

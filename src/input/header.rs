@@ -3,6 +3,7 @@
 use super::bytes::{MAX_SHOWN, first_line, place, reader};
 use super::files::Found;
 use super::json_lines;
+use super::scan::AS_UTF8;
 use crate::job::{InputFormat, Problem};
 use crate::words::Columns;
 
@@ -71,14 +72,6 @@ fn not_as_said(found: &Found, start: &[u8]) -> Option<Problem> {
         });
     }
     let (what, help) = match start {
-        [] if found.format == InputFormat::Jsonl => (
-            "is empty",
-            "a JSON Lines input has at least one line, whose keys are its columns",
-        ),
-        [] => (
-            "is empty",
-            "a CSV input starts with a line that names its columns",
-        ),
         [0xff, 0xfe, ..] => ("is UTF-16 (little-endian) text", FROM_UTF16),
         [0xfe, 0xff, ..] => ("is UTF-16 (big-endian) text", FROM_UTF16),
         [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
@@ -153,7 +146,8 @@ fn csv_names(found: &Found) -> Result<Vec<String>, Box<Problem>> {
         let bad = std::str::from_utf8(text)
             .err()
             .map(|error| error.valid_up_to());
-        return Err(at(Problem::new("the header is not UTF-8 text"), bad));
+        let problem = Problem::new("the header is not UTF-8 text").help(AS_UTF8);
+        return Err(at(problem, bad));
     };
     match unique(found, &names) {
         Ok(()) => Ok(names),
@@ -167,7 +161,8 @@ fn unique(found: &Found, names: &[String]) -> Result<(), Box<Problem>> {
     for (position, name) in names.iter().enumerate() {
         if name.trim().is_empty() {
             let message = format!("column {} of {} has no name", position + 1, found.name);
-            return Err(Box::new(Problem::new(message)));
+            let help = "name it in the first line, or take the column out";
+            return Err(Box::new(Problem::new(message).help(help)));
         }
         if let Some(earlier) = seen.insert(name, position) {
             let message = format!("the header names `{}` twice", name.escape_debug());

@@ -50,6 +50,8 @@ pub struct Inputs {
     rows: u64,
     repeated: Repeated,
     first: Option<Arc<Row>>,
+    /// What the files are called in which there is nothing at all.
+    empty: Vec<String>,
 }
 
 /// One entry of `inputs`: its files and which of their records are used.
@@ -95,9 +97,15 @@ impl Inputs {
         }
         let columns = scan.columns.clone();
         scan.ids.problems(problems);
-        let inputs = match (&scan.columns, problems.len() == before) {
+        let is_sound = problems.len() == before;
+        // Nothing at all names no columns, and has no row that could miss one.
+        let columns = columns.or_else(|| {
+            (is_sound && !scan.empty.is_empty()).then(|| Arc::new(Columns::new(Vec::new())))
+        });
+        let inputs = match (&columns, is_sound) {
             (Some(columns), true) => {
                 let mut inputs = Self {
+                    empty: scan.empty,
                     columns: Arc::clone(columns),
                     rows: scan
                         .entries
@@ -143,14 +151,21 @@ impl Inputs {
             .iter()
             .flat_map(|(name, mended)| mended.notices(name))
             .collect();
+        let mut without: Vec<String> = self
+            .empty
+            .iter()
+            .map(|name| format!("{name} is empty"))
+            .collect();
         if self.rows == 0 {
             let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
-            let verb = if names.len() == 1 { "has" } else { "have" };
-            notices.push(format!(
-                "0 rows: {} {verb} a header and no rows",
-                names.join(", ")
-            ));
+            match names.len() {
+                0 => {}
+                1 => without.push(format!("{} has a header and no rows", names[0])),
+                _ => without.push(format!("{} have a header and no rows", names.join(", "))),
+            }
+            without = vec![format!("0 rows: {}", without.join(", "))];
         }
+        notices.extend(without);
         notices
     }
 
@@ -214,6 +229,7 @@ struct Scan {
     entries: Vec<Entry>,
     ids: Ids,
     contents: Contents,
+    empty: Vec<String>,
 }
 
 impl Scan {
@@ -229,6 +245,10 @@ impl Scan {
             let left = Selection::left(plan.take, records);
             if left == 0 {
                 break;
+            }
+            if path.is_empty() {
+                self.empty.push(path.name);
+                continue;
             }
             let Some(open) = Scanning::open(path, self.columns.as_ref(), problems) else {
                 continue;

@@ -163,7 +163,9 @@ impl Scanning {
     /// What is wrong with a record: a fault, or that it has no id.
     fn problem(&self, record: &ByteRecord, fault: Option<Fault>) -> Problem {
         match fault {
-            None => self.at(record, "a record has no id".to_owned()),
+            None => self
+                .at(record, "a record has no id".to_owned())
+                .help("fill the cell, or leave `id` out: rows are then known by their content"),
             Some(Fault::Ragged(cells)) => {
                 let expected = self.positions.len();
                 let verb = if cells < expected { "only " } else { "" };
@@ -270,5 +272,6 @@ impl Scanning {
     }
 }
 
-const AS_UTF8: &str =
+/// What to do about text of another encoding.
+pub(super) const AS_UTF8: &str =
     "save the file as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 in.csv > out.csv";

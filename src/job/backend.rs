@@ -161,7 +161,7 @@ fn kind(context: &Context<'_>, problems: &mut Vec<Problem>) -> Option<BackendKin
 fn echo(context: &Context<'_>, problems: &mut Vec<Problem>) -> EchoScript {
     let keys = context.keys;
     let names = Names {
-        columns: context.around.columns.map(Arc::as_ref),
+        columns: context.around.known(),
         also: &["prompt"],
     };
     let reply = keys.reply.as_ref();

@@ -136,7 +136,11 @@ impl Reader<'_> {
         let template = template(text, span, self.names, problems)?;
         let all = self.names.also.iter().copied();
         let given: Vec<&str> = all.filter(|name| !self.missing.contains(name)).collect();
-        for name in template.unknown_names(self.names.columns?, &given) {
+        let unknown = self
+            .names
+            .columns
+            .map(|columns| template.unknown_names(columns, &given));
+        for name in unknown.into_iter().flatten() {
             let problem = use_of(span, &name).problem(format!("the backend has no `{name}`"));
             problems.push(problem.help(format!("give it one: `{name}: ...`")));
         }

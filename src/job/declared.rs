@@ -188,7 +188,7 @@ fn body(context: &Context<'_>, problems: &mut Vec<Problem>) -> HttpBody {
     }
     let reader = Reader {
         names: Names {
-            columns: context.around.columns.map(Arc::as_ref),
+            columns: context.around.known(),
             also: &NAMES,
         },
         missing: &missing,

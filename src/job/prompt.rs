@@ -171,7 +171,9 @@ pub fn template(
             return None;
         }
     };
-    let columns = names.columns?;
+    let Some(columns) = names.columns else {
+        return Some(template);
+    };
     let before = problems.len();
     for name in template.unknown_names(columns, names.also) {
         let problem = use_of(span, &name).problem(format!("there is no column `{name}`"));
@@ -208,7 +210,9 @@ pub fn condition(
         let problem = span.problem("`when` reads no column: it is the same for every row");
         problems.push(problem.help(help));
     }
-    let columns = columns?;
+    let Some(columns) = columns else {
+        return Some(condition);
+    };
     let before = problems.len();
     for name in condition.unknown_names(columns) {
         let quoted = |before: &str, after: &str| {

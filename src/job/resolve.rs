@@ -42,6 +42,15 @@ pub struct Surroundings<'a> {
     pub sends: bool,
 }
 
+impl Surroundings<'_> {
+    /// The columns that a template may name; `None` where any name will do: they could not be read, or there is nothing
+    /// in the input, and so no row that could miss one.
+    pub(super) fn known(&self) -> Option<&Columns> {
+        let columns = self.columns.map(Arc::as_ref);
+        columns.filter(|columns| !columns.names().is_empty())
+    }
+}
+
 impl Job {
     /// The job's name: its `name`, else the file's stem.
     pub fn name(&self) -> String {
@@ -83,11 +92,11 @@ impl Job {
     fn plan(&self, around: &Surroundings<'_>, problems: &mut Vec<Problem>) -> Option<Plan> {
         self.check_inputs(problems);
         let names = Names {
-            columns: around.columns.map(Arc::as_ref),
+            columns: around.known(),
             also: &[],
         };
         let messages = prompt::resolve(self, names, problems);
-        let order = order::resolve(self, around.columns.map(Arc::as_ref), problems);
+        let order = order::resolve(self, around.known(), problems);
         let answer = answering::resolve(self, problems);
         let score = scoring::resolve(self, names, &order, problems);
         let backends = backend::resolve(self, &order.used, around, problems);

@@ -230,6 +230,8 @@ error: column 2 of rows.csv has no name
   |
 1 | text,,n
   | ^^^^^^^
+  |
+  = help: name it in the first line, or take the column out
 
 1 problem found; nothing was sent
 ";
@@ -278,11 +280,40 @@ fn a_file_that_is_no_csv_text_is_called_what_it_is() {
         );
         assert!(stderr.contains(help), "{stderr}");
     }
-    let stderr = refused_rows(b"");
-    assert!(
-        stderr.starts_with("error: input rows.csv is empty\n"),
-        "{stderr}"
+}
+
+#[test]
+fn an_empty_file_is_a_run_of_nothing_whatever_the_job_asks() {
+    let scratch = Scratch::new();
+    scratch.write("rows.csv", "").job(
+        "backends: { a: { type: echo, reply: \"{{ text }}\" }, b: { type: echo } }\n\
+         matrix: [a, b]\n\
+         answer: { labels: [x, y] }\n\
+         score: { equals: \"{{ label }}\" }\n\
+         dedupe: true",
     );
+    let ran = scratch.runner(&["job.yaml"]).exits(0);
+    ran.says("note: 0 rows: rows.csv is empty\n");
+    let report = fs::read_to_string(scratch.path().join("out/report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["rows"]["total"], 0);
+    scratch.runner(&["check", "job.yaml"]).exits(0);
+    scratch.runner(&["plan", "job.yaml"]).exits(0);
+    scratch.runner(&["explain", "job.yaml"]).exits(0);
+    for args in [
+        &["job.yaml", "--require-rows"][..],
+        &["check", "job.yaml", "--require-rows"],
+    ] {
+        let ran = scratch.runner(args).exits(2);
+        ran.says("error: the inputs have no rows")
+            .says("help: 0 rows: rows.csv is empty");
+    }
+    // Beside a file with rows it is no more than a note.
+    scratch.write("more.csv", "text,label\nx,x\n");
+    let args = ["check", "job.yaml", "--set", "inputs=[rows.csv, more.csv]"];
+    let ran = scratch.runner(&args).exits(0);
+    ran.says("note: rows.csv is empty\n")
+        .says("no problems; 1 row for");
 }
 
 #[test]
