@@ -241,6 +241,7 @@ fn plainly(detail: &str) -> String {
     let words = [
         ("end of variable block", "`}}`"),
         ("end of block", "`%}`"),
+        ("unexpected end of input", "the text ends too early"),
         ("end of input", "the end of the text"),
         (
             "unexpected input after expression",

@@ -4,7 +4,7 @@ use tokio_prompt_orchestrator::words::Usd;
 use tokio_prompt_orchestrator::{ExitCode, Starter, StarterError, StarterOptions, starter};
 
 use super::args::InitArgs;
-use super::display::thousands;
+use super::display::many;
 use super::runtime;
 use super::terminal::{self, err, escape, out};
 
@@ -40,8 +40,8 @@ fn print(starter: &Starter) {
         err(&format!("wrote {}", escape(&path.display().to_string())));
     }
     out(&format!(
-        "{} rows of {}, each asked about its {}{}",
-        thousands(starter.rows),
+        "{} of {}, each asked about its {}{}",
+        many(starter.rows, "row"),
         escape(&starter.input.display().to_string()),
         name(&starter.text),
         match &starter.id {

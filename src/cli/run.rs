@@ -175,7 +175,12 @@ fn finish(
     step_summary::append(&run.files, |message| listener.warn(message));
     match listener {
         Listener::Person => summary::print(&run, started.elapsed(), most),
-        Listener::Hardly => {}
+        // Why it is no success is an error like others.
+        Listener::Hardly => {
+            if let Some(why) = summary::why(&run, most) {
+                terminal::err(&format!("exit {}: {why}", run.exit_code.code()));
+            }
+        }
         Listener::Program(lines) => {
             let why = summary::why(&run, most);
             lines.run_finished(&run, why.as_deref(), started.elapsed());

@@ -82,6 +82,13 @@ fn not_as_said(found: &Found, start: &[u8]) -> Option<Problem> {
             "unpack it, or save the spreadsheet as CSV in UTF-8",
         ),
         _ if is_parquet => ("is a Parquet file", "say `format: parquet`"),
+        [b'[', b'{' | b'\n' | b' ' | b'\r', ..] => (
+            "is a JSON array",
+            "write an object a line, for example: jq -c '.[]' in.json > out.jsonl",
+        ),
+        [b'{', b'"', ..] if found.format != InputFormat::Jsonl => {
+            ("is JSON Lines", "say `format: jsonl`")
+        }
         _ => match zeros(start)? {
             (0, _) => ("is UTF-16 (big-endian) text", FROM_UTF16BE),
             _ => ("is UTF-16 (little-endian) text", FROM_UTF16LE),

@@ -111,7 +111,7 @@ fn syntax_problem(source: &Arc<Source>, error: &serde_yaml::Error) -> Problem {
     let column = (location.column() as usize).saturating_sub(1);
     let start = line_start + text.chars().take(column).map(char::len_utf8).sum::<usize>();
     let problem = source.span(start, start).problem(&message);
-    if text.trim_start_matches(' ').starts_with('\t') {
+    if text.trim_start_matches(' ').starts_with('\t') || message.ends_with("found a tab") {
         problem.help("YAML is indented with spaces, not with tabs")
     } else if message.starts_with("block sequence entries are not allowed")
         || message.starts_with("\"-\" is only valid")

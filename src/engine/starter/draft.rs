@@ -156,15 +156,21 @@ impl Draft {
             Some(at) => format!("    id: {} # names a row in results and messages\n", scalar(&self.look.columns[at])),
             None => "    # id: COLUMN # names a row in results and messages; without it: file and record\n".to_owned(),
         };
+        let delimiter = self.look.delimiter.map_or_else(String::new, |said| {
+            format!("    delimiter: {said} # what stands between the cells\n")
+        });
         format!(
             "# Where the rows come from: a path, a pattern such as data/*.csv, or a list of them.\n\
-             inputs:\n  - path: {path}\n{id}    # sample: {{ rows: 100, seed: 7 }} # only some of the rows, always the same; or limit: 100\n"
+             inputs:\n  - path: {path}\n{delimiter}{id}    # sample: {{ rows: 100, seed: 7 }} # only some of the rows, always the same; or limit: 100\n"
         )
     }
 
     fn prompt(&self) -> String {
         let task = match self.look.labels.is_empty() {
             true if self.look.numbers => "Answer with a number and nothing else.".to_owned(),
+            true if self.wanted.is_some() => {
+                "Answer as briefly as you can, and with nothing else.".to_owned()
+            }
             true => "Say in one sentence what the text is about.".to_owned(),
             false => {
                 let labels: Vec<String> = self

@@ -58,6 +58,8 @@ const WANTED: [&str; 18] = [
 pub(super) struct Look {
     /// Its columns.
     pub(super) columns: Vec<String>,
+    /// What stands between its cells, where a job has to say so.
+    pub(super) delimiter: Option<&'static str>,
     /// How many rows it has.
     pub(super) rows: u64,
     /// The column that is asked about.
@@ -71,6 +73,9 @@ pub(super) struct Look {
     /// Whether they are numbers, and no labels.
     pub(super) numbers: bool,
 }
+
+/// Names that stand over labels and nothing else: without labels under them there is nothing to compare with.
+const LABELS_ONLY: [&str; 3] = ["label", "labels", "target"];
 
 /// What was seen of a column.
 #[derive(Debug, Default)]
@@ -104,6 +109,7 @@ impl Look {
         Ok(Self {
             numbers: labels.is_empty() && wanted.is_some_and(|at| columns[at].words == 0),
             columns: names.to_vec(),
+            delimiter: None,
             rows: inputs.count(),
             text: text_of(names, &columns, [id, wanted]),
             id,
@@ -193,6 +199,7 @@ fn wanted_of(
         let in_words = rank < WANTED.iter().position(|name| *name == "category")?;
         let column = &columns[at];
         let are_some = column.words == 0 || !column.labels(rows).is_empty();
+        let in_words = in_words && !LABELS_ONLY.contains(&name.as_str());
         let will_do = column.blank == 0 && (in_words || are_some);
         (will_do && Some(at) != id && names.len() > 1).then_some(rank)
     };

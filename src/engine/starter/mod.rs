@@ -23,6 +23,8 @@ use look::Look;
 
 /// What an input is called that can be a job's.
 const KINDS: [&str; 3] = ["csv", "tsv", "jsonl"];
+/// What a CSV file has between its cells if not commas, as a job says it.
+const DELIMITERS: [&str; 3] = ["\";\"", "tab", "\"|\""];
 /// The file that is written where there is no input.
 const EXAMPLE: (&str, &str) = ("reviews.csv", include_str!("reviews.csv"));
 /// The file that editors read, beside the job.
@@ -76,6 +78,9 @@ pub enum StarterError {
     /// A path has no name that can be written in a job file.
     #[error("the path {} cannot be written in a job file: it is no UTF-8 text", .0.display())]
     NoText(PathBuf),
+    /// There is nothing in the input.
+    #[error("{} is empty: it has no column that could be asked about", .0.display())]
+    Nothing(PathBuf),
     /// The input cannot be a job's.
     #[error("the input has problems:\n{0}")]
     Problems(Problems),
@@ -190,17 +195,36 @@ fn tame(name: &str) -> String {
 
 /// The input's columns and what they are good for.
 fn look(job: &Path, input: &Path) -> Result<Look, StarterError> {
-    // Any job over the input will do.
-    let text = format!(
-        "inputs: {}\nprompt: hello\nbackends: {{ dry: {{ type: echo }} }}\n",
-        yaml::scalar(&seen_from(job, input)?)
-    );
-    let job = Job::parse(job, &text, &[]).map_err(StarterError::Problems)?;
-    let mut problems = Vec::new();
-    match Inputs::scan(&job.inputs(), &mut problems) {
-        (Some(inputs), Some(columns)) => Ok(Look::at(&inputs, columns.names())?),
-        _ => Err(StarterError::Problems(Problems(problems))),
+    let path = yaml::scalar(&seen_from(job, input)?);
+    let scan = |delimiter: Option<&str>| {
+        let delimiter = delimiter.map_or_else(String::new, |said| format!(", delimiter: {said}"));
+        // Any job over the input will do.
+        let text = format!(
+            "inputs: {{ path: {path}{delimiter} }}\nprompt: hello\nbackends: {{ dry: {{ type: echo }} }}\n"
+        );
+        let job = Job::parse(job, &text, &[])?;
+        let mut problems = Vec::new();
+        match Inputs::scan(&job.inputs(), &mut problems) {
+            (Some(inputs), Some(columns)) => Ok((inputs, columns)),
+            _ => Err(Problems(problems)),
+        }
+    };
+    let (delimiter, (inputs, columns)) = match scan(None) {
+        Ok(found) => (None, found),
+        Err(problems) => {
+            let mut others = DELIMITERS.into_iter().filter_map(|delimiter| {
+                let found = scan(Some(delimiter)).ok()?;
+                (found.1.names().len() > 1).then_some((Some(delimiter), found))
+            });
+            others.next().ok_or(StarterError::Problems(problems))?
+        }
+    };
+    if columns.names().is_empty() {
+        return Err(StarterError::Nothing(input.to_owned()));
     }
+    let mut look = Look::at(&inputs, columns.names())?;
+    look.delimiter = delimiter;
+    Ok(look)
 }
 
 /// The draft without what makes it unsound, and the job that it is.
