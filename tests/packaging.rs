@@ -143,8 +143,9 @@ fn step(place: &TempDir, id: &str, env: &[(&str, &str)]) -> Output {
         assert!(given.contains_key(*name), "{name} is not given to the step");
     }
     let path = |name: &str| place.path().join(name);
+    // As GitHub starts it.
     Command::new("bash")
-        .arg("-c")
+        .args(["--noprofile", "--norc", "-eo", "pipefail", "-c"])
         .arg(step["run"].as_str().expect("a script"))
         .current_dir(place.path())
         .env("RUNNER_TEMP", path("temp"))

@@ -7,7 +7,7 @@ use tokio_prompt_orchestrator::{ExitCode, Explained, ExplainedBackend, Options};
 use super::args::ExplainArgs;
 use super::display::thousands;
 use super::reader::Reader;
-use super::terminal::{escape, out};
+use super::terminal::{self, escape, out};
 use super::{check, runtime};
 
 /// Names the form of what `--json` prints. Keys are only ever added; what changes meaning changes this.
@@ -40,7 +40,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         }
     };
     match args.json {
-        true => out(&format!("{:#}", object(&explained))),
+        true => terminal::json(&object(&explained)),
         false => print(&explained, args.request),
     }
     ExitCode::Success

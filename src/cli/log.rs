@@ -160,8 +160,10 @@ pub fn event(event: &Event) {
             backend,
             error,
         } => {
+            // Why it is not holds some of it.
             let (row, error) = (escape(row), escape(error));
-            tracing::info!(row, backend = &**backend, "answer is not valid: {error}");
+            tracing::info!(row, backend = &**backend, "answer is not valid");
+            tracing::debug!(target: CONTENT, row, backend = &**backend, "answer is not valid: {error}");
         }
         Event::BackendPaused {
             backend,

@@ -32,7 +32,7 @@ pub fn probe(args: &ProbeArgs) -> ExitCode {
         Ok(runner) => runner,
         Err(code) => return code,
     };
-    let backends = match chosen(args, &runner) {
+    let backends = match chosen(args, &runner, reader) {
         Ok(backends) => backends,
         Err(code) => return code,
     };
@@ -48,23 +48,23 @@ pub fn probe(args: &ProbeArgs) -> ExitCode {
         }
     };
     if probe.row.is_none() {
-        terminal::err("error: the inputs have no row to ask about");
+        reader.refusal("the inputs have no row to ask about");
         return ExitCode::Usage;
     }
     match args.json {
-        true => out(&format!("{:#}", object(&runner.plan().name, &probe))),
+        true => terminal::json(&object(&runner.plan().name, &probe)),
         false => print(&probe),
     }
     probe.exit_code()
 }
 
 /// Who is asked: those of the job's order, all of the job, or those that are named.
-fn chosen(args: &ProbeArgs, runner: &Runner) -> Result<Vec<Backend>, ExitCode> {
+fn chosen(args: &ProbeArgs, runner: &Runner, reader: Reader) -> Result<Vec<Backend>, ExitCode> {
     if !args.all && args.backend.is_empty() {
         return Ok(runner.plan().backends.clone());
     }
     let all = runner.declared().map_err(|problems| {
-        terminal::problems(&problems);
+        reader.problems(&problems);
         ExitCode::Usage
     })?;
     if args.all {
@@ -77,8 +77,8 @@ fn chosen(args: &ProbeArgs, runner: &Runner) -> Result<Vec<Backend>, ExitCode> {
     if let Some(name) = unknown {
         let names: Vec<String> = all.iter().map(|backend| escape(&backend.name)).collect();
         let (name, names) = (escape(name), names.join(", "));
-        terminal::err(&format!(
-            "error: the job has no backend `{name}`; there are {names}"
+        reader.refusal(&format!(
+            "the job has no backend `{name}`; there are {names}"
         ));
         return Err(ExitCode::Usage);
     }

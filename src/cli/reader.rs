@@ -39,6 +39,17 @@ impl Reader {
         }
     }
 
+    /// Says in a sentence why there is nothing else to be said.
+    pub fn refusal(self, message: &str) {
+        match self {
+            Reader::Person => terminal::err(&format!("error: {message}")),
+            Reader::Program => terminal::json(&json!({
+                "version": VERSION,
+                "error": { "message": message },
+            })),
+        }
+    }
+
     /// Says what is wrong with a job, or with prices.
     pub fn problems(self, problems: &Problems) {
         match self {

@@ -6,6 +6,6 @@ use super::terminal;
 
 /// Prints the JSON Schema of the job file.
 pub fn schema() -> ExitCode {
-    terminal::out(&format!("{:#}", job::schema()));
+    terminal::json(&job::schema());
     ExitCode::Success
 }

@@ -96,8 +96,8 @@ pub fn error(error: &dyn std::error::Error) {
 /// Every problem, then how many.
 pub fn problems(problems: &Problems) {
     for problem in &problems.0 {
-        // Not guarded, for its colors are our own; what it shows is escaped where it is rendered.
-        let rendered = problem.render(stderr_is_colorful());
+        // What steers is escaped where it is rendered: its colors are our own.
+        let rendered = without_commands(problem.render(stderr_is_colorful()));
         let _ = writeln!(std::io::stderr(), "{rendered}\n");
     }
     let count = problems.0.len();
@@ -121,17 +121,23 @@ pub fn escape(text: &str) -> String {
 /// The lines as they may be shown: whoever made them, nothing in them steers the terminal, and none of them is a command
 /// of a service that reads the output of builds.
 pub fn guarded(text: &str) -> String {
-    let (first, anywhere) = COMMANDS;
+    let (first, _) = COMMANDS;
     let guarded = text.split('\n').map(|line| {
         let mut line = escape(line);
         if line.trim_start().starts_with(first) {
             line = line.replacen(':', "\\u{3a}", 1);
         }
-        anywhere.iter().fold(line, |line, command| {
-            line.replace(command, &command.replacen('#', "\\u{23}", 1))
-        })
+        without_commands(line)
     });
     guarded.collect::<Vec<_>>().join("\n")
+}
+
+/// The text without what services that run builds obey anywhere in a line.
+fn without_commands(text: String) -> String {
+    let (_, anywhere) = COMMANDS;
+    anywhere.iter().fold(text, |text, command| {
+        text.replace(command, &command.replacen('#', "\\u{23}", 1))
+    })
 }
 
 /// The same JSON, in which nothing steers and nothing is a command; outside of its strings there is nothing to be found.

@@ -92,7 +92,7 @@ fn what_is_explained_is_a_job_that_means_the_same() {
         .env("ANTHROPIC_API_KEY", "x")
         .env("HTTP_KEY", "x");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for file in ["tickets.csv", "tickets_baseline.json"] {
+    for file in ["notes.jsonl", "tickets.csv", "tickets_baseline.json"] {
         scratch.write(
             &format!("fixtures/{file}"),
             fs::read(root.join("fixtures").join(file)).unwrap(),
