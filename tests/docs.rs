@@ -264,7 +264,7 @@ fn every_command_with_what_it_prints_prints_that() {
             }
         }
     }
-    assert!(commands >= 12, "the commands were not found: {commands}");
+    assert!(commands >= 10, "the commands were not found: {commands}");
 }
 
 /// Blocks of shell are run as they stand, each document in a place of its own, against a server that answers
@@ -281,6 +281,10 @@ fn every_other_command_of_the_documents_runs() {
                 let block = block.replace("http://localhost:8000", &server.url);
                 fs::write(place.path().join(name), block).expect("it can be written");
             }
+        }
+        if document == README {
+            // Its first command writes it.
+            fs::remove_file(place.path().join("reviews.yaml")).expect("it was there");
         }
         let tools = tools(place.path());
         for block in blocks(&read(&document), "sh") {
@@ -306,7 +310,7 @@ fn every_other_command_of_the_documents_runs() {
             assert!(ran.status.success(), "{document}:\n{block}\n{}", text(&ran));
         }
     }
-    assert!(commands >= 12, "the commands were not found: {commands}");
+    assert!(commands >= 10, "the commands were not found: {commands}");
 }
 
 /// A folder for the path of a shell with this program in it, and nothing in place of the programs of others.
@@ -440,6 +444,17 @@ fn every_link_leads_somewhere() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn every_page_is_on_the_first_one() {
+    let readme = read(README);
+    for page in folder("docs").iter().filter(|page| page.ends_with(".md")) {
+        assert!(
+            readme.contains(&format!("]({page})")),
+            "{README} lacks {page}"
+        );
     }
 }
 
