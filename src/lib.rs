@@ -7,7 +7,8 @@
 //! # Run a job
 //!
 //! [`Runner::load`] reads the job and its inputs and finds every problem before anything is sent;
-//! [`Runner::run`] runs it to its end, tells of every [`Event`](words::Event), and returns a [`Summary`].
+//! [`Runner::run`] runs it to its end, tells of every [`Event`](words::Event), and returns a [`Summary`];
+//! [`Runner::with_on_attempt`] makes it tell of every single request as well.
 //!
 //! ```
 //! use std::sync::Arc;

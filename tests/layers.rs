@@ -33,6 +33,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["src/cli/args.rs", "src/cli/shell.rs"]),
     ("clap_mangen", &["src/cli/shell.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),
+    ("opentelemetry", &["src/cli/telemetry/"]),
+    ("opentelemetry_otlp", &["src/cli/telemetry/"]),
+    ("opentelemetry_sdk", &["src/cli/telemetry/"]),
     ("std::process::exit", &[]),
 ];
 

@@ -30,7 +30,22 @@ pub struct Settings {
 /// A log under way.
 #[derive(Clone, Default)]
 pub struct Log {
-    secrets: Arc<OnceLock<Vec<String>>>,
+    secrets: Secrets,
+    #[cfg(feature = "otlp")]
+    content: bool,
+}
+
+/// What nobody may read, once a job is known.
+#[derive(Clone, Default)]
+struct Secrets(Arc<OnceLock<Vec<String>>>);
+
+impl Secrets {
+    fn mask(&self, text: &str) -> String {
+        let secrets = self.0.get().into_iter().flatten();
+        secrets.fold(text.to_owned(), |text, secret| {
+            text.replace(secret.as_str(), "[key]")
+        })
+    }
 }
 
 impl Settings {
@@ -49,7 +64,11 @@ impl Settings {
 impl Log {
     /// Begins to log, if anybody wants it. An error says why that cannot be.
     pub fn start(settings: &Settings, screen: &Screen) -> Result<Self, String> {
-        let log = Self::default();
+        let log = Self {
+            #[cfg(feature = "otlp")]
+            content: settings.content,
+            ..Self::default()
+        };
         let wanted = std::env::var("RUNNER_LOG").unwrap_or_default();
         let wanted = match (wanted.trim(), &settings.file) {
             ("", None) => return Ok(log),
@@ -73,7 +92,7 @@ impl Log {
             .with_ansi(false)
             .with_writer(Sink {
                 to,
-                secrets: Arc::clone(&log.secrets),
+                secrets: log.secrets.clone(),
             })
             .init();
         Ok(log)
@@ -96,7 +115,20 @@ impl Log {
         });
         let secrets = secrets.filter(|secret| secret.len() >= SHORTEST).collect();
         // There is one job in a process.
-        let _ = self.secrets.set(secrets);
+        let _ = self.secrets.0.set(secrets);
+    }
+}
+
+#[cfg(feature = "otlp")]
+impl Log {
+    /// Whether prompts and answers may be shown.
+    pub fn shows_content(&self) -> bool {
+        self.content
+    }
+
+    /// The text without the secrets of the job.
+    pub fn mask(&self, text: &str) -> String {
+        self.secrets.mask(text)
     }
 }
 
@@ -228,7 +260,7 @@ enum To {
 /// Makes the lines harmless on their way.
 struct Sink {
     to: To,
-    secrets: Arc<OnceLock<Vec<String>>>,
+    secrets: Secrets,
 }
 
 impl<'a> MakeWriter<'a> for Sink {
@@ -244,12 +276,8 @@ impl Write for &Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let text = text.strip_suffix('\n').unwrap_or(&text);
-        let secrets = self.secrets.get().into_iter().flatten();
-        let text = secrets.fold(text.to_owned(), |text, secret| {
-            text.replace(secret.as_str(), "[key]")
-        });
         // One event is one line.
-        let line = escape(&text);
+        let line = escape(&self.secrets.mask(text));
         match &self.to {
             To::File(file) => {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);

@@ -33,6 +33,8 @@ mod status;
 mod stdout;
 mod step_summary;
 mod summary;
+#[cfg(feature = "otlp")]
+mod telemetry;
 mod terminal;
 mod verify;
 

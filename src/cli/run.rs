@@ -11,6 +11,8 @@ use super::json_lines::JsonLines;
 use super::log::Log;
 use super::progress::{Form, Progress, Screen};
 use super::reader::Reader;
+#[cfg(feature = "otlp")]
+use super::telemetry::Telemetry;
 use super::{check, open_files, runtime, signals, stdout, step_summary, summary, terminal};
 
 /// Runs a job and prints what it came to.
@@ -23,10 +25,9 @@ pub fn run(args: &RunArgs, screen: &Screen, log: &Log) -> ExitCode {
     };
     let code = match load(args, &listener) {
         Ok(runner) => {
-            log.hide_secrets_of(&runner);
             listener.run_started(&runner);
             listener.notices(&runner);
-            finish(runner, args, screen, &listener)
+            finish(runner, args, screen, log, &listener)
         }
         Err(code) => Err(code),
     };
@@ -130,9 +131,13 @@ fn finish(
     runner: Runner,
     args: &RunArgs,
     screen: &Screen,
+    log: &Log,
     listener: &Listener,
 ) -> Result<ExitCode, ExitCode> {
     let runtime = runtime()?;
+    log.hide_secrets_of(&runner);
+    #[cfg(feature = "otlp")]
+    let (runner, telemetry) = Telemetry::of(runner, log, |message| listener.warn(message));
     let dir = runner.plan().output.dir.clone();
     let most = runner.plan().max_failures;
     let started = Instant::now();
@@ -141,6 +146,16 @@ fn finish(
     let ended = runtime.block_on(execute(runner, progress, stop.clone()));
     // What a second signal left behind must not be waited for.
     runtime.shutdown_background();
+    #[cfg(feature = "otlp")]
+    if let Some(telemetry) = telemetry {
+        match &ended {
+            Some(Ok(run)) => telemetry.finish(run.exit_code, |message| listener.warn(message)),
+            Some(Err(error)) => {
+                telemetry.finish(error.exit_code(), |message| listener.warn(message))
+            }
+            None => telemetry.abandon(),
+        }
+    }
     let Some(ended) = ended else {
         let (kept, dir) = (dir.join("run.db"), dir.display());
         let kept = kept.display();

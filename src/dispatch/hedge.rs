@@ -1,7 +1,7 @@
 //! One attempt, or two side by side where the first one takes long and the job says so.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use futures::future::{Either, select};
@@ -13,7 +13,7 @@ use super::budget::Reservation;
 use super::lane::{Admission, Lane, Sent};
 use super::pending::Pending;
 use crate::store::Intent;
-use crate::words::{Attempt, AttemptKind, CallError, Completion, Cost, Request};
+use crate::words::{Attempt, AttemptEnded, AttemptKind, CallError, Completion, Cost, Request};
 
 /// How often it is looked whether there is room for a second one.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -71,6 +71,7 @@ impl Other {
             result,
             turn,
             refused,
+            ..
         } = sent;
         let other = result.err().map(|error| Self {
             error,
@@ -138,6 +139,7 @@ pub(super) async fn send(
         result,
         turn,
         refused,
+        ..
     } = sent;
     let (line, other) = match other {
         Some((line, other)) => (Some(line), other),
@@ -180,8 +182,21 @@ impl Shot<'_> {
         } = self;
         let asked = (request, &pending.demand);
         let (journal, stop) = (&dispatcher.journal, &dispatcher.stop);
-        lane.send(admission, pending.item(), intent, asked, journal, stop)
-            .await
+        let sent = lane
+            .send(admission, pending.item(), intent, asked, journal, stop)
+            .await;
+        if sent.is_sent {
+            self.tell(request, &sent.attempt, sent.result.as_ref().ok());
+        }
+        sent
+    }
+
+    /// Tells whoever watches of an attempt that has ended.
+    fn tell(&self, request: &Request, attempt: &Attempt, reply: Option<&Completion>) {
+        if let Some(on_attempt) = &self.dispatcher.on_attempt {
+            let (item, now) = (self.pending.item(), SystemTime::now());
+            on_attempt(&AttemptEnded::new(item, request, attempt, reply, now));
+        }
     }
 
     /// Makes the attempt, and after this time a second one if there is room for it.
@@ -232,10 +247,9 @@ impl Shot<'_> {
         let made = Made::now(hedge, reserved);
         let hedge = &made.intent;
         let superseded = |intent, took| {
-            (
-                lane.superseded(intent, &pending.request, took),
-                None::<Other>,
-            )
+            let attempt = lane.superseded(intent, &pending.request, took);
+            self.tell(&pending.request, &attempt, None);
+            (attempt, None::<Other>)
         };
         let second = Box::pin(self.fire(admission, hedge, &request));
         let (sent, winner, other) = match select(first, second).await {

@@ -67,6 +67,8 @@ pub(super) struct Admission<'a> {
 /// What came of one attempt: its line in the ledger, and the reply or the failure.
 pub(super) struct Sent {
     pub(super) attempt: Attempt,
+    /// Whether anything was sent.
+    pub(super) is_sent: bool,
     pub(super) result: Result<Completion, CallError>,
     /// What it did to the breaker.
     pub(super) turn: Turn,
@@ -346,6 +348,7 @@ impl Lane {
         let refused = permit.settle(heard);
         Sent {
             attempt,
+            is_sent: true,
             result,
             turn,
             refused,
@@ -399,6 +402,7 @@ impl Lane {
         attempt.cost = Cost::Known(Usd::ZERO);
         Sent {
             attempt,
+            is_sent: false,
             result: Err(error),
             turn: Turn::None,
             refused: false,

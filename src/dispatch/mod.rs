@@ -59,8 +59,8 @@ use tries::Next;
 use crate::job::Backend;
 use crate::store::{Cache, Journal};
 use crate::words::{
-    Attempt, BackendNow, BackendSeen, CallError, Completion, Due, ErrorClass, Event, Outcome,
-    Request, Status,
+    Attempt, AttemptEnded, BackendNow, BackendSeen, CallError, Completion, Due, ErrorClass, Event,
+    Outcome, Request, Status,
 };
 use crate::worker::ModelWorker;
 
@@ -69,6 +69,9 @@ const MAX_SWEEPS: u32 = 10;
 
 /// What is told of every event; called from many tasks at once.
 pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Who is told of every attempt that was sent and has ended, if anybody is; called from many tasks at once.
+pub type OnAttempt = Option<Arc<dyn Fn(&AttemptEnded<'_>) + Send + Sync>>;
 
 /// The backends of a run, live.
 pub struct Dispatcher {
@@ -79,6 +82,7 @@ pub struct Dispatcher {
     cache: Option<Cache>,
     stop: Stop,
     on_event: OnEvent,
+    on_attempt: OnAttempt,
 }
 
 /// What became of an item.
@@ -170,7 +174,13 @@ impl Dispatcher {
             cache,
             stop,
             on_event,
+            on_attempt: None,
         }
+    }
+
+    /// The same, which tells of every attempt.
+    pub fn telling_of_attempts(self, on_attempt: OnAttempt) -> Self {
+        Self { on_attempt, ..self }
     }
 
     /// The same, which notes down what it does in this journal.

@@ -17,7 +17,7 @@ use super::resume::register;
 use super::runner::Options;
 use super::status::left_to_score;
 use super::summary::{Ended, RunError, Summary};
-use crate::dispatch::{Budget, Demand, Dispatcher, OnEvent, Policy, Rejected, Stop};
+use crate::dispatch::{Budget, Demand, Dispatcher, OnAttempt, OnEvent, Policy, Rejected, Stop};
 use crate::input::Inputs;
 use crate::job::{AnswerPlan, CachePlan, Plan, ScorerKind, ScorerPlan};
 use crate::output::{published, remove_leftovers};
@@ -43,6 +43,7 @@ pub(super) struct Run {
     pub(super) workers: Vec<Arc<dyn ModelWorker>>,
     pub(super) stop: Stop,
     pub(super) on_event: OnEvent,
+    pub(super) on_attempt: OnAttempt,
 }
 
 impl Run {
@@ -387,6 +388,7 @@ impl Run {
             self.stop.clone(),
             Arc::clone(&self.on_event),
         )
+        .telling_of_attempts(self.on_attempt.clone())
     }
 }
 

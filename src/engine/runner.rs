@@ -9,11 +9,13 @@ use super::forecast::{Forecast, ForecastOptions, forecast};
 use super::open_files;
 use super::run::Run;
 use super::summary::{RunError, Summary};
-use crate::dispatch::Stop;
+use crate::dispatch::{OnAttempt, Stop};
 use crate::input::Inputs;
 use crate::job::{Backend, BackendKind, CachePlan, Job, Plan, Problem, Problems, Surroundings};
 use crate::template::TemplateError;
-use crate::words::{CallError, ErrorClass, Event, Message, OrchestratorError, Request};
+use crate::words::{
+    AttemptEnded, CallError, ErrorClass, Event, Message, OrchestratorError, Request,
+};
 use crate::worker::{self, Http, ModelWorker};
 
 /// What may differ from the job file.
@@ -60,6 +62,7 @@ pub struct Runner {
     pub(super) inputs: Inputs,
     pub(super) options: Options,
     pub(super) workers: HashMap<String, Arc<dyn ModelWorker>>,
+    pub(super) on_attempt: OnAttempt,
 }
 
 impl Runner {
@@ -101,12 +104,23 @@ impl Runner {
             inputs,
             options: options.clone(),
             workers: HashMap::new(),
+            on_attempt: None,
         })
     }
 
     /// Answers for the backend of this name, which the job declares as `type: custom`.
     pub fn with_worker(mut self, backend: &str, worker: Arc<dyn ModelWorker>) -> Self {
         self.workers.insert(backend.to_owned(), worker);
+        self
+    }
+
+    /// Tells of every request that is sent, when it has ended. `on_attempt` is called from several threads, in the middle of
+    /// the work: it must not take long.
+    pub fn with_on_attempt(
+        mut self,
+        on_attempt: impl Fn(&AttemptEnded<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_attempt = Some(Arc::new(on_attempt));
         self
     }
 
@@ -185,6 +199,7 @@ impl Runner {
             workers,
             stop,
             on_event: Arc::new(on_event),
+            on_attempt: self.on_attempt,
         };
         run.run().await
     }

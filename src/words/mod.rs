@@ -5,6 +5,7 @@
 //! once; whatever it costs is exact integer money ([`Usd`]); whatever happens is an [`Event`].
 
 mod allowance;
+mod attempt_ended;
 mod backend_now;
 mod benefit;
 mod changes;
@@ -33,6 +34,7 @@ mod structured;
 mod usage;
 
 pub use allowance::{Allowance, Allowances, Load};
+pub use attempt_ended::AttemptEnded;
 pub use backend_now::{BackendNow, WaitsFor};
 pub use benefit::Benefit;
 pub use changes::Changes;

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use tokio_prompt_orchestrator::words::Event;
@@ -103,6 +104,40 @@ async fn a_custom_backend_falls_back_to_a_built_in_one() {
     runner.run(Stop::new(), |_| ()).await.unwrap();
     let published = scratch.published("out", 0);
     assert_eq!(published.answers(), ["ROW 1", "row 2", "row 3", "ROW 4"]);
+}
+
+#[tokio::test]
+async fn who_watches_requests_is_told_of_every_one_that_was_sent() {
+    let scratch = Scratch::new();
+    // The second row asks the same as the first one, and is not asked.
+    scratch
+        .write("rows.csv", "text\nrow 1\nrow 1\nrow 3\n")
+        .job(&format!("{CUSTOM}\ndedupe: true\nmax_failures: 1"));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let before = SystemTime::now();
+    let runner = load(&scratch)
+        .with_worker("mine", Arc::new(Shout))
+        .with_on_attempt(move |ended| {
+            assert!(before <= ended.began() && ended.began() <= ended.ended);
+            let reply = ended.reply.map(|reply| reply.text.clone());
+            let (prompt, row) = (ended.request.last_turn(), &ended.item.row.id);
+            let (kind, number) = (ended.attempt.kind.as_str(), ended.attempt.number);
+            let line = format!("{row} {number} {kind} {prompt}: {reply:?}");
+            heard.lock().unwrap().push(line);
+        });
+    runner.run(Stop::new(), |_| ()).await.unwrap();
+    let mut told = told.lock().unwrap().clone();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "rows.csv:1 1 first row 1: Some(\"ROW 1\")",
+            "rows.csv:3 1 first row 3: None",
+            "rows.csv:3 2 retry row 3: None",
+            "rows.csv:3 3 retry row 3: None",
+        ]
+    );
 }
 
 #[tokio::test]
