@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use tokio_prompt_orchestrator::job::{NO_PARQUET, OutputFormat};
 
 use super::reader::Reader;
@@ -86,7 +87,7 @@ impl Cli {
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// The input; without one, the only CSV, TSV or JSONL file here, or an example that is written
-    #[arg(value_name = "FILE")]
+    #[arg(value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// Write this job file [default: named after the input]
     #[arg(long, value_name = "JOB")]
@@ -106,23 +107,23 @@ pub struct CompletionsArgs {
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// Write the pages to this folder: runner.1, runner-check.1, …
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The job file
-    #[arg(value_name = "JOB")]
+    #[arg(value_hint = ValueHint::FilePath, value_name = "JOB")]
     pub job: PathBuf,
     /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Explain a run that writes to this directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Take prices from this file first (can be repeated)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub prices: Vec<PathBuf>,
     /// Print also what each backend would be sent for the first row
     #[arg(long)]
@@ -135,13 +136,13 @@ pub struct ExplainArgs {
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
     /// The job file
-    #[arg(value_name = "JOB")]
+    #[arg(value_hint = ValueHint::FilePath, value_name = "JOB")]
     pub job: PathBuf,
     /// Override a key of the job file, for example backends.gpt.model=gpt-4o (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Take prices from this file first (can be repeated)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub prices: Vec<PathBuf>,
     /// Ask only this backend, whether the job's order names it or not (can be repeated)
     #[arg(long, value_name = "NAME")]
@@ -157,13 +158,13 @@ pub struct ProbeArgs {
 #[derive(Debug, Args)]
 pub struct PricesArgs {
     /// The job file; without one, every price that is known is listed
-    #[arg(value_name = "JOB")]
+    #[arg(value_hint = ValueHint::FilePath, value_name = "JOB")]
     pub job: Option<PathBuf>,
     /// Override a key of the job file, for example backends.gpt.model=gpt-4o (can be repeated)
     #[arg(long, value_name = "KEY=VALUE", requires = "job")]
     pub set: Vec<String>,
     /// Take prices from this file first (can be repeated)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub prices: Vec<PathBuf>,
     /// List only the prices of this model, or of these: gpt-4o-mini, 'claude-*'
     #[arg(long, value_name = "GLOB", conflicts_with = "job")]
@@ -179,7 +180,7 @@ pub struct PricesArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// The output directory of a job
-    #[arg(value_name = "DIR")]
+    #[arg(value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub dir: PathBuf,
     /// Print JSON, for programs
     #[arg(long)]
@@ -189,10 +190,10 @@ pub struct StatusArgs {
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// The output directory of a job
-    #[arg(value_name = "DIR")]
+    #[arg(value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub dir: PathBuf,
     /// Price every request anew by this file, from its stored usage (can be repeated); nothing is written
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub prices: Vec<PathBuf>,
     /// As on the terminal, as in report.md, or as in report.json
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
@@ -221,23 +222,23 @@ impl ReportFormat {
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// The output directory of a job
-    #[arg(value_name = "DIR")]
+    #[arg(value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub dir: PathBuf,
     /// Write these results files, instead of those that the job names: csv, jsonl, parquet
     #[arg(long, value_name = "FORMAT,...", value_delimiter = ',', value_parser = format)]
     pub formats: Option<Vec<OutputFormat>>,
     /// Print these results, too; what else is to say goes to stderr
-    #[arg(long, value_name = "FORMAT", value_parser = printed)]
+    #[arg(long, value_name = "FORMAT", value_parser = printed())]
     pub stdout: Option<OutputFormat>,
 }
 
 #[derive(Debug, Args)]
 pub struct DiffArgs {
     /// The output directory of the earlier run
-    #[arg(value_name = "BEFORE")]
+    #[arg(value_hint = ValueHint::DirPath, value_name = "BEFORE")]
     pub before: PathBuf,
     /// The output directory of the later run
-    #[arg(value_name = "AFTER")]
+    #[arg(value_hint = ValueHint::DirPath, value_name = "AFTER")]
     pub after: PathBuf,
     /// As on the terminal, as Markdown for a pull request, or as JSON for programs
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
@@ -250,7 +251,7 @@ pub struct DiffArgs {
 #[derive(Debug, Args)]
 pub struct AaArgs {
     /// The output directories of runs of the same job
-    #[arg(value_name = "DIR", num_args = 2.., required = true)]
+    #[arg(value_hint = ValueHint::DirPath, value_name = "DIR", num_args = 2.., required = true)]
     pub dirs: Vec<PathBuf>,
     /// Print JSON, for programs
     #[arg(long)]
@@ -260,17 +261,17 @@ pub struct AaArgs {
 #[derive(Debug, Args)]
 pub struct BaselineArgs {
     /// The output directory of a job with `score`
-    #[arg(value_name = "DIR")]
+    #[arg(value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub dir: PathBuf,
     /// Write to this file; without it the file is printed
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// The output directory of a job
-    #[arg(value_name = "DIR")]
+    #[arg(value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub dir: PathBuf,
 }
 
@@ -285,27 +286,26 @@ fn format(name: &str) -> Result<OutputFormat, String> {
     }
 }
 
-/// A form of the results that is text.
-fn printed(name: &str) -> Result<OutputFormat, String> {
-    match OutputFormat::from_name(name) {
-        Some(format @ (OutputFormat::Csv | OutputFormat::Jsonl)) => Ok(format),
-        _ => Err("expected csv or jsonl".to_owned()),
-    }
+/// The forms of the results that are text.
+fn printed() -> impl TypedValueParser<Value = OutputFormat> {
+    let texts = [OutputFormat::Csv, OutputFormat::Jsonl];
+    PossibleValuesParser::new(texts.map(OutputFormat::as_str))
+        .map(|name| OutputFormat::from_name(&name).expect("it is one of them"))
 }
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The job file, or several of them
-    #[arg(value_name = "JOB", required = true)]
+    #[arg(value_hint = ValueHint::FilePath, value_name = "JOB", required = true)]
     pub jobs: Vec<PathBuf>,
     /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Check for a run that writes to this directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Take prices from this file first (can be repeated)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub prices: Vec<PathBuf>,
     /// Check a run of only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -316,22 +316,25 @@ pub struct CheckArgs {
     /// Refuse inputs without a row, instead of doing nothing
     #[arg(long)]
     pub require_rows: bool,
+    /// Check for a run that sends nothing: no key has to be set
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// What [`CheckArgs`] holds, and how tokens are counted.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// The job file
-    #[arg(value_name = "JOB")]
+    #[arg(value_hint = ValueHint::FilePath, value_name = "JOB")]
     pub job: PathBuf,
     /// Take prices from this file first (can be repeated)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub prices: Vec<PathBuf>,
     /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Plan a run that writes to this directory: what is answered there is not asked
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Plan a run of only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -357,16 +360,16 @@ pub struct PlanArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The job file
-    #[arg(value_name = "JOB")]
+    #[arg(value_hint = ValueHint::FilePath, value_name = "JOB")]
     pub job: PathBuf,
     /// Override a key of the job file, for example retry.attempts=5 (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Write to this directory instead of the job's
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_hint = ValueHint::DirPath, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Take prices from this file first (can be repeated)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub prices: Vec<PathBuf>,
     /// Run only the first N rows
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -387,7 +390,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub require_rows: bool,
     /// Print the results, too, when they are in their files; what else is to say goes to stderr
-    #[arg(long, value_name = "FORMAT", value_parser = printed)]
+    #[arg(long, value_name = "FORMAT", value_parser = printed())]
     pub stdout: Option<OutputFormat>,
     /// Print nothing but errors
     #[arg(long, short)]
@@ -396,7 +399,7 @@ pub struct RunArgs {
     #[arg(long, conflicts_with_all = ["quiet", "stdout"])]
     pub json: bool,
     /// Write what happens to this file, as RUNNER_LOG says (else `info`)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_hint = ValueHint::FilePath, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Write what is asked and answered to the log, too
     #[arg(long)]

@@ -23,6 +23,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
         prices: args.prices.clone(),
         limit: args.limit,
         require_rows: args.require_rows,
+        offline: args.offline,
         ..Options::default()
     };
     let mut code = ExitCode::Success;

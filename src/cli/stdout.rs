@@ -1,7 +1,7 @@
 //! `--stdout FORMAT`: the results on standard output too, for pipes.
 
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 
 use tokio_prompt_orchestrator::ExitCode;
@@ -39,7 +39,15 @@ pub fn copy(wanted: Option<OutputFormat>, files: &[PathBuf], code: ExitCode) -> 
     };
     let copied = File::open(path).and_then(|mut file| {
         let mut out = std::io::stdout().lock();
-        std::io::copy(&mut file, &mut out)?;
+        if out.is_terminal() {
+            // What a model wrote must not command it; pipes and files get every byte.
+            for line in BufReader::new(file).split(b'\n') {
+                let line = String::from_utf8_lossy(&line?).into_owned();
+                writeln!(out, "{}", terminal::guarded(line.trim_end_matches('\r')))?;
+            }
+        } else {
+            std::io::copy(&mut file, &mut out)?;
+        }
         out.flush()
     });
     match copied {

@@ -166,6 +166,9 @@ pub fn template(
             let problem = place.problem(format!("template: {}", error.message));
             problems.push(match bare_column(text, names.columns) {
                 Some(column) => problem.help(format!("write `{{{{ row[\"{column}\"] }}}}`")),
+                None if error.message.contains("ends too early") && text.contains("{%") => {
+                    problem.help("a block such as `{% if ... %}` goes on to its `{% endif %}`")
+                }
                 None => problem.help(BRACES),
             });
             return None;

@@ -30,6 +30,17 @@ impl Job {
     /// Fails only where there is nothing to go on with: a file that cannot be read or is not YAML.
     /// Every other problem is kept for [`Job::resolve`].
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, Problems> {
+        let kind = path
+            .extension()
+            .and_then(|kind| kind.to_str())
+            .unwrap_or_default();
+        if ["csv", "tsv", "jsonl", "parquet"].contains(&kind) && path.is_file() {
+            let shown = path.display();
+            let problem = Problem::new(format!("{shown} is a table, and a job is a YAML file"));
+            return Err(problem
+                .help(format!("`runner init {shown}` writes a job for it"))
+                .into());
+        }
         let text = read_text(path)?;
         Self::parse(path, text, overrides)
     }

@@ -351,3 +351,35 @@ fn quiet_and_json_are_no_pair() {
     let ran = scratch.runner(&["job.yaml", "--quiet", "--json"]).exits(2);
     ran.says("cannot be used with");
 }
+
+#[test]
+fn what_is_printed_for_programs_is_json_whatever_it_holds() {
+    let scratch = Scratch::new();
+    let hostile = "ab\u{202e}cd\u{7f}\u{9b}##vso[x]##[y]\u{2028}";
+    scratch
+        .write("rows.csv", format!("text\n{hostile}\n"))
+        .job("backends: { a: { type: echo, delay: 0ms } }\nscore: { equals: \"{{ text }}\" }");
+    scratch.runner(&["job.yaml"]).exits(0);
+    scratch.runner(&["job.yaml", "--out", "two"]).exits(0);
+    for args in [
+        &["check", "job.yaml", "--json"][..],
+        &["plan", "job.yaml", "--json"],
+        &["explain", "job.yaml", "--json"],
+        &["probe", "job.yaml", "--json"],
+        &["prices", "job.yaml", "--json"],
+        &["status", "out", "--json"],
+        &["report", "out", "--format", "json"],
+        &["diff", "out", "two", "--format", "json"],
+        &["aa", "out", "two", "--json"],
+        &["schema"],
+    ] {
+        let ran = scratch.runner(args).exits(0);
+        let printed: Result<serde_json::Value, _> = serde_json::from_str(&ran.stdout);
+        assert!(printed.is_ok(), "{args:?}: {printed:?}\n{}", ran.stdout);
+        assert!(!ran.stdout.contains("##vso["), "{args:?}: {}", ran.stdout);
+    }
+    let args = ["probe", "job.yaml", "--backend", "nope", "--json"];
+    let ran = scratch.runner(&args).exits(2);
+    let printed: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(printed["error"]["message"].is_string(), "{printed}");
+}

@@ -353,3 +353,38 @@ fn a_name_that_says_so_is_asked_about_and_numbers_are_compared_as_numbers() {
     scratch.runner(&["check", "sums.yaml"]).exits(0);
     scratch.runner(&["sums.yaml"]).exits(0);
 }
+
+#[test]
+fn what_stands_between_the_cells_is_found_out_and_nothing_is_said_to_be_nothing() {
+    for (delimiter, written) in [(";", "\";\""), ("|", "\"|\""), ("\t", "tab")] {
+        let scratch = alone();
+        let rows = ["id,Kommentar", "1,Gut", "2,Schlecht"].join("\n");
+        scratch.write("in.csv", rows.replace(',', delimiter));
+        scratch.runner(&["init", "in.csv"]).exits(0);
+        let job = read(&scratch, "in.yaml");
+        assert!(job.contains(&format!("delimiter: {written} #")), "{job}");
+        scratch.runner(&["in.yaml"]).exits(0);
+    }
+    for nothing in ["", "\n\n", "\u{feff}"] {
+        let scratch = alone();
+        scratch.write("in.csv", nothing);
+        let ran = scratch.runner(&["init", "in.csv"]).exits(2);
+        ran.says("in.csv is empty: it has no column that could be asked about");
+        assert!(!scratch.path().join("in.yaml").exists());
+    }
+}
+
+#[test]
+fn answers_are_only_compared_with_what_is_asked_for() {
+    let scratch = alone();
+    let rows = (0..80).map(|row| format!("Text {row},class {}\n", row % 40));
+    scratch.write(
+        "in.csv",
+        format!("text,label\n{}", rows.collect::<String>()),
+    );
+    scratch
+        .runner(&["init"])
+        .exits(0)
+        .never_says("compared with");
+    assert!(read(&scratch, "in.yaml").contains("# score:"));
+}

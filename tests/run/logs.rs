@@ -110,3 +110,20 @@ fn a_log_that_cannot_be_written_is_a_wrong_use() {
     ran.says("error: cannot open the log no/such/dir.log: No such file or directory");
     assert!(!scratch.path().join("out").exists());
 }
+
+#[test]
+fn why_an_answer_is_not_valid_is_in_the_log_of_content_alone() {
+    let scratch = Scratch::new();
+    let server = Served::always(served::says(ANSWER));
+    scratch.rows(1).job(&format!(
+        "backends: {{ {} }}\nanswer: {{ labels: [yes, no], reask: 1 }}",
+        server.backend("a", "")
+    ));
+    scratch.runner(&["job.yaml", "--log", "plain.log"]).exits(3);
+    let log = read(&scratch, "plain.log");
+    assert!(log.contains("answer is not valid"), "{log}");
+    assert!(!log.contains(ANSWER), "{log}");
+    let args = ["job.yaml", "--fresh", "--log", "whole.log", "--log-content"];
+    scratch.runner(&args).exits(3);
+    assert!(read(&scratch, "whole.log").contains(ANSWER));
+}
