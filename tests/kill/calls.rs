@@ -129,7 +129,7 @@ impl<'a> Crashes<'a> {
         // and some luck.
         for (site, attempt) in sites
             .iter()
-            .flat_map(|site| (0..12).map(move |n| (site, n)))
+            .flat_map(|site| (0..60).map(move |n| (site, n)))
         {
             let start = attempt % STARTS.len();
             let of_site = self.calls[start].iter().filter(|call| call.site == *site);
