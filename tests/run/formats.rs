@@ -464,7 +464,7 @@ fn results_that_are_not_written_cannot_be_printed() {
     let ran = scratch
         .runner(&["job.yaml", "--stdout", "parquet"])
         .exits(2);
-    ran.says("expected csv or jsonl");
+    ran.says("possible values: csv, jsonl");
 }
 
 #[cfg(target_os = "linux")]
