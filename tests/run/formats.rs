@@ -122,7 +122,7 @@ error: the line is not UTF-8 text
 ";
     assert_eq!(refused("rows.jsonl", &[("rows.jsonl", bytes)]), expected);
     let array = refused("rows.jsonl", &[("rows.jsonl", b"[{\"text\": \"x\"}]\n")]);
-    assert!(array.contains("has no object with a key"), "{array}");
+    assert!(array.contains("is a JSON array"), "{array}");
     let array = b"{\"text\": 1}\n[{\"text\": \"x\"}]\n";
     let array = refused("rows.jsonl", &[("rows.jsonl", array)]);
     assert!(

@@ -111,6 +111,7 @@ fn blank_lines_and_a_byte_order_mark_are_nothing() {
 }
 
 #[cfg(feature = "parquet")]
+#[allow(clippy::unwrap_used, reason = "a test's helper may panic")]
 mod in_parquet {
     use std::sync::Arc;
 
