@@ -12,6 +12,9 @@ use crate::job::Place;
 pub(super) const MAX_SHOWN: usize = 400;
 /// The largest record, in bytes of the file.
 pub(super) const MAX_RECORD: usize = 64 << 20;
+/// The most cells of a record: each takes more memory than the delimiter that makes it.
+const MAX_CELLS: usize = 1_000_000;
+const UNCLOSED: &str = " (is a quote never closed?)";
 /// What some editors put before UTF-8 text.
 pub(super) const UTF8_MARK: &[u8; 3] = b"\xef\xbb\xbf";
 
@@ -64,13 +67,16 @@ pub(super) type CsvReader = Reader<Capped>;
 /// whole record in memory, and a quote that is never closed makes the rest of the file one record.
 pub(super) struct Capped {
     bytes: Unpacked,
+    delimiter: u8,
     since: usize,
+    /// How many delimiters there were since then.
+    cells: usize,
 }
 
 impl Capped {
     /// A record has ended.
     pub(super) fn record_ended(&mut self) {
-        self.since = 0;
+        (self.since, self.cells) = (0, 0);
     }
 }
 
@@ -79,7 +85,13 @@ impl Read for Capped {
         let read = self.bytes.read(buffer)?;
         self.since += read;
         if self.since > MAX_RECORD {
-            return Err(too_large(" (is a quote never closed?)"));
+            return Err(too_large(UNCLOSED));
+        }
+        let is_delimiter = |byte: &&u8| **byte == self.delimiter;
+        self.cells += buffer[..read].iter().filter(is_delimiter).count();
+        if self.cells > MAX_CELLS {
+            let message = format!("a record has more than {MAX_CELLS} cells{UNCLOSED}");
+            return Err(std::io::Error::other(message));
         }
         Ok(read)
     }
@@ -94,7 +106,12 @@ pub(super) fn too_large(question: &str) -> std::io::Error {
 /// A reader that starts behind the byte order mark, if there is one.
 pub(super) fn reader(mut bytes: Unpacked, delimiter: u8) -> std::io::Result<CsvReader> {
     skip_mark(&mut bytes, UTF8_MARK)?;
-    let capped = Capped { bytes, since: 0 };
+    let capped = Capped {
+        bytes,
+        delimiter,
+        since: 0,
+        cells: 0,
+    };
     Ok(ReaderBuilder::new()
         .flexible(true)
         .delimiter(delimiter)

@@ -1,9 +1,11 @@
 //! Paths, glob patterns and standard input → files.
 
-use std::io::IsTerminal;
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 
-use super::origin::Origin;
+use super::bytes::UTF8_MARK;
+use super::json_lines::none_is_utf8;
+use super::origin::{Origin, skip_mark};
 use crate::job::{InputFormat, InputPlan, OnBadEncoding, OnRagged, Problem, STDIN};
 
 /// A file of an input.
@@ -25,10 +27,38 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Whether there is nothing in it. (A Parquet file always has its marks; what cannot be read is found out later.)
-    pub(super) fn is_empty(&self) -> bool {
-        self.format != InputFormat::Parquet
-            && self.origin.start(1).is_ok_and(|start| start.is_empty())
+    /// Why there is nothing in it, if there is nothing. (A Parquet file always has its marks; what cannot be read is
+    /// found out later.)
+    pub(super) fn nothing(&self) -> Option<&'static str> {
+        let is_line_break = |byte: &u8| match self.format {
+            InputFormat::Jsonl => byte.is_ascii_whitespace(),
+            _ => matches!(byte, b'\r' | b'\n'),
+        };
+        if self.format == InputFormat::Parquet {
+            return None;
+        }
+        if self.is_all(is_line_break).unwrap_or(false) {
+            return Some("is empty");
+        }
+        let skips =
+            self.format == InputFormat::Jsonl && self.on_bad_encoding == OnBadEncoding::Skip;
+        let none_is_utf8 = || self.origin.open_at(0).and_then(none_is_utf8);
+        (skips && none_is_utf8().unwrap_or(false))
+            .then_some("has no line that is UTF-8 text (`on_bad_encoding`)")
+    }
+
+    /// Whether all bytes are so, but for a byte order mark.
+    fn is_all(&self, is_so: impl Fn(&u8) -> bool) -> std::io::Result<bool> {
+        let mut bytes = self.origin.open_at(0)?;
+        skip_mark(&mut bytes, UTF8_MARK)?;
+        loop {
+            let some = bytes.fill_buf()?;
+            if some.is_empty() || !some.iter().all(&is_so) {
+                return Ok(some.is_empty());
+            }
+            let length = some.len();
+            bytes.consume(length);
+        }
     }
 
     /// As its entry says, and its name where the entry does not.

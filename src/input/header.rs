@@ -4,7 +4,7 @@ use super::bytes::{MAX_SHOWN, first_line, place, reader};
 use super::files::Found;
 use super::json_lines;
 use super::scan::AS_UTF8;
-use crate::job::{InputFormat, Problem};
+use crate::job::{InputFormat, OnBadEncoding, Problem};
 use crate::words::Columns;
 
 /// How much of a file is looked at to tell what it is.
@@ -27,8 +27,9 @@ pub(super) fn column_names(found: &Found) -> Result<Vec<String>, Box<Problem>> {
     match found.format {
         InputFormat::Csv | InputFormat::Tsv => csv_names(found),
         InputFormat::Jsonl => {
+            let replace = found.on_bad_encoding == OnBadEncoding::Replace;
             let bytes = found.origin.open_at(0);
-            let names = bytes.and_then(json_lines::keys);
+            let names = bytes.and_then(|bytes| json_lines::keys(bytes, replace));
             let names = names.map_err(|error| unreadable(&error))?;
             // Without a key there is no sound line but of `{}`; without a name a column cannot be meant.
             if names.is_empty() {

@@ -1,5 +1,6 @@
 //! JSON Lines: an object on each line. The keys of all of them are the columns.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{BufRead, Read};
@@ -45,13 +46,14 @@ struct Keys {
 }
 
 /// Reads every line and returns the keys of the objects in the order in which they are seen first. What is wrong with a
-/// line is for a later look.
-pub(super) fn keys(bytes: Unpacked) -> std::io::Result<Vec<String>> {
+/// line is for a later look; what is not UTF-8 text is replaced if the records will be read so.
+pub(super) fn keys(bytes: Unpacked, replace: bool) -> std::io::Result<Vec<String>> {
     let mut lines = JsonLines::new(bytes, &[])?;
     lines.columns.grow = true;
     while lines.next_line()? {
-        if let Ok(text) = std::str::from_utf8(&lines.line) {
-            let _ = object(text, &mut lines.columns, &mut lines.cells);
+        let text = String::from_utf8_lossy(&lines.line);
+        if replace || matches!(text, Cow::Borrowed(_)) {
+            let _ = object(&text, &mut lines.columns, &mut lines.cells);
         }
         if lines.columns.names.len() > MAX_KEYS {
             let line = lines.start.1;
@@ -61,6 +63,19 @@ pub(super) fn keys(bytes: Unpacked) -> std::io::Result<Vec<String>> {
         }
     }
     Ok(lines.columns.names)
+}
+
+/// Whether there are lines, and none that is UTF-8 text.
+pub(super) fn none_is_utf8(bytes: Unpacked) -> std::io::Result<bool> {
+    let mut lines = JsonLines::new(bytes, &[])?;
+    let mut some = false;
+    while lines.next_line()? {
+        if std::str::from_utf8(&lines.line).is_ok() {
+            return Ok(false);
+        }
+        some = true;
+    }
+    Ok(some)
 }
 
 impl JsonLines {
@@ -204,6 +219,10 @@ impl Entries<'_> {
     fn entry(&mut self, key: String, value: &RawValue) -> Result<(), serde_json::Error> {
         let position = match self.columns.positions.get(&key) {
             Some(position) => *position,
+            // Enough to be told; a line may hold millions.
+            None if self.columns.grow && self.columns.names.len() > MAX_KEYS => {
+                return Err(serde::de::Error::custom("too many keys"));
+            }
             None if self.columns.grow => {
                 self.columns.add(key.clone());
                 self.cells.push(None);

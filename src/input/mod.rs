@@ -50,7 +50,7 @@ pub struct Inputs {
     rows: u64,
     repeated: Repeated,
     first: Option<Arc<Row>>,
-    /// What the files are called in which there is nothing at all.
+    /// Which files have nothing in them, and why.
     empty: Vec<String>,
 }
 
@@ -151,11 +151,7 @@ impl Inputs {
             .iter()
             .flat_map(|(name, mended)| mended.notices(name))
             .collect();
-        let mut without: Vec<String> = self
-            .empty
-            .iter()
-            .map(|name| format!("{name} is empty"))
-            .collect();
+        let mut without = self.empty.clone();
         if self.rows == 0 {
             let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
             match names.len() {
@@ -246,8 +242,8 @@ impl Scan {
             if left == 0 {
                 break;
             }
-            if path.is_empty() {
-                self.empty.push(path.name);
+            if let Some(why) = path.nothing() {
+                self.empty.push(format!("{} {why}", path.name));
                 continue;
             }
             let Some(open) = Scanning::open(path, self.columns.as_ref(), problems) else {

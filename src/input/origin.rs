@@ -17,6 +17,10 @@ use zstd::stream::read::Decoder as ZstdDecoder;
 pub(super) const BUFFER: usize = 1 << 16;
 /// The memory that a zstd file may ask for, as a power of two: what the zstd command allows.
 const MAX_WINDOW: u32 = 27;
+/// What gzip files begin with.
+const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
+/// What zstd files begin with.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Where the bytes of an input are.
 #[derive(Debug, Clone)]
@@ -68,9 +72,12 @@ impl Origin {
     /// The bytes, unpacked if they are packed, from an offset on. One that is packed is unpacked up to there.
     pub(super) fn open_at(&self, offset: u64) -> std::io::Result<Unpacked> {
         let mut stored = self.stored()?;
-        let packing = Packing::of(&mut stored)?;
-        let mut bytes: Box<dyn Read + Send> = match packing {
+        let start = stored.first_bytes()?;
+        let bytes: Box<dyn Read + Send> = match Packing::of(&start) {
             None => {
+                if let Some(by) = self.cut(&start) {
+                    return Err(cut(by, "its first bytes are missing"));
+                }
                 stored.seek(SeekFrom::Start(offset))?;
                 let bytes: Box<dyn Read + Send> = Box::new(stored);
                 return Ok(BufReader::with_capacity(BUFFER, bytes));
@@ -84,8 +91,25 @@ impl Origin {
                 Box::new(Unpacking(decoder, "zstd"))
             }
         };
+        let mut bytes = BufReader::with_capacity(BUFFER, bytes);
+        if is_skipped(&start) && bytes.fill_buf()?.is_empty() {
+            return Err(cut("zstd", "there is nothing behind what is skipped"));
+        }
         std::io::copy(&mut (&mut bytes).take(offset), &mut std::io::sink())?;
-        Ok(BufReader::with_capacity(BUFFER, bytes))
+        Ok(bytes)
+    }
+
+    /// By what a file was packed that starts so and ends there, within what all such files begin with.
+    fn cut(&self, start: &[u8]) -> Option<&'static str> {
+        let extension = self.path().and_then(Path::extension);
+        let is_named = |name: &str| extension.is_some_and(|it| it.eq_ignore_ascii_case(name));
+        // Less than two bytes may be anything, unless the name says what they are.
+        let is_start =
+            |of: &[u8], name: &str| of.starts_with(start) && (start.len() > 1 || is_named(name));
+        if is_start(&GZIP, "gz") {
+            return Some("gzip");
+        }
+        is_start(&ZSTD, "zst").then_some("zstd")
     }
 
     /// The first bytes, unpacked.
@@ -118,6 +142,12 @@ impl Stored {
     /// What tells the file from another, of what is really open.
     pub(super) fn stamp(&self) -> std::io::Result<Stamp> {
         self.file.metadata().map(|metadata| Stamp::of(&metadata))
+    }
+
+    fn first_bytes(&self) -> std::io::Result<Vec<u8>> {
+        let mut start = Vec::new();
+        self.from(0).take(4).read_to_end(&mut start)?;
+        Ok(start)
     }
 
     fn buffered(self) -> BufReader<Self> {
@@ -153,10 +183,8 @@ struct Unpacking<R>(R, &'static str);
 
 impl<R: Read> Read for Unpacking<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read(buffer).map_err(|error| {
-            let by = self.1;
-            std::io::Error::other(format!("what {by} packed is cut or damaged ({error})"))
-        })
+        let read = self.0.read(buffer);
+        read.map_err(|error| cut(self.1, &error.to_string()))
     }
 }
 
@@ -169,16 +197,23 @@ enum Packing {
 
 impl Packing {
     /// By the first bytes; the name may say what it likes.
-    fn of(stored: &mut Stored) -> std::io::Result<Option<Self>> {
-        let mut start = Vec::new();
-        stored.from(0).take(4).read_to_end(&mut start)?;
-        Ok(match start[..] {
-            [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
-            // A frame, or one that a reader is to skip, with which some begin.
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Some(Self::Zstd),
+    fn of(start: &[u8]) -> Option<Self> {
+        match start {
+            start if start.starts_with(&GZIP) => Some(Self::Gzip),
+            start if start.starts_with(&ZSTD) || is_skipped(start) => Some(Self::Zstd),
             _ => None,
-        })
+        }
     }
+}
+
+/// Whether these are the first bytes of a zstd frame that a reader is to skip, with which some files begin.
+fn is_skipped(start: &[u8]) -> bool {
+    matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+}
+
+/// The error of a packed file that is not whole.
+fn cut(by: &str, why: &str) -> std::io::Error {
+    std::io::Error::other(format!("what {by} packed is cut or damaged ({why})"))
 }
 
 /// What tells that a file is still the same. Not when its inode changed last: a link made or removed

@@ -1,6 +1,6 @@
-//! Parquet: flat columns, read a few records at a time.
+//! Parquet: flat columns, read a record at a time.
 
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 
 use bytes::Bytes;
 use csv::ByteRecord;
@@ -12,6 +12,7 @@ use parquet::file::reader::{ChunkReader, FileReader, Length};
 use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::schema::types::ColumnDescriptor;
 
+use super::bytes::{MAX_RECORD, too_large};
 use super::files::Found;
 use super::guard::guarded;
 use super::origin::{BUFFER, Origin, Stored};
@@ -19,10 +20,10 @@ use super::parquet_text::{Kind, Unit};
 use super::records::{Fault, sound};
 use crate::job::Problem;
 
-/// How many records are read at once.
-const AT_ONCE: usize = 256;
-/// The largest piece that is read at once: a page of a column, or what stands at the end of the file.
-const MAX_PIECE: usize = 1 << 30;
+/// The largest piece that is read at once: a page of a column, packed or not, or what stands at the end of the file.
+const MAX_PIECE: usize = 256 << 20;
+/// More than the fields of a page's header take that tell its size.
+const PAGE_START: u64 = 24;
 
 type Cell = Result<Vec<u8>, &'static str>;
 
@@ -64,9 +65,6 @@ pub(super) struct ParquetRecords {
     /// How many records of the part are still to be read.
     left: usize,
     columns: Vec<(Kind, ColumnReader)>,
-    /// The cells of the columns of the records that were read ahead.
-    ahead: Vec<Vec<Cell>>,
-    at: usize,
 }
 
 impl ParquetRecords {
@@ -77,8 +75,6 @@ impl ParquetRecords {
             next_group: 0,
             left: 0,
             columns: Vec::new(),
-            ahead: Vec::new(),
-            at: 0,
         })
     }
 
@@ -89,17 +85,18 @@ impl ParquetRecords {
     ) -> std::io::Result<Option<Result<(), Fault>>> {
         record.clear();
         record.set_position(None);
-        if self
-            .ahead
-            .first()
-            .is_none_or(|cells| self.at == cells.len())
-            && !self.read_ahead()?
-        {
+        let read = guarded(|| self.cells());
+        let cells = read.unwrap_or_else(|| Err(broken())).map_err(damaged)?;
+        let Some(cells) = cells else {
             return Ok(None);
+        };
+        let lengths = cells.iter().flatten().map(Vec::len);
+        if lengths.sum::<usize>() > MAX_RECORD {
+            return Err(too_large(""));
         }
         let mut fault = None;
-        for (position, cells) in self.ahead.iter().enumerate() {
-            match &cells[self.at] {
+        for (position, cell) in cells.iter().enumerate() {
+            match cell {
                 Ok(text) => record.push_field(text),
                 Err(why) => {
                     record.push_field(b"");
@@ -107,44 +104,31 @@ impl ParquetRecords {
                 }
             }
         }
-        self.at += 1;
         Ok(Some(match fault {
             Some(fault) => Err(fault),
-            None => sound(record, self.ahead.len()),
+            None => sound(record, cells.len()),
         }))
     }
 
-    /// Reads records ahead; `false` at the end of the file.
-    fn read_ahead(&mut self) -> std::io::Result<bool> {
-        let read = guarded(|| self.try_read_ahead());
-        read.unwrap_or_else(|| Err(broken())).map_err(damaged)
-    }
-
-    fn try_read_ahead(&mut self) -> Result<bool, ParquetError> {
-        self.at = 0;
+    /// Reads the cells of the next record; `None` at the end of the file. Never more than one record: how much memory
+    /// the next ones take cannot be known, and a small file may have a dictionary of large values that each of them names.
+    fn cells(&mut self) -> Result<Option<Vec<Cell>>, ParquetError> {
         while self.left == 0 {
             if self.next_group == self.file.num_row_groups() {
-                return Ok(false);
+                return Ok(None);
             }
             self.open_group()?;
         }
-        let count = self.left.min(AT_ONCE);
-        self.ahead.clear();
-        for (kind, column) in &mut self.columns {
-            let cells = cells(column, kind, count)?;
-            if cells.len() != count {
-                return Err(ParquetError::EOF("a column ends too early".to_owned()));
-            }
-            self.ahead.push(cells);
-        }
-        self.left -= count;
-        Ok(!self.ahead.is_empty())
+        self.left -= 1;
+        let columns = self.columns.iter_mut();
+        let cells = columns.map(|(kind, column)| cell(column, kind));
+        cells.collect::<Result<_, _>>().map(Some)
     }
 
     fn open_group(&mut self) -> Result<(), ParquetError> {
         let group = self.file.get_row_group(self.next_group)?;
         self.next_group += 1;
-        self.left = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+        self.left = usize::try_from(group.metadata().num_rows())?;
         let schema = self.file.metadata().file_metadata().schema_descr();
         self.columns.clear();
         for (position, column) in schema.columns().iter().enumerate() {
@@ -159,7 +143,27 @@ impl ParquetRecords {
 
 fn open(origin: &Origin) -> Result<SerializedFileReader<Stored>, ParquetError> {
     let stored = origin.stored().map_err(ParquetError::from)?;
-    guarded(|| SerializedFileReader::new(stored)).unwrap_or_else(|| Err(broken()))
+    let file = guarded(|| SerializedFileReader::new(stored)).unwrap_or_else(|| Err(broken()))?;
+    match agrees(&file) {
+        true => Ok(file),
+        false => Err(broken()),
+    }
+}
+
+/// Whether what the end of the file says of its rows agrees: a damaged number must not make a shorter file of it.
+fn agrees(file: &SerializedFileReader<Stored>) -> bool {
+    let mut left = file.metadata().file_metadata().num_rows();
+    for group in file.metadata().row_groups() {
+        let rows = group.num_rows();
+        let mut columns = group.columns().iter();
+        let is_whole = columns
+            .all(|column| column.num_values() == rows || column.column_descr().max_rep_level() > 0);
+        if !is_whole || !(0..=left).contains(&rows) {
+            return false;
+        }
+        left -= rows;
+    }
+    left == 0
 }
 
 /// The error of a file over which its reader panics.
@@ -171,57 +175,50 @@ fn damaged(error: ParquetError) -> std::io::Error {
     std::io::Error::other(error.to_string())
 }
 
-/// Reads so many cells of a column.
-fn cells(column: &mut ColumnReader, kind: &Kind, count: usize) -> Result<Vec<Cell>, ParquetError> {
+/// Reads the next cell of a column.
+fn cell(column: &mut ColumnReader, kind: &Kind) -> Result<Cell, ParquetError> {
     let bytes = |text: Option<String>| text.map(String::into_bytes).ok_or("is out of range");
     match column {
         ColumnReader::BoolColumnReader(column) => {
-            values(column, count, |value| Ok(value.to_string().into_bytes()))
+            value(column, |value| Ok(value.to_string().into_bytes()))
         }
         ColumnReader::Int32ColumnReader(column) => {
-            values(column, count, |value| bytes(kind.whole(i64::from(*value))))
+            value(column, |value| bytes(kind.whole(i64::from(*value))))
         }
-        ColumnReader::Int64ColumnReader(column) => {
-            values(column, count, |value| bytes(kind.whole(*value)))
-        }
-        ColumnReader::Int96ColumnReader(column) => values(column, count, |value| {
+        ColumnReader::Int64ColumnReader(column) => value(column, |value| bytes(kind.whole(*value))),
+        ColumnReader::Int96ColumnReader(column) => value(column, |value| {
             // Nanoseconds of a day, and a day by the count of astronomers.
             let [low, high, day] = [0, 1, 2].map(|at| i128::from(value.data()[at]));
             let nanoseconds = (day - 2_440_588) * 86_400_000_000_000 + (high << 32) + low;
             bytes(kind.instant(nanoseconds))
         }),
         ColumnReader::FloatColumnReader(column) => {
-            values(column, count, |value| Ok(format!("{value:?}").into_bytes()))
+            value(column, |value| Ok(format!("{value:?}").into_bytes()))
         }
         ColumnReader::DoubleColumnReader(column) => {
-            values(column, count, |value| Ok(format!("{value:?}").into_bytes()))
+            value(column, |value| Ok(format!("{value:?}").into_bytes()))
         }
         ColumnReader::ByteArrayColumnReader(column) => {
-            values(column, count, |value| kind.bytes(value.data()))
+            value(column, |value| kind.bytes(value.data()))
         }
         ColumnReader::FixedLenByteArrayColumnReader(column) => {
-            values(column, count, |value| kind.bytes(value.as_bytes()))
+            value(column, |value| kind.bytes(value.as_bytes()))
         }
     }
 }
 
-fn values<T: DataType>(
+fn value<T: DataType>(
     column: &mut ColumnReaderImpl<T>,
-    count: usize,
     text: impl Fn(&T::T) -> Cell,
-) -> Result<Vec<Cell>, ParquetError> {
-    let (mut levels, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
-    let (records, _, _) = column.read_records(count, Some(&mut levels), None, &mut values)?;
-    if levels.is_empty() {
-        return Ok(values.iter().map(text).collect());
+) -> Result<Cell, ParquetError> {
+    let (mut levels, mut values) = (Vec::with_capacity(1), Vec::with_capacity(1));
+    let (records, _, _) = column.read_records(1, Some(&mut levels), None, &mut values)?;
+    // Of a flat column: 1 where there is a value, or nothing if there always is one.
+    match (records, values.first(), levels.first()) {
+        (1, Some(value), _) => Ok(text(value)),
+        (1, None, Some(0)) => Ok(Ok(Vec::new())),
+        _ => Err(ParquetError::EOF("a column ends too early".to_owned())),
     }
-    // Of a flat column: 1 where there is a value.
-    let mut values = values.iter();
-    let cells = levels.iter().take(records).map(|level| match level {
-        0 => Ok(Vec::new()),
-        _ => values.next().map_or(Err("is missing"), &text),
-    });
-    Ok(cells.collect())
 }
 
 /// What the values of a column mean; `None` for what has no text.
@@ -276,6 +273,19 @@ fn kind(column: &ColumnDescriptor) -> Option<Kind> {
     fits.then_some(kind)
 }
 
+/// What a page's header says that the page takes when it is unpacked: the second of its fields, in Thrift's compact
+/// form. The reader of pages believes it and tells nobody.
+fn unpacked_size(header: &[u8]) -> Option<u64> {
+    // A field that follows the one before and holds a whole number.
+    const NEXT: u8 = 0x15;
+    let after_kind = header.strip_prefix(&[NEXT])?.get(1..)?;
+    let size = after_kind.strip_prefix(&[NEXT])?;
+    let end = size.iter().position(|byte| byte & 0x80 == 0)?;
+    let digits = size[..=end.min(9)].iter().rev();
+    let twice = digits.fold(0_u64, |value, byte| value << 7 | u64::from(byte & 0x7f));
+    Some(twice >> 1)
+}
+
 impl Length for Stored {
     fn len(&self) -> u64 {
         self.length().unwrap_or(0)
@@ -286,6 +296,13 @@ impl ChunkReader for Stored {
     type T = BufReader<Stored>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let mut first = Vec::new();
+        self.from(start).take(PAGE_START).read_to_end(&mut first)?;
+        if unpacked_size(&first).is_some_and(|size| size > MAX_PIECE as u64) {
+            let most = MAX_PIECE >> 20;
+            let message = format!("a page of a column is larger than {most} MiB");
+            return Err(ParquetError::General(message));
+        }
         Ok(BufReader::with_capacity(BUFFER, self.from(start)))
     }
 
@@ -296,7 +313,7 @@ impl ChunkReader for Stored {
             return Err(broken());
         }
         let mut bytes = vec![0; length];
-        std::io::Read::read_exact(&mut self.from(start), &mut bytes)?;
+        self.from(start).read_exact(&mut bytes)?;
         Ok(bytes.into())
     }
 }

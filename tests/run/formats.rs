@@ -8,7 +8,7 @@ use tokio_prompt_orchestrator::{Options, Runner};
 use crate::scratch::Scratch;
 
 /// A job over these inputs that answers with `{{ text }}`.
-fn job(scratch: &Scratch, inputs: &str, more: &str) {
+pub(crate) fn job(scratch: &Scratch, inputs: &str, more: &str) {
     scratch.write(
         "job.yaml",
         format!(
@@ -19,7 +19,7 @@ fn job(scratch: &Scratch, inputs: &str, more: &str) {
 }
 
 /// What each row was asked, and its id.
-fn asked(inputs: &str, files: &[(&str, &[u8])]) -> Vec<(String, String)> {
+pub(crate) fn asked(inputs: &str, files: &[(&str, &[u8])]) -> Vec<(String, String)> {
     let scratch = Scratch::new();
     for (name, bytes) in files {
         scratch.write(name, bytes);
@@ -32,7 +32,7 @@ fn asked(inputs: &str, files: &[(&str, &[u8])]) -> Vec<(String, String)> {
 }
 
 /// What is said about these files before anything is sent.
-fn refused(inputs: &str, files: &[(&str, &[u8])]) -> String {
+pub(crate) fn refused(inputs: &str, files: &[(&str, &[u8])]) -> String {
     let scratch = Scratch::new();
     for (name, bytes) in files {
         scratch.write(name, bytes);
@@ -43,17 +43,17 @@ fn refused(inputs: &str, files: &[(&str, &[u8])]) -> String {
     ran.stderr
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());
     packed.write_all(bytes).expect("memory is there");
     packed.finish().expect("memory is there")
 }
 
-fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 3).expect("memory is there")
 }
 
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |(id, text): &(&str, &str)| ((*id).to_owned(), (*text).to_owned());
     pairs.iter().map(owned).collect()
 }
@@ -122,7 +122,7 @@ error: the line is not UTF-8 text
 ";
     assert_eq!(refused("rows.jsonl", &[("rows.jsonl", bytes)]), expected);
     let array = refused("rows.jsonl", &[("rows.jsonl", b"[{\"text\": \"x\"}]\n")]);
-    assert!(array.contains("has no object with a key"), "{array}");
+    assert!(array.contains("is a JSON array"), "{array}");
     let array = b"{\"text\": 1}\n[{\"text\": \"x\"}]\n";
     let array = refused("rows.jsonl", &[("rows.jsonl", array)]);
     assert!(
@@ -577,7 +577,7 @@ fn a_runner_without_parquet_says_so() {
 
 #[cfg(feature = "parquet")]
 #[allow(clippy::unwrap_used, reason = "a test's helper may panic")]
-mod with_parquet {
+pub(crate) mod with_parquet {
     use std::path::Path;
     use std::sync::Arc;
 
@@ -593,10 +593,10 @@ mod with_parquet {
     use super::*;
 
     /// Writes the cells of a column.
-    type Fill<'a> = &'a dyn Fn(&mut SerializedColumnWriter<'_>);
+    pub(crate) type Fill<'a> = &'a dyn Fn(&mut SerializedColumnWriter<'_>);
 
     /// A file of so many equal groups of rows, its columns filled in turn.
-    fn written(schema: &str, groups: usize, fill: &[Fill<'_>]) -> Vec<u8> {
+    pub(crate) fn written(schema: &str, groups: usize, fill: &[Fill<'_>]) -> Vec<u8> {
         let schema = Arc::new(parse_message_type(schema).unwrap());
         let properties = Arc::new(WriterProperties::default());
         let mut file = SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
@@ -612,7 +612,7 @@ mod with_parquet {
         file.into_inner().unwrap()
     }
 
-    fn texts(column: &mut SerializedColumnWriter<'_>, texts: &[Option<&[u8]>]) {
+    pub(crate) fn texts(column: &mut SerializedColumnWriter<'_>, texts: &[Option<&[u8]>]) {
         let values: Vec<ByteArray> = texts
             .iter()
             .flatten()

@@ -91,6 +91,8 @@ mod probe;
 mod shell;
 // What inputs may be: delimiters, JSON Lines, Parquet, packed files, standard input; results on standard output.
 mod formats;
+// Inputs that are small and ask for much, or are damaged so that they look like shorter ones.
+mod input_harm;
 // Each exit code that no other file shows.
 mod exit_codes;
 // The library: workers of one's own, events, errors.
