@@ -126,13 +126,17 @@ fn nothing_that_servers_rows_and_names_say_commands_the_terminal() {
                 server.backend("b", "")
             ),
         );
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 12] = [
         &["job.yaml"],
         &["status", "out"],
         &["report", "out"],
         &["report", "out", "--format", "md"],
         &["report", "out", "--format", "json"],
+        &["export", "out", "--stdout", "csv"],
+        &["export", "out", "--stdout", "jsonl"],
         &["plan", "job.yaml"],
+        &["explain", "job.yaml", "--request"],
+        &["probe", "job.yaml"],
         &["check", "job.yaml", "--json"],
         &["job.yaml", "--fresh", "--json"],
     ];
