@@ -71,7 +71,16 @@ impl Log {
         };
         let wanted = std::env::var("RUNNER_LOG").unwrap_or_default();
         let wanted = match (wanted.trim(), &settings.file) {
-            ("", None) => return Ok(log),
+            ("", None) => {
+                // A collector may get it (`otlp`); else nobody does. The variable may be there for other runs.
+                let asked = settings.content && std::env::var_os("RUNNER_LOG_CONTENT").is_none();
+                if asked && cfg!(not(feature = "otlp")) {
+                    terminal::warn(
+                        "what is asked and answered is logged nowhere: name a file with --log, or set RUNNER_LOG",
+                    );
+                }
+                return Ok(log);
+            }
             ("", Some(_)) if settings.content => "debug",
             ("", Some(_)) => "info",
             (wanted, _) => wanted,

@@ -111,6 +111,17 @@ fn a_log_that_cannot_be_written_is_a_wrong_use() {
     assert!(!scratch.path().join("out").exists());
 }
 
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_log_of_content_that_goes_nowhere_is_told() {
+    let scratch = Scratch::new();
+    scratch.rows(1).job("backends: { a: { type: echo } }");
+    let ran = scratch.runner(&["job.yaml", "--log-content"]).exits(0);
+    ran.says("warning: what is asked and answered is logged nowhere");
+    let ran = scratch.runner(&["job.yaml"]).exits(0);
+    ran.never_says("logged nowhere");
+}
+
 #[test]
 fn why_an_answer_is_not_valid_is_in_the_log_of_content_alone() {
     let scratch = Scratch::new();
