@@ -24,7 +24,7 @@ static DIALECT: Dialect = Dialect {
     idle: Duration::from_secs(30),
 };
 
-const MESSAGES: Endpoint = Endpoint {
+pub(super) const MESSAGES: Endpoint = Endpoint {
     path: "/v1/messages",
     read: read_message,
     usage,

@@ -23,7 +23,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     idle: Duration::from_secs(3),
 };
 
-const COMPLETION: Endpoint = Endpoint {
+pub(super) const COMPLETION: Endpoint = Endpoint {
     path: "/completion",
     read,
     usage,

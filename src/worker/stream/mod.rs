@@ -154,3 +154,47 @@ fn fields(of: &mut Value) -> &mut Map<String, Value> {
     }
     of.as_object_mut().expect("it was made an object")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::super::openai::chat;
+    use super::super::{anthropic, llama_cpp};
+    use super::*;
+
+    fn gathered(stream: Stream, parts: [&[u8]; 3]) -> (Vec<u8>, bool) {
+        let mut gathered = Gathered::new(stream);
+        let mut ended = false;
+        for part in parts {
+            ended = ended || gathered.take(part).unwrap() == Heard::End;
+        }
+        (gathered.body(), ended)
+    }
+
+    #[test]
+    fn a_recorded_stream_is_the_same_reply_wherever_the_network_cuts_it() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for (name, stream) in [
+            ("vllm_chat", chat::endpoint("").stream),
+            ("anthropic_messages", anthropic::MESSAGES.stream),
+            ("llama_cpp_completion", llama_cpp::COMPLETION.stream),
+        ] {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let file = root.join(format!("fixtures/replies/{name}/stream.json"));
+            let fixture: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+            let text = fixture["text"].as_str().unwrap();
+            for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+                let (bytes, stream) = (text.as_bytes(), stream.unwrap());
+                let whole = gathered(stream, [bytes, b"", b""]);
+                assert!(whole.1, "{name}");
+                for first in 0..bytes.len() {
+                    let second = random.usize(first..=bytes.len());
+                    let parts = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+                    assert_eq!(gathered(stream, parts), whole, "{name} {first} {second}");
+                }
+            }
+        }
+    }
+}
