@@ -144,19 +144,22 @@ impl Remote {
         body: Body,
     ) -> Result<Completion, CallError> {
         let address = self.address(endpoint.path);
-        let line = Line {
+        let mut line = Line {
             stream: endpoint.stream,
             ..self.line(&address)
         };
-        let body = match endpoint.stream.filter(|_| self.server.stream) {
-            Some(stream) => body.with("stream", true).maybe(
-                "stream_options",
-                stream
-                    .asks_for_usage
-                    .then(|| json!({"include_usage": true})),
-            ),
-            None => body,
+        let Some(stream) = endpoint.stream.filter(|_| self.server.stream) else {
+            return line.ask(&endpoint, body.json()).await;
         };
+        // llama.cpp's server hangs up after each stream without having said so, and the next request would go down
+        // with the connection. Where there is no TLS, a new one costs next to nothing.
+        if address.starts_with("http://") {
+            line.headers.push(("connection", "close"));
+        }
+        let usage = json!({"include_usage": true});
+        let body = body
+            .with("stream", true)
+            .maybe("stream_options", stream.asks_for_usage.then_some(usage));
         line.ask(&endpoint, body.json()).await
     }
 

@@ -180,7 +180,8 @@ fn serve(
     Ok(())
 }
 
-fn receive(stream: &mut TcpStream) -> std::io::Result<Seen> {
+/// Reads a request.
+pub fn receive(stream: &mut TcpStream) -> std::io::Result<Seen> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     let end = loop {

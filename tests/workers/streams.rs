@@ -1,4 +1,8 @@
+use std::io::Write;
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -9,7 +13,7 @@ use tokio_prompt_orchestrator::{
     AnthropicWorker, LlamaCppWorker, ModelWorker, OpenAiWorker, VllmWorker,
 };
 
-use crate::loopback::{Act, Loopback, Seen, head, reply};
+use crate::loopback::{Act, Loopback, Seen, head, receive, reply};
 use crate::replies::{cases, read, recorded};
 use crate::streamed::{events, stream};
 use crate::{CANARY, PROTOCOLS, ask, worker};
@@ -121,7 +125,11 @@ async fn a_stream_is_asked_for_where_it_is_wanted_and_the_endpoint_has_one() {
             ask(streaming(protocol, &server.url, stream).as_ref())
                 .await
                 .unwrap_err();
-            server.only().json()
+            let seen = server.only();
+            // Over plain http some servers hang up after a stream without having said so.
+            let closes = seen.header("connection") == Some("close");
+            assert_eq!(closes, stream && protocol != "vllm_generate");
+            seen.json()
         };
         let (mut with, without) = (sent(true).await, sent(false).await);
         if protocol == "vllm_generate" {
@@ -437,5 +445,53 @@ async fn a_stream_that_was_not_asked_for_is_read_and_a_whole_reply_to_who_asked_
             0,
         );
         assert_eq!(after(protocol, whole).await.unwrap(), unasked, "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn the_connection_of_a_stream_that_was_read_to_its_end_is_used_again() {
+    let server = KeepAlive::new(success("openai_chat"));
+    let worker = worker("openai_chat", &server.url);
+    for _ in 0..4 {
+        ask(worker.as_ref()).await.unwrap();
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+/// A server that streams these events, a chunk each, for as long as it is asked on a connection.
+struct KeepAlive {
+    url: String,
+    connections: Arc<AtomicUsize>,
+}
+
+impl KeepAlive {
+    fn new(events: Vec<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (mut stream, events) = (stream.unwrap(), events.clone());
+                thread::spawn(move || {
+                    while receive(&mut stream).is_ok() {
+                        let kind = "content-type: text/event-stream";
+                        let head = format!(
+                            "HTTP/1.1 200 OK\r\n{kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+                        );
+                        stream.write_all(head.as_bytes()).unwrap();
+                        for event in &events {
+                            let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+                            stream.write_all(chunk.as_bytes()).unwrap();
+                        }
+                        // The end of the body comes by itself.
+                        thread::sleep(Duration::from_millis(10));
+                        stream.write_all(b"0\r\n\r\n").unwrap();
+                    }
+                });
+            }
+        });
+        Self { url, connections }
     }
 }
