@@ -127,8 +127,12 @@ fn a_server_that_only_says_that_it_lives_is_given_up_and_the_next_backend_asked(
         other.backend("b", ""),
     ));
     let (_, published) = scratch.run(0);
-    assert_eq!(
-        published.attempts(0),
-        ["a first ambiguous", "b fallback ok"]
+    let way = ["a first ambiguous", "b fallback ok"];
+    assert_eq!(published.attempts(0), way);
+    let error = published.lines[0]["attempts"][0]["error"].as_str();
+    let silent = "then said nothing of the answer for 200ms (raise `idle_timeout`";
+    assert!(
+        error.is_some_and(|error| error.contains(silent)),
+        "{error:?}"
     );
 }
