@@ -15,3 +15,6 @@ mod server;
 
 /// llama.cpp's own server, with a tiny model of random weights.
 mod llama_cpp;
+
+/// The table of docs/servers.md.
+mod table;
