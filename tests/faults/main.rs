@@ -1,0 +1,22 @@
+//! What happens when the network fails: every fault, over every protocol, through the `runner` command.
+#![cfg(target_os = "linux")]
+
+// Helpers, shared with other test binaries.
+#[path = "../common/loopback.rs"]
+#[allow(clippy::unwrap_used, reason = "a test's helper may panic")]
+mod loopback;
+#[path = "../common/proxy.rs"]
+mod proxy;
+#[path = "../common/published.rs"]
+mod published;
+#[path = "../common/scratch.rs"]
+mod scratch;
+#[path = "../common/served.rs"]
+mod served;
+
+// Every protocol in one job, and what holds after every run.
+mod protocols;
+mod trial;
+
+// Each way of harming an exchange at each moment of it.
+mod moments;

@@ -1,0 +1,109 @@
+//! Each way of harming an exchange, at each moment of it, over each protocol.
+
+use std::time::Duration;
+
+use crate::protocols::PROTOCOLS;
+use crate::proxy::{Harm, Proxy, When};
+use crate::served::Served;
+use crate::trial::{Cost, Trial, attempts, class, cost};
+
+/// How long an attempt may take in these jobs, and then a run, on a machine that is busy.
+const TIMEOUT: &str = "timeout: 1s";
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What an attempt may end in that was harmed so at this moment.
+fn required(when: When, harm: Harm) -> &'static [&'static str] {
+    match (when, harm) {
+        // It came late, or nothing was wrong with it.
+        (When::Request | When::LastByte, Harm::Drip(_)) => &["ok"],
+        (When::Replied, Harm::Giant) => &["invalid"],
+        (When::Replied, _) => &["ok"],
+        // Nothing may have been handed to the socket yet; a reply to nothing is no reply.
+        (When::Accepted, Harm::Reset) => &["not_sent", "ambiguous"],
+        (When::Accepted, Harm::Giant) => &["invalid", "ambiguous"],
+        (_, Harm::Cut | Harm::Reset | Harm::Stall | Harm::Drip(_)) => &["ambiguous"],
+        (When::ReplyHeadHalf, _) => &["ambiguous"],
+        (When::ReplyHead | When::ReplyHalf | When::LastByte, _) => &["invalid"],
+        (_, Harm::Twice) => &["ok"],
+        (_, Harm::Garbage) => &["ambiguous"],
+        (_, Harm::Giant) => &["invalid"],
+    }
+}
+
+#[track_caller]
+fn ends_as_required(harm: Harm) {
+    let server = Served::every_protocol();
+    for when in When::ALL {
+        let proxy = Proxy::before(server.addr(), move |_| Some((when, harm)));
+        let url = || proxy.url().to_owned();
+        let trial = Trial::new(DEADLINE).asks(1, |_| url(), TIMEOUT, "retry: { attempts: 1 }");
+        let required = required(when, harm);
+        let code = if required == ["ok"] { 0 } else { 3 };
+        let (_, published) = trial.ends(code);
+        for protocol in &PROTOCOLS {
+            let name = protocol.name;
+            let [attempt] = attempts(&published, name)[..] else {
+                panic!("{name} was asked more than once");
+            };
+            let came = class(attempt);
+            assert!(
+                required.contains(&came),
+                "{when:?} {harm:?} {name}: {attempt}"
+            );
+            let expected = match came {
+                "not_sent" => vec![Cost::Nothing],
+                "ambiguous" => vec![Cost::Possibly],
+                // Where the usage can be read, or the protocol has any.
+                _ => vec![Cost::Paid, Cost::Possibly],
+            };
+            assert!(
+                expected.contains(&cost(attempt)),
+                "{when:?} {harm:?} {name}: {attempt}"
+            );
+            let said = attempt["error"].as_str();
+            let names_it = said.is_some_and(|said| said.contains(proxy.url()));
+            assert!(
+                came == "ok" || names_it,
+                "{when:?} {harm:?} {name}: {attempt}"
+            );
+        }
+        // Never is anything sent anew behind the runner's back.
+        assert_eq!(proxy.connections(), PROTOCOLS.len(), "{when:?} {harm:?}");
+        assert!(proxy.requests() <= PROTOCOLS.len(), "{when:?} {harm:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_is_closed_at_any_moment() {
+    ends_as_required(Harm::Cut);
+}
+
+#[test]
+fn a_connection_that_is_reset_at_any_moment() {
+    ends_as_required(Harm::Reset);
+}
+
+#[test]
+fn silence_from_any_moment_on() {
+    ends_as_required(Harm::Stall);
+}
+
+#[test]
+fn a_byte_now_and_then_from_any_moment_on() {
+    ends_as_required(Harm::Drip(Duration::from_millis(150)));
+}
+
+#[test]
+fn noise_from_any_moment_on() {
+    ends_as_required(Harm::Garbage);
+}
+
+#[test]
+fn what_has_no_end_from_any_moment_on() {
+    ends_as_required(Harm::Giant);
+}
+
+#[test]
+fn what_comes_twice_up_to_any_moment() {
+    ends_as_required(Harm::Twice);
+}

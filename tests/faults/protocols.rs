@@ -1,0 +1,68 @@
+//! Every protocol that a job can speak.
+
+/// What every key begins with.
+pub const CANARY: &str = "5ca1ab1e";
+
+/// A protocol.
+pub struct Protocol {
+    /// Names its backend, and so its entry of the matrix.
+    pub name: &'static str,
+    /// What else its backend says.
+    says: &'static str,
+    /// What its address has after the server's.
+    path: &'static str,
+}
+
+/// The ten protocols of providers, and one that the job declares.
+pub const PROTOCOLS: [Protocol; 11] = [
+    of("openai_chat", "type: openai, api: chat", "/v1"),
+    of(
+        "openai_completions",
+        "type: openai, api: completions",
+        "/v1",
+    ),
+    of("openai_responses", "type: openai, api: responses", "/v1"),
+    of("anthropic_messages", "type: anthropic, api: messages", ""),
+    of("anthropic_complete", "type: anthropic, api: complete", ""),
+    of("llama_cpp_chat", "type: llama_cpp, api: chat", ""),
+    of(
+        "llama_cpp_completion",
+        "type: llama_cpp, api: completion",
+        "",
+    ),
+    of("vllm_chat", "type: vllm, api: chat", ""),
+    of("vllm_completions", "type: vllm, api: completions", ""),
+    of("vllm_generate", "type: vllm, api: generate", ""),
+    of(
+        "declared",
+        "type: http, body: { question: \"{{ prompt }}\" }, pointers: { text: /out, input_tokens: /in, \
+         output_tokens: /used, model: /model }",
+        "/answer",
+    ),
+];
+
+const fn of(name: &'static str, says: &'static str, path: &'static str) -> Protocol {
+    Protocol { name, says, path }
+}
+
+impl Protocol {
+    /// The variable that holds its key.
+    pub fn variable(&self) -> String {
+        format!("CANARY_{}", self.name.to_uppercase())
+    }
+
+    /// A key of its own, with characters that every form of writing texts writes in another way.
+    pub fn key(&self) -> String {
+        format!("{CANARY}/{}+\"\\==", self.name)
+    }
+
+    /// Its entry of `backends`, priced at 1 and 2 dollars a million tokens.
+    pub fn backend(&self, server: &str, more: &str) -> String {
+        let Self { name, says, path } = self;
+        format!(
+            "  {name}: {{ {says}, model: m, url: \"{server}{path}\", api_key_env: {}, max_tokens: 16, \
+             price: {{ input: 1, output: 2 }}, limits: {{ concurrency: 8 }}, {more} }}\n",
+            self.variable()
+        )
+    }
+}

@@ -1,0 +1,186 @@
+//! One run of a job that speaks every protocol, and what has to hold after any run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::protocols::{CANARY, PROTOCOLS, Protocol};
+use crate::published::{Published, units};
+use crate::scratch::{Ran, Scratch};
+
+/// What an attempt cost, as far as anybody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// Nothing, that much is sure or assumed.
+    Nothing,
+    /// It may have been billed, at most so much.
+    Possibly,
+    /// What its usage comes to.
+    Paid,
+}
+
+/// A job, and where to run it.
+pub struct Trial {
+    pub scratch: Scratch,
+    rows: usize,
+    deadline: Duration,
+}
+
+impl Trial {
+    /// A directory, and every key in the environment.
+    pub fn new(deadline: Duration) -> Self {
+        let keys = PROTOCOLS.iter().map(|p| (p.variable(), p.key()));
+        let scratch = keys.fold(Scratch::new(), |scratch, (name, key)| {
+            scratch.env(&name, &key)
+        });
+        Self {
+            scratch,
+            rows: 0,
+            deadline,
+        }
+    }
+
+    /// A job that asks every row of every protocol; `server` gives each its address, `backend` is said of each
+    /// backend, `more` of the job.
+    pub fn asks(
+        mut self,
+        rows: usize,
+        server: impl Fn(&Protocol) -> String,
+        backend: &str,
+        more: &str,
+    ) -> Self {
+        self.rows = rows;
+        let backends: String = PROTOCOLS
+            .iter()
+            .map(|protocol| protocol.backend(&server(protocol), backend))
+            .collect();
+        let names: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
+        let matrix = names.join(", ");
+        self.scratch
+            .rows(rows)
+            .job(&format!("backends:\n{backends}matrix: [{matrix}]\n{more}"));
+        self
+    }
+
+    /// Runs the job, which must end with this code in time, and checks what holds after every run.
+    #[track_caller]
+    pub fn ends(&self, code: i32) -> (Ran, Published) {
+        self.ends_with(&["job.yaml"], code)
+    }
+
+    /// The same, with these arguments.
+    #[track_caller]
+    pub fn ends_with(&self, args: &[&str], code: i32) -> (Ran, Published) {
+        let ran = self.scratch.runner(args).exits(code);
+        let published = self.scratch.published("out", code);
+        let lines = self.rows * PROTOCOLS.len();
+        assert_eq!(
+            published.lines.len(),
+            lines,
+            "every row of every entry, once"
+        );
+        assert!(ran.took < self.deadline, "{:?} is too long", ran.took);
+        keeps_keys(self.scratch.path(), &ran);
+        (ran, published)
+    }
+}
+
+/// The attempts of an entry, over all of its rows.
+pub fn attempts<'a>(published: &'a Published, entry: &str) -> Vec<&'a Value> {
+    let lines = published.lines.iter().filter(|line| line["entry"] == entry);
+    lines
+        .flat_map(|line| line["attempts"].as_array().into_iter().flatten())
+        .collect()
+}
+
+/// What an attempt came to; `ok` for an answer.
+pub fn class(attempt: &Value) -> &str {
+    attempt["class"].as_str().unwrap_or("ok")
+}
+
+/// What an attempt cost.
+#[track_caller]
+pub fn cost(attempt: &Value) -> Cost {
+    let paid = attempt["cost_usd"].as_str().map(units);
+    match (paid, attempt.get("possibly_billed_usd")) {
+        (None, Some(_)) => Cost::Possibly,
+        (Some(0), None) => Cost::Nothing,
+        (Some(_), None) => Cost::Paid,
+        _ => panic!("nobody knows what {attempt} cost"),
+    }
+}
+
+/// No key is in anything that was written or printed, in whatever form keys are written.
+#[track_caller]
+pub fn keeps_keys(dir: &Path, ran: &Ran) {
+    let mut written: Vec<(PathBuf, Vec<u8>)> = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                path => written.push((path.clone(), fs::read(path).unwrap_or_default())),
+            }
+        }
+    }
+    written.push(("stdout".into(), ran.stdout.clone().into_bytes()));
+    written.push(("stderr".into(), ran.stderr.clone().into_bytes()));
+    for (path, bytes) in &written {
+        for needle in &needles() {
+            let found = bytes
+                .windows(needle.len())
+                .any(|part| part == needle.as_bytes());
+            assert!(!found, "{needle}, of a key, is in {}", path.display());
+        }
+    }
+}
+
+/// What all keys have in common, however they are written: as they are, escaped for JSON or an address, in
+/// hexadecimal, in Base64 behind something of any length.
+fn needles() -> Vec<String> {
+    let hexadecimal = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut needles = vec![CANARY.to_owned(), hexadecimal];
+    for behind in 0..3 {
+        let text = base64(format!("{}{CANARY}", &"xyz"[..behind]).as_bytes());
+        // The letters at both ends also tell of what stands beside the key.
+        needles.push(text[[0, 2, 3][behind]..text.len() - 2].to_owned());
+    }
+    needles
+}
+
+/// Base64 without the padding.
+pub fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let mut bits = [0; 4];
+        bits[1..=three.len()].copy_from_slice(three);
+        let bits = u32::from_be_bytes(bits);
+        for place in 0..=three.len() {
+            let letter = (bits >> (18 - 6 * place)) & 63;
+            text.push(char::from(LETTERS[letter as usize]));
+        }
+    }
+    text
+}
+
+#[test]
+fn a_key_is_found_in_whatever_form_it_is_written() {
+    let key = PROTOCOLS[0].key();
+    let address = key.replace('/', "%2F").replace('+', "%2B");
+    let hexadecimal = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms = vec![Value::from(key.as_str()).to_string(), address, hexadecimal];
+    forms.extend(
+        ["", "x", "me:", "Bearer "].map(|before| base64(format!("{before}{key}").as_bytes())),
+    );
+    for form in forms {
+        assert!(
+            needles()
+                .iter()
+                .any(|needle| form.contains(needle.as_str())),
+            "{form}"
+        );
+    }
+}
