@@ -240,12 +240,7 @@ impl Shared {
         match fault.map(|(_, harm)| harm) {
             None => {
                 stream.write_all(reply)?;
-                let text = String::from_utf8_lossy(&reply[..head]).to_lowercase();
-                let framed = length(reply).is_some() || text.contains("transfer-encoding: chunked");
-                if framed && !text.contains("connection: close") {
-                    return Ok(true);
-                }
-                self.close(stream)?;
+                return self.keeps(stream, &reply[..head]);
             }
             Some(Harm::Cut) => {
                 stream.write_all(before)?;
@@ -286,13 +281,24 @@ impl Shared {
                 )?;
             }
             Some(Harm::Twice) => {
-                stream.write_all(if before.is_empty() { reply } else { before })?;
-                stream.write_all(before)?;
-                stream.write_all(after)?;
-                self.close(stream)?;
+                let start = if before.is_empty() { reply } else { before };
+                // At once: what comes later may meet the next request, and is its reply then.
+                stream.write_all(&[start, reply].concat())?;
+                return self.keeps(stream, &reply[..head]);
             }
         }
         Ok(false)
+    }
+
+    /// Whether the connection stays open after this reply; else it is closed.
+    fn keeps(&self, stream: &mut TcpStream, head: &[u8]) -> io::Result<bool> {
+        let text = String::from_utf8_lossy(head).to_lowercase();
+        let framed = length(head).is_some() || text.contains("transfer-encoding: chunked");
+        let keeps = framed && !text.contains("connection: close");
+        if !keeps {
+            self.close(stream)?;
+        }
+        Ok(keeps)
     }
 
     /// The reply of the server, to its end or to where the server left.

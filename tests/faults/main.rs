@@ -14,9 +14,16 @@ mod scratch;
 #[path = "../common/served.rs"]
 mod served;
 
-// Every protocol in one job, and what holds after every run.
+// What is required, every protocol in one job, and what holds after every run.
 mod protocols;
+mod table;
 mod trial;
 
 // Each way of harming an exchange at each moment of it.
 mod moments;
+// No connection, or one that breaks, stalls, drips.
+mod connections;
+// Who else sees a request: redirects, proxies.
+mod elsewhere;
+// Replies that are none, are too much, or are strange.
+mod replies;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::protocols::PROTOCOLS;
 use crate::proxy::{Harm, Proxy, When};
 use crate::served::Served;
-use crate::trial::{Cost, Trial, attempts, class, cost};
+use crate::trial::{ONCE, Trial, all_say};
 
 /// How long an attempt may take in these jobs, and then a run, on a machine that is busy.
 const TIMEOUT: &str = "timeout: 1s";
@@ -35,38 +35,11 @@ fn ends_as_required(harm: Harm) {
     let server = Served::every_protocol();
     for when in When::ALL {
         let proxy = Proxy::before(server.addr(), move |_| Some((when, harm)));
-        let url = || proxy.url().to_owned();
-        let trial = Trial::new(DEADLINE).asks(1, |_| url(), TIMEOUT, "retry: { attempts: 1 }");
-        let required = required(when, harm);
-        let code = if required == ["ok"] { 0 } else { 3 };
-        let (_, published) = trial.ends(code);
-        for protocol in &PROTOCOLS {
-            let name = protocol.name;
-            let [attempt] = attempts(&published, name)[..] else {
-                panic!("{name} was asked more than once");
-            };
-            let came = class(attempt);
-            assert!(
-                required.contains(&came),
-                "{when:?} {harm:?} {name}: {attempt}"
-            );
-            let expected = match came {
-                "not_sent" => vec![Cost::Nothing],
-                "ambiguous" => vec![Cost::Possibly],
-                // Where the usage can be read, or the protocol has any.
-                _ => vec![Cost::Paid, Cost::Possibly],
-            };
-            assert!(
-                expected.contains(&cost(attempt)),
-                "{when:?} {harm:?} {name}: {attempt}"
-            );
-            let said = attempt["error"].as_str();
-            let names_it = said.is_some_and(|said| said.contains(proxy.url()));
-            assert!(
-                came == "ok" || names_it,
-                "{when:?} {harm:?} {name}: {attempt}"
-            );
-        }
+        let trial = Trial::new(required(when, harm), DEADLINE);
+        let trial = trial.asks(1, proxy.url(), TIMEOUT, ONCE);
+        let fine = required(when, harm) == ["ok"];
+        let (_, published) = trial.ends(if fine { 0 } else { 3 });
+        all_say(&published, 1, if fine { "" } else { proxy.url() });
         // Never is anything sent anew behind the runner's back.
         assert_eq!(proxy.connections(), PROTOCOLS.len(), "{when:?} {harm:?}");
         assert!(proxy.requests() <= PROTOCOLS.len(), "{when:?} {harm:?}");

@@ -59,9 +59,14 @@ impl Protocol {
     /// Its entry of `backends`, priced at 1 and 2 dollars a million tokens.
     pub fn backend(&self, server: &str, more: &str) -> String {
         let Self { name, says, path } = self;
+        // A server that has a limit is not asked how busy it is.
+        let limits = match more.contains("limits:") {
+            true => "",
+            false => "limits: { concurrency: 8 },",
+        };
         format!(
             "  {name}: {{ {says}, model: m, url: \"{server}{path}\", api_key_env: {}, max_tokens: 16, \
-             price: {{ input: 1, output: 2 }}, limits: {{ concurrency: 8 }}, {more} }}\n",
+             price: {{ input: 1, output: 2 }}, {limits} {more} }}\n",
             self.variable()
         )
     }

@@ -9,6 +9,10 @@ use serde_json::Value;
 use crate::protocols::{CANARY, PROTOCOLS, Protocol};
 use crate::published::{Published, units};
 use crate::scratch::{Ran, Scratch};
+use crate::table::row;
+
+/// For a job whose attempts are counted one by one.
+pub const ONCE: &str = "retry: { attempts: 1 }";
 
 /// What an attempt cost, as far as anybody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,27 +28,52 @@ pub enum Cost {
 /// A job, and where to run it.
 pub struct Trial {
     pub scratch: Scratch,
+    /// What attempts may end in.
+    ends: &'static [&'static str],
     rows: usize,
     deadline: Duration,
 }
 
 impl Trial {
-    /// A directory, and every key in the environment.
-    pub fn new(deadline: Duration) -> Self {
+    /// Of a fault of the table: a directory, and every key in the environment.
+    #[track_caller]
+    pub fn of(id: &str) -> Self {
+        Self::new(row(id).ends, row(id).deadline())
+    }
+
+    pub fn new(ends: &'static [&'static str], deadline: Duration) -> Self {
         let keys = PROTOCOLS.iter().map(|p| (p.variable(), p.key()));
         let scratch = keys.fold(Scratch::new(), |scratch, (name, key)| {
             scratch.env(&name, &key)
         });
         Self {
             scratch,
+            ends,
             rows: 0,
             deadline,
         }
     }
 
-    /// A job that asks every row of every protocol; `server` gives each its address, `backend` is said of each
-    /// backend, `more` of the job.
-    pub fn asks(
+    /// With this variable in the environment.
+    pub fn env(self, name: &str, value: &str) -> Self {
+        let scratch = self.scratch.env(name, value);
+        Self { scratch, ..self }
+    }
+
+    /// Only some of the classes of the table.
+    pub fn only(self, ends: &'static [&'static str]) -> Self {
+        assert!(ends.iter().all(|class| self.ends.contains(class)));
+        Self { ends, ..self }
+    }
+
+    /// A job that asks every row of every protocol at this server; `backend` is said of each backend, `more` of
+    /// the job.
+    pub fn asks(self, rows: usize, server: &str, backend: &str, more: &str) -> Self {
+        self.asks_each(rows, |_| server.to_owned(), backend, more)
+    }
+
+    /// The same, where each protocol has a server of its own.
+    pub fn asks_each(
         mut self,
         rows: usize,
         server: impl Fn(&Protocol) -> String,
@@ -67,13 +96,14 @@ impl Trial {
     /// Runs the job, which must end with this code in time, and checks what holds after every run.
     #[track_caller]
     pub fn ends(&self, code: i32) -> (Ran, Published) {
-        self.ends_with(&["job.yaml"], code)
+        let ran = self.scratch.runner(&["job.yaml"]);
+        self.holds(ran, code)
     }
 
-    /// The same, with these arguments.
+    /// What holds after every run.
     #[track_caller]
-    pub fn ends_with(&self, args: &[&str], code: i32) -> (Ran, Published) {
-        let ran = self.scratch.runner(args).exits(code);
+    pub fn holds(&self, ran: Ran, code: i32) -> (Ran, Published) {
+        let ran = ran.exits(code);
         let published = self.scratch.published("out", code);
         let lines = self.rows * PROTOCOLS.len();
         assert_eq!(
@@ -82,8 +112,40 @@ impl Trial {
             "every row of every entry, once"
         );
         assert!(ran.took < self.deadline, "{:?} is too long", ran.took);
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
         keeps_keys(self.scratch.path(), &ran);
+        for protocol in &PROTOCOLS {
+            for attempt in attempts(&published, protocol.name) {
+                let class = class(attempt);
+                let about = format!("{}: {attempt}", protocol.name);
+                assert!(self.ends.contains(&class), "{about}");
+                assert!(costs(class).contains(&cost(attempt)), "{about}");
+            }
+        }
         (ran, published)
+    }
+}
+
+/// What an attempt can cost that ended so.
+fn costs(class: &str) -> &'static [Cost] {
+    match class {
+        "ambiguous" => &[Cost::Possibly],
+        // Where the usage can be read, or the protocol has any.
+        "ok" | "invalid" => &[Cost::Paid, Cost::Possibly],
+        _ => &[Cost::Nothing],
+    }
+}
+
+/// Every entry made this many attempts, and the error of each says this.
+#[track_caller]
+pub fn all_say(published: &Published, count: usize, said: &str) {
+    for protocol in &PROTOCOLS {
+        let made = attempts(published, protocol.name);
+        assert_eq!(made.len(), count, "{}: {made:?}", protocol.name);
+        for attempt in made {
+            let error = attempt["error"].as_str().unwrap_or_default();
+            assert!(error.contains(said), "`{said}` is missing: {attempt}");
+        }
     }
 }
 
@@ -93,6 +155,14 @@ pub fn attempts<'a>(published: &'a Published, entry: &str) -> Vec<&'a Value> {
     lines
         .flat_map(|line| line["attempts"].as_array().into_iter().flatten())
         .collect()
+}
+
+/// Every line has its own row's words as its answer.
+#[track_caller]
+pub fn all_answered(published: &Published) {
+    for line in &published.lines {
+        assert_eq!(line["answer"], line["row"]["text"], "{line}");
+    }
 }
 
 /// What an attempt came to; `ok` for an answer.
