@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::words::{CallError, ErrorClass};
+use crate::words::{CallError, ErrorClass, spellings};
 
 /// Where a worker's key comes from.
 #[derive(Clone)]
@@ -59,8 +59,18 @@ impl Key {
         }
     }
 
-    /// The text without the key, should somebody have repeated it.
+    /// The text of an error without the key, should somebody have repeated it, in whatever form.
     pub(super) fn scrub(&self, text: String) -> String {
+        self.scrub_from(4, text)
+    }
+
+    /// The same of an answer. A short key is a word like `test` that local servers are given, and words belong
+    /// to answers.
+    pub(super) fn scrub_answer(&self, text: String) -> String {
+        self.scrub_from(16, text)
+    }
+
+    fn scrub_from(&self, shortest: usize, text: String) -> String {
         let key = match self {
             Key::None => None,
             Key::Env(_, kept) => kept.get(),
@@ -73,8 +83,12 @@ impl Key {
         let last = key.rsplit(' ').next().unwrap_or(key);
         [key, last]
             .into_iter()
-            .filter(|secret| secret.len() >= 4)
-            .fold(text, |text, secret| text.replace(secret, "[key]"))
+            .filter(|secret| secret.len() >= shortest)
+            .flat_map(spellings)
+            .fold(text, |text, secret| match text.contains(&secret) {
+                true => text.replace(&secret, "[key]"),
+                false => text,
+            })
     }
 }
 

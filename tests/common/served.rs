@@ -94,6 +94,11 @@ impl Served {
         self.seen().len()
     }
 
+    /// How many connections were made, whatever came over them.
+    pub fn connections(&self) -> usize {
+        self.server.connections()
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.server.seen()
     }
