@@ -297,9 +297,15 @@ impl Running {
 
     /// Waits for the end.
     #[track_caller]
-    pub fn wait(mut self) -> Ran {
+    pub fn wait(self) -> Ran {
+        self.wait_for(DEADLINE)
+    }
+
+    /// Waits for the end, but not longer than this after the start.
+    #[track_caller]
+    pub fn wait_for(mut self, deadline: Duration) -> Ran {
         let mut status: Option<ExitStatus> = None;
-        while status.is_none() && self.started.elapsed() < DEADLINE {
+        while status.is_none() && self.started.elapsed() < deadline {
             status = self.child.try_wait().expect("the runner can be waited for");
             thread::sleep(Duration::from_millis(3));
         }
@@ -317,7 +323,7 @@ impl Running {
         drop(told);
         assert!(
             status.is_some(),
-            "the runner did not end within {DEADLINE:?}"
+            "the runner did not end within {deadline:?}"
         );
         ran
     }

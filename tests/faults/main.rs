@@ -27,3 +27,7 @@ mod connections;
 mod elsewhere;
 // Replies that are none, are too much, or are strange.
 mod replies;
+// Who a server says that it is.
+mod tls;
+// Many requests on one connection.
+mod http2;

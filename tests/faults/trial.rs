@@ -96,16 +96,20 @@ impl Trial {
     /// Runs the job, which must end with this code in time, and checks what holds after every run.
     #[track_caller]
     pub fn ends(&self, code: i32) -> (Ran, Published) {
-        let ran = self.scratch.runner(&["job.yaml"]);
-        self.holds(ran, code)
+        self.holds(self.runs(), code)
     }
 
     /// The same, of a job whose backends may all count as down: that is another code.
     #[track_caller]
     pub fn fails(&self) -> (Ran, Published) {
-        let ran = self.scratch.runner(&["job.yaml"]);
+        let ran = self.runs();
         let code = if ran.code == Some(5) { 5 } else { 3 };
         self.holds(ran, code)
+    }
+
+    #[track_caller]
+    fn runs(&self) -> Ran {
+        self.scratch.start(&["job.yaml"]).wait_for(self.deadline)
     }
 
     /// What holds after every run.
