@@ -102,7 +102,16 @@ impl Proxy {
         upstream: SocketAddr,
         fault: impl Fn(usize) -> Fault + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::at("127.0.0.1:0", upstream, fault)
+    }
+
+    /// The same, at this address.
+    pub fn at(
+        address: &str,
+        upstream: SocketAddr,
+        fault: impl Fn(usize) -> Fault + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         listener.set_nonblocking(true).expect("no waiting");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let shared = Arc::new(Shared {
@@ -128,7 +137,7 @@ impl Proxy {
         Self { url, shared }
     }
 
-    /// `http://127.0.0.1:` and the port.
+    /// `http://` and its address.
     pub fn url(&self) -> &str {
         &self.url
     }

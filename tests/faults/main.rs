@@ -31,3 +31,5 @@ mod replies;
 mod tls;
 // Many requests on one connection.
 mod http2;
+// Names, routes, ports, and a network that is away.
+mod namespaces;
