@@ -150,26 +150,39 @@ fn n12_a_body_in_chunks_without_the_last_one() {
     }
 }
 
-#[test]
-fn n17_a_kept_connection_that_the_server_closes_while_idle() {
-    for harm in [Harm::Reset, Harm::Cut, Harm::Garbage] {
-        let server = keeping();
-        // Each protocol has its own, so that a connection is idle for as long as its backend waits.
-        let proxy = |_| Proxy::before(server.addr(), move |_| Some((When::Replied, harm)));
-        let proxies: Vec<Proxy> = PROTOCOLS.iter().map(proxy).collect();
-        let proxy = |name| PROTOCOLS.iter().position(|protocol| protocol.name == name);
-        let url =
-            |protocol: &Protocol| proxies[proxy(protocol.name).expect("one")].url().to_owned();
-        let calm = "timeout: 5s, limits: { concurrency: 1, requests_per_minute: 120 }";
-        let trial = Trial::of("N17").asks_each(4, url, calm, "");
-        let (_, published) = trial.ends(0);
-        all_answered(&published);
-        all_say(&published, 4, "");
-        assert_eq!(server.requests(), 4 * PROTOCOLS.len(), "{harm:?}");
-        for proxy in &proxies {
-            assert_eq!((proxy.connections(), proxy.requests()), (4, 4), "{harm:?}");
-        }
+/// After each reply its connection is harmed so, unannounced, before the next request is made.
+#[track_caller]
+fn harmed_while_idle(harm: Harm) {
+    let server = keeping();
+    // Each protocol has its own, so that a connection is idle for as long as its backend waits.
+    let proxy = |_| Proxy::before(server.addr(), move |_| Some((When::Replied, harm)));
+    let proxies: Vec<Proxy> = PROTOCOLS.iter().map(proxy).collect();
+    let place = |name| PROTOCOLS.iter().position(|protocol| protocol.name == name);
+    let url = |protocol: &Protocol| proxies[place(protocol.name).expect("one")].url().to_owned();
+    let calm = "timeout: 5s, limits: { concurrency: 1, requests_per_minute: 120 }";
+    let trial = Trial::of("N17").asks_each(4, url, calm, "");
+    let (_, published) = trial.ends(0);
+    all_answered(&published);
+    all_say(&published, 4, "");
+    assert_eq!(server.requests(), 4 * PROTOCOLS.len());
+    for proxy in &proxies {
+        assert_eq!((proxy.connections(), proxy.requests()), (4, 4));
     }
+}
+
+#[test]
+fn n17_a_kept_connection_that_is_closed_while_idle() {
+    harmed_while_idle(Harm::Cut);
+}
+
+#[test]
+fn n17_a_kept_connection_that_is_reset_while_idle() {
+    harmed_while_idle(Harm::Reset);
+}
+
+#[test]
+fn n17_a_kept_connection_with_noise_while_idle() {
+    harmed_while_idle(Harm::Garbage);
 }
 
 #[test]

@@ -39,8 +39,15 @@ struct Http2 {
     harmed: Arc<AtomicUsize>,
 }
 
+/// What is counted of requests.
+#[derive(Default)]
+struct Counts {
+    all: AtomicUsize,
+    harmed: Arc<AtomicUsize>,
+}
+
 impl Http2 {
-    /// `deed` is asked by the number of the connection, and of the request on it, both counted from 0.
+    /// `deed` is asked by the number of the request, and by its number on its connection, both counted from 0.
     fn new(authority: &Authority, deed: fn(usize, usize) -> Deed) -> Self {
         let mut config = authority.server();
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -48,8 +55,10 @@ impl Http2 {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("no waiting");
         let address = listener.local_addr().expect("its address");
-        let (connections, harmed) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
-        let (counted, count) = (Arc::clone(&connections), Arc::clone(&harmed));
+        let connections = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&connections);
+        let counts = Arc::<Counts>::default();
+        let harmed = Arc::clone(&counts.harmed);
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_io()
@@ -57,11 +66,11 @@ impl Http2 {
             runtime.expect("a runtime").block_on(async move {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 while let Ok((stream, _)) = listener.accept().await {
-                    let number = counted.fetch_add(1, Ordering::SeqCst);
-                    let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    let (acceptor, counts) = (acceptor.clone(), Arc::clone(&counts));
                     tokio::spawn(async move {
                         // Who leaves in the middle has its reason.
-                        let _ = serve(acceptor, stream, |nth| deed(number, nth), &count).await;
+                        let _ = serve(acceptor, stream, deed, &counts).await;
                     });
                 }
             });
@@ -79,21 +88,21 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 async fn serve(
     acceptor: TlsAcceptor,
     stream: TcpStream,
-    deed: impl Fn(usize) -> Deed,
-    harmed: &AtomicUsize,
+    deed: fn(usize, usize) -> Deed,
+    counts: &Counts,
 ) -> Result<(), Failure> {
     let stream = acceptor.accept(stream).await?;
     let mut connection = Builder::new().handshake(stream).await?;
     let mut number = 0;
     while let Some(request) = connection.accept().await {
         let (request, mut respond) = request?;
-        let deed = deed(number);
+        let deed = deed(counts.all.fetch_add(1, Ordering::SeqCst), number);
         number += 1;
         match deed {
             Deed::Answer => {}
             Deed::Last => connection.graceful_shutdown(),
             _ => {
-                harmed.fetch_add(1, Ordering::SeqCst);
+                counts.harmed.fetch_add(1, Ordering::SeqCst);
             }
         }
         match deed {
@@ -176,8 +185,8 @@ fn n16_a_connection_that_is_told_to_end_is_followed_by_another() {
 
 #[test]
 fn n16_a_connection_that_is_ended_at_once_fails_what_is_on_it() {
-    let (server, _, failed) = heals(4, |number, nth| match (number, nth) {
-        (0, 3) => Deed::Abort,
+    let (server, _, failed) = heals(4, |number, _| match number {
+        3 => Deed::Abort,
         _ => Deed::Answer,
     });
     assert!((1..=12).contains(&failed), "{failed}");
@@ -204,8 +213,8 @@ fn n16_a_stream_that_is_reset_fails_no_other() {
 /// Takes half a minute: 15 s until it is asked whether it lives, and 10 s for the answer.
 #[test]
 fn n16_a_connection_that_dies_without_a_word_is_given_up_and_replaced() {
-    let (server, made, failed) = heals(4, |number, nth| match (number, nth) {
-        (0, 3) => Deed::Dead,
+    let (server, made, failed) = heals(4, |number, _| match number {
+        3 => Deed::Dead,
         _ => Deed::Answer,
     });
     assert!(failed >= 1 && made == 4 * 6 + failed, "{failed} of {made}");

@@ -33,3 +33,5 @@ mod tls;
 mod http2;
 // Names, routes, ports, and a network that is away.
 mod namespaces;
+// What users are told of all this.
+mod page;
