@@ -23,6 +23,10 @@ pub enum Act {
     Hang(Vec<u8>),
     /// Writes these bytes, then the second ones for ever.
     Flood(Vec<u8>, Vec<u8>),
+    /// Writes these bytes, then the second ones again and again, with a pause before each.
+    Drip(Vec<u8>, Vec<u8>, Duration),
+    /// Writes these one after the other, with a pause before each, and closes.
+    Slowly(Vec<Vec<u8>>, Duration),
 }
 
 /// A request as it came over the wire.
@@ -164,6 +168,22 @@ fn serve(
                 thread::sleep(Duration::from_millis(10));
             }
         }
+        Act::Drip(head, body, pause) => {
+            stream.write_all(&head)?;
+            let born = Instant::now();
+            while !stopped.load(Ordering::SeqCst) && born.elapsed() < LIFETIME {
+                thread::sleep(pause);
+                stream.write_all(&body)?;
+            }
+        }
+        Act::Slowly(parts, pause) => {
+            stream.set_nodelay(true)?;
+            for part in parts {
+                thread::sleep(pause);
+                stream.write_all(&part)?;
+            }
+            stream.shutdown(Shutdown::Write)?;
+        }
         Act::Flood(head, body) => {
             stream.write_all(&head)?;
             while !stopped.load(Ordering::SeqCst) {
@@ -174,7 +194,8 @@ fn serve(
     Ok(())
 }
 
-fn receive(stream: &mut TcpStream) -> std::io::Result<Seen> {
+/// Reads a request.
+pub fn receive(stream: &mut TcpStream) -> std::io::Result<Seen> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     let end = loop {
