@@ -159,7 +159,7 @@ fn harmed_while_idle(harm: Harm) {
     let proxies: Vec<Proxy> = PROTOCOLS.iter().map(proxy).collect();
     let place = |name| PROTOCOLS.iter().position(|protocol| protocol.name == name);
     let url = |protocol: &Protocol| proxies[place(protocol.name).expect("one")].url().to_owned();
-    let calm = "timeout: 5s, limits: { concurrency: 1, requests_per_minute: 120 }";
+    let calm = "timeout: 5s, limits: { concurrency: 1, requests_per_minute: 140 }";
     let trial = Trial::of("N17").asks_each(4, url, calm, "");
     let (_, published) = trial.ends(0);
     all_answered(&published);

@@ -13,6 +13,8 @@ mod published;
 mod scratch;
 #[path = "../common/served.rs"]
 mod served;
+#[path = "../common/streamed.rs"]
+mod streamed;
 
 // What is required, every protocol in one job, and what holds after every run.
 mod protocols;
@@ -27,6 +29,8 @@ mod connections;
 mod elsewhere;
 // Replies that are none, are too much, or are strange.
 mod replies;
+// Replies that come as streams of events.
+mod streams;
 // Who a server says that it is.
 mod tls;
 // Many requests on one connection.

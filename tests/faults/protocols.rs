@@ -1,5 +1,7 @@
 //! Every protocol that a job can speak.
 
+use crate::loopback::Seen;
+
 /// What every key begins with.
 pub const CANARY: &str = "5ca1ab1e";
 
@@ -46,6 +48,24 @@ const fn of(name: &'static str, says: &'static str, path: &'static str) -> Proto
 }
 
 impl Protocol {
+    /// The protocol in which a request came: it has that protocol's key.
+    #[track_caller]
+    pub fn of(seen: &Seen) -> &'static Self {
+        let key = seen
+            .header("authorization")
+            .or_else(|| seen.header("x-api-key"));
+        let key = key.unwrap_or_default();
+        let of = PROTOCOLS
+            .iter()
+            .find(|protocol| key.ends_with(&protocol.key()));
+        of.expect("each has its own key and no other")
+    }
+
+    /// Whether it has event streams.
+    pub fn streams(&self) -> bool {
+        !["vllm_generate", "declared"].contains(&self.name)
+    }
+
     /// The variable that holds its key.
     pub fn variable(&self) -> String {
         format!("CANARY_{}", self.name.to_uppercase())

@@ -108,7 +108,7 @@ pub const TABLE: [Row; 30] = [
     Row {
         id: "N9",
         fault: "a stream has comments for ever, and no word of an answer",
-        injected: "a comment every 50 ms",
+        injected: "a comment every 50 ms; a ping",
         ends: &["ambiguous"],
         within: "`idle_timeout`",
         seconds: 6,
@@ -168,7 +168,7 @@ pub const TABLE: [Row; 30] = [
     Row {
         id: "N15",
         fault: "a stream comes in any pieces and with any line ends",
-        injected: "each event cut at every byte",
+        injected: "a byte at a time, with LF, CRLF and CR, events over several lines, text of several bytes a sign",
         ends: &["ok"],
         within: "at once",
         seconds: 20,
@@ -294,7 +294,8 @@ pub const TABLE: [Row; 30] = [
         within: "at once",
         seconds: 4,
         over: "those that name it",
-        then: "the model that answered is in the results, and the cost report has a line for it",
+        then: "the model that answered is in the results and has its line in the cost report, and the summary says so. What is \
+               charged is the price of the backend",
     },
     Row {
         id: "N28",

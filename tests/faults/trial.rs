@@ -30,6 +30,7 @@ pub struct Trial {
     pub scratch: Scratch,
     /// What attempts may end in.
     ends: &'static [&'static str],
+    protocols: Vec<&'static Protocol>,
     rows: usize,
     deadline: Duration,
 }
@@ -49,6 +50,7 @@ impl Trial {
         Self {
             scratch,
             ends,
+            protocols: PROTOCOLS.iter().collect(),
             rows: 0,
             deadline,
         }
@@ -66,6 +68,12 @@ impl Trial {
         Self { ends, ..self }
     }
 
+    /// Only over the protocols of which this holds.
+    pub fn over(mut self, holds: fn(&Protocol) -> bool) -> Self {
+        self.protocols.retain(|protocol| holds(protocol));
+        self
+    }
+
     /// A job that asks every row of every protocol at this server; `backend` is said of each backend, `more` of
     /// the job.
     pub fn asks(self, rows: usize, server: &str, backend: &str, more: &str) -> Self {
@@ -81,11 +89,12 @@ impl Trial {
         more: &str,
     ) -> Self {
         self.rows = rows;
-        let backends: String = PROTOCOLS
-            .iter()
+        let protocols = self.protocols.iter();
+        let backends: String = protocols
             .map(|protocol| protocol.backend(&server(protocol), backend))
             .collect();
-        let names: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
+        let protocols = self.protocols.iter();
+        let names: Vec<&str> = protocols.map(|protocol| protocol.name).collect();
         let matrix = names.join(", ");
         self.scratch
             .rows(rows)
@@ -117,7 +126,7 @@ impl Trial {
     pub fn holds(&self, ran: Ran, code: i32) -> (Ran, Published) {
         let ran = ran.exits(code);
         let published = self.scratch.published("out", code);
-        let lines = self.rows * PROTOCOLS.len();
+        let lines = self.rows * self.protocols.len();
         assert_eq!(
             published.lines.len(),
             lines,
@@ -126,7 +135,7 @@ impl Trial {
         assert!(ran.took < self.deadline, "{:?} is too long", ran.took);
         assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
         keeps_keys(self.scratch.path(), &ran);
-        for protocol in &PROTOCOLS {
+        for protocol in &self.protocols {
             for attempt in attempts(&published, protocol.name) {
                 let class = class(attempt);
                 let about = format!("{}: {attempt}", protocol.name);
@@ -153,7 +162,8 @@ fn costs(class: &str) -> &'static [Cost] {
 /// Every entry made this many attempts, and the error of each says this.
 #[track_caller]
 pub fn all_say(published: &Published, count: usize, said: &str) {
-    for protocol in &PROTOCOLS {
+    let asked = |name| published.lines.iter().any(|line| line["entry"] == name);
+    for protocol in PROTOCOLS.iter().filter(|protocol| asked(protocol.name)) {
         let made = attempts(published, protocol.name);
         assert_eq!(made.len(), count, "{}: {made:?}", protocol.name);
         for attempt in made {
