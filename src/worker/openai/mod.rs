@@ -1,6 +1,7 @@
 //! OpenAI's protocol: three endpoints. vLLM and llama.cpp speak the first two as well.
 
 pub(super) mod chat;
+mod chunks;
 pub(super) mod completions;
 mod responses;
 mod usage;
@@ -77,7 +78,7 @@ impl OpenAiWorker {
                     .maybe("text", schema.map(responses::format)),
             ),
         };
-        self.remote.ask(endpoint, body.json()).await
+        self.remote.ask(endpoint, body).await
     }
 }
 
