@@ -21,7 +21,7 @@ const COLUMNS: [Column; 1] = [Column {
     title: "llama.cpp",
 }];
 
-const CHECKS: [Check; 16] = [
+const CHECKS: [Check; 18] = [
     Check {
         what: "answers, usage, status and cost are those of the server, in the order of the rows",
         tests: &["every_protocol_brings_what_the_server_itself_says_and_in_the_order_of_the_rows"],
@@ -56,6 +56,14 @@ const CHECKS: [Check; 16] = [
             "connections_that_the_server_closes_after_a_hundred_requests_cost_no_attempt",
             "more_connections_than_the_server_has_threads_hold_no_row_up",
         ],
+    },
+    Check {
+        what: "a network that cuts, resets, stalls and garbles, in between: no answer changed, no bill hidden",
+        tests: &["a_network_that_harms_every_fifth_connection_changes_no_answer_and_hides_no_bill"],
+    },
+    Check {
+        what: "`stream: true`: the same results",
+        tests: &["a_stream_brings_the_same_results_as_a_reply_in_one_piece"],
     },
     Check {
         what: "SIGKILL of the runner: the next run asks only what was not answered",
