@@ -503,6 +503,12 @@ fn no_connection(error: &reqwest::Error, to: &str) -> CallError {
     if error.is_timeout() {
         return not_sent("no connection in time (is it reachable from here?)".to_owned());
     }
+    // Its type is private; the words are the client's own, not the proxy's.
+    if root(error).to_string() == "tunnel error: proxy authorization required" {
+        return config(format!(
+            "cannot reach {to}: the proxy answered 407 (check `proxy`)"
+        ));
+    }
     match find::<io::Error>(error).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {
             not_sent("connection refused (is the server running?)".to_owned())

@@ -269,6 +269,9 @@ impl Line<'_> {
         }
         match reading.answer(&json) {
             Ok(mut completion) => {
+                completion.text = self.scrub_answer(completion.text);
+                completion.refusal = completion.refusal.map(|text| self.scrub_answer(text));
+                completion.model = completion.model.map(|model| self.scrub_answer(model));
                 completion.request_id = completion.request_id.or_else(request_id);
                 completion.allowances = reply.allowances.clone();
                 Ok(completion)
@@ -348,6 +351,12 @@ impl Line<'_> {
     fn scrub(&self, text: String) -> String {
         let keys = self.keys.iter();
         keys.fold(text, |text, (_, key)| key.scrub(text))
+    }
+
+    /// The words of an answer without any of the keys.
+    fn scrub_answer(&self, text: String) -> String {
+        let keys = self.keys.iter();
+        keys.fold(text, |text, (_, key)| key.scrub_answer(text))
     }
 
     /// The error that a status (or what stands for one) and a body amount to.

@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,6 +55,7 @@ impl Seen {
 pub struct Loopback {
     pub url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 }
 
@@ -78,6 +79,8 @@ impl Loopback {
         let stop = Arc::new(AtomicBool::new(false));
         let act = Arc::new(act);
         let (record, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let connected = Arc::clone(&connections);
         thread::spawn(move || {
             let born = Instant::now();
             while !stopped.load(Ordering::SeqCst) && born.elapsed() < LIFETIME {
@@ -85,6 +88,7 @@ impl Loopback {
                     thread::sleep(Duration::from_millis(2));
                     continue;
                 };
+                connected.fetch_add(1, Ordering::SeqCst);
                 let (act, record) = (Arc::clone(&act), Arc::clone(&record));
                 let stopped = Arc::clone(&stopped);
                 thread::spawn(move || {
@@ -93,7 +97,17 @@ impl Loopback {
                 });
             }
         });
-        Self { url, seen, stop }
+        Self {
+            url,
+            seen,
+            connections,
+            stop,
+        }
+    }
+
+    /// How many connections were made, whatever came over them.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// What was asked so far.
