@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 // Helpers, shared with other test binaries.
+#[path = "../common/proxy.rs"]
+mod proxy;
 #[path = "../common/published.rs"]
 mod published;
 #[path = "../common/scratch.rs"]
@@ -15,3 +17,6 @@ mod server;
 
 /// llama.cpp's own server, with a tiny model of random weights.
 mod llama_cpp;
+
+/// The table of docs/servers.md.
+mod table;
