@@ -77,7 +77,11 @@ impl OpenAiWorker {
                     .maybe("text", schema.map(responses::format)),
             ),
         };
-        self.remote.ask(endpoint, body.json()).await
+        let completion = self.remote.ask(endpoint, body.json()).await?;
+        Ok(match self.api {
+            OpenAiApi::Responses => responses::judged_by_length(completion, sampling.max_tokens),
+            OpenAiApi::Chat | OpenAiApi::Completions => completion,
+        })
     }
 }
 
