@@ -259,7 +259,9 @@ impl State {
         }
         let many = self.seen >= RECENT && self.failed() * 2 > RECENT;
         let in_a_row = ending.elsewhere && self.in_a_row >= IN_A_ROW;
-        if !(many || in_a_row) {
+        // It says itself that everybody would hear the same.
+        let loading = ending.loading && !ending.elsewhere;
+        if !(many || in_a_row || loading) {
             return Turn::None;
         }
         // Opened again before it had answered anything to speak of: it flaps.

@@ -414,7 +414,9 @@ impl Dispatcher {
             // A row that fails while others are answered looks after nobody but itself.
             let alone = alone && tries.answers_then.is_none_or(|then| answers <= then);
             tries.answers_then.get_or_insert(answers);
-            let mut next = tries.after(&error, alone);
+            // Nor is it a row's fault that the server is loading its model.
+            let outage = alone || (error.is_loading() && !elsewhere);
+            let mut next = tries.after(&error, outage);
             let patience = self.policy.retry.max_throttle_wait;
             if turn == Turn::Lost || lane.limiter().refusing_for() > patience {
                 next = Next::StopBackend;

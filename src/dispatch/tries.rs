@@ -58,7 +58,7 @@ impl Tries {
     }
 
     /// What to do after this failure. `outage`: the attempt found out whether a backend is back that has
-    /// been failing for everybody, and nobody else can answer.
+    /// been failing for everybody, or the server said that it is loading, and nobody else can answer.
     pub(super) fn after(&mut self, error: &CallError, outage: bool) -> Next {
         let retried = matches!(
             error.class,

@@ -25,6 +25,9 @@ use crate::words::{Allowances, CallError, ErrorClass};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a reply, counted after decompression.
 const BODY_CAP: usize = 8 << 20;
+/// How long a connection without TLS is kept idle at most. A new one costs next to nothing, and a server with a thread per
+/// connection (llama.cpp has a handful) answers no one else while idle ones hold them.
+const PLAIN_IDLE: Duration = Duration::from_millis(500);
 /// How often an idle HTTP/2 connection is asked whether it still lives, and how long it may take.
 const PING: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(10));
 
@@ -249,12 +252,18 @@ impl Http {
             .ok_or_else(|| config(format!("`{origin}` is not an http or https address")))?;
         // A proxy never stands between this process and its own machine.
         let proxy = call.proxy.filter(|_| !is_loopback(&url));
+        let tls = url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.starts_with("https"));
         let key = ClientKey {
             way: Way {
                 proxy: proxy.map(str::to_owned),
+                idle: if tls {
+                    call.idle
+                } else {
+                    call.idle.min(PLAIN_IDLE)
+                },
                 ..Way::of(call)
             },
-            tls: url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.starts_with("https")),
+            tls,
         };
         let client = match known.clients.get(&key) {
             Some(client) => client.clone(),

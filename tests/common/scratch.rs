@@ -277,6 +277,12 @@ impl Running {
         });
     }
 
+    /// Whether it has come to its end.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self.child.try_wait().expect("the runner can be waited for");
+        ended.is_some()
+    }
+
     /// Waits for the end.
     #[track_caller]
     pub fn wait(mut self) -> Ran {

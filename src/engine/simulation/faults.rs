@@ -206,11 +206,42 @@ async fn an_outage_without_end_ends_the_run_and_what_was_not_asked_is_not_run() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_still_loading_is_waited_for() {
-    // What nobody has answered yet is given up within seconds, unless it says that it is loading.
+async fn what_has_never_answered_is_given_up_within_seconds() {
     let ran = Job::new(100, [out(ErrorClass::Server, 60)]).run().await;
     assert_eq!(ran.ended, Ended::BackendsDown);
     assert!(ran.took < Duration::from_secs(20), "{:?}", ran.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_still_loading_is_waited_for_however_few_the_rows() {
+    let five_minutes = Duration::from_secs(300);
+    for rows in [1, 2, 300] {
+        let loading = move |_: u64, _: usize, at: Duration| {
+            let mut error = CallError::new(ErrorClass::Server, "Loading model");
+            error.status = Some(503);
+            error.code = Some("unavailable_error".to_owned());
+            (at < five_minutes).then_some((1, Err(error)))
+        };
+        let rules = Rules {
+            script: Some(Arc::new(loading)),
+            ..Rules::default()
+        };
+        let job = Job::new(rows, [rules]);
+        let server = Arc::clone(&job.servers[0]);
+        let ran = job.run().await;
+        ran.all_answered();
+        assert!(
+            ran.took < five_minutes + Duration::from_secs(15),
+            "{:?}",
+            ran.took
+        );
+        // Those in flight at first, and a look every ten seconds.
+        let looks = ran.attempts() - rows as usize;
+        assert!(
+            looks <= 35 + server.most_in_flight(),
+            "{looks} looks for {rows} rows"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,17 @@
+//! Whole jobs through `runner` against servers that nobody here wrote. `tests/real/install` installs them; the tests of one
+//! that is missing are left out, loudly.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+// Helpers, shared with other test binaries.
+#[path = "../common/published.rs"]
+mod published;
+#[path = "../common/scratch.rs"]
+mod scratch;
+
+// A server that is installed and started, and a question that is put to it without the runner.
+mod direct;
+mod server;
+
+/// llama.cpp's own server, with a tiny model of random weights.
+mod llama_cpp;
