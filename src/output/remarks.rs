@@ -1,9 +1,12 @@
-//! What is worth saying of a backend's limits and outages. Of a run in which all went well it is nothing.
+//! What is worth saying of a backend's limits, outages and models. Of a run in which all went well it is nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::report::BackendLine;
 use crate::job::{Backend, Limits};
 use crate::words::{BackendSeen, LimitSource, LimitsSeen};
 
@@ -66,9 +69,13 @@ impl Stated {
 
 /// A line for each backend of which there is something to say. Backends of one account share their limits:
 /// those are in the line of its first backend.
-pub(super) fn remarks(seen: &[BackendSeen], all_stated: &[Stated]) -> Vec<Remarks> {
+pub(super) fn remarks(
+    seen: &[BackendSeen],
+    all_stated: &[Stated],
+    lines: &IndexMap<String, BackendLine>,
+) -> Vec<Remarks> {
     let mut accounts = Vec::new();
-    let lines = seen.iter().map(|seen| {
+    let remarks = seen.iter().map(|seen| {
         let mut stated = all_stated.iter();
         let stated = stated.find(|stated| stated.backend == seen.backend);
         let stated = stated.cloned().unwrap_or_default();
@@ -85,9 +92,12 @@ pub(super) fn remarks(seen: &[BackendSeen], all_stated: &[Stated]) -> Vec<Remark
             remarks.of_limits(&seen.limits, &stated);
         }
         remarks.of_outages(seen);
+        if let (Some(asked), Some(line)) = (&stated.model, lines.get(&seen.backend)) {
+            remarks.of_models(asked, &line.models);
+        }
         remarks
     });
-    lines.filter(|remarks| !remarks.is_empty()).collect()
+    remarks.filter(|remarks| !remarks.is_empty()).collect()
 }
 
 impl Remarks {
@@ -175,6 +185,32 @@ impl Remarks {
             self.details.push(format!("the reason: {why}"));
         }
     }
+
+    fn of_models(&mut self, asked: &str, models: &BTreeMap<String, u64>) {
+        for (model, replies) in models.iter().filter(|(model, _)| !is_model(asked, model)) {
+            let replies = match replies {
+                1 => "1 reply".to_owned(),
+                replies => format!("{replies} replies"),
+            };
+            self.happened
+                .push(format!("asked for {asked}, {replies} from {model}"));
+        }
+    }
+}
+
+/// Whether a reply that names this model is from the one that was asked for: the same, or a dated version of it, with
+/// or without whose it is.
+fn is_model(asked: &str, answered: &str) -> bool {
+    let bare = |name: &str| {
+        let name = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+        name.trim_end_matches("-latest").to_owned()
+    };
+    let (asked, answered) = (bare(asked), bare(answered));
+    let is_version = |rest: &str| match rest.strip_prefix('-') {
+        Some(date) => date.starts_with(|first: char| first.is_ascii_digit()),
+        None => rest.is_empty() || rest.starts_with(['@', ':', '.']),
+    };
+    answered.strip_prefix(&asked).is_some_and(is_version)
 }
 
 fn rate(limit: u64, what: &str, in_job: Option<u64>) -> String {
@@ -228,8 +264,6 @@ fn times(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::{Value, json};
 
     use super::*;
@@ -304,6 +338,23 @@ mod tests {
         );
         assert_eq!(report.remarks(), []);
         assert!(!markdown::render(&report).contains("## Limits"));
+    }
+
+    #[test]
+    fn a_model_is_another_one_unless_it_is_a_version_of_the_one_asked_for() {
+        for (asked, answered, is) in [
+            ("gpt-4o-mini", "gpt-4o-mini", true),
+            ("gpt-4o-mini", "gpt-4o-mini-2024-07-18", true),
+            ("openai/gpt-4o", "gpt-4o-2024-08-06", true),
+            ("claude-3-5-haiku-latest", "claude-3-5-haiku-20241022", true),
+            ("meta-llama/Llama-3.1-8B", "llama-3.1-8b", true),
+            ("gpt-4o-mini", "gpt-4o", false),
+            ("gpt-4o", "gpt-4o-mini", false),
+            ("gpt-4", "gpt-4o", false),
+            ("gpt-nope", "tiny", false),
+        ] {
+            assert_eq!(is_model(asked, answered), is, "{asked}, {answered}");
+        }
     }
 
     #[test]

@@ -143,9 +143,22 @@ pub struct BackendLine {
     pub possibly_billed: Usd,
     /// Attempts that may have been billed without any known bound.
     pub unbounded: u64,
+    /// How many replies named which model; of more models than anybody would read only the first.
+    pub models: BTreeMap<String, u64>,
 }
 
+/// How many models of a backend are remembered.
+const MODELS: usize = 8;
+
 impl BackendLine {
+    fn add_model(&mut self, model: &str) {
+        if let Some(replies) = self.models.get_mut(model) {
+            *replies += 1;
+        } else if self.models.len() < MODELS {
+            self.models.insert(model.to_owned(), 1);
+        }
+    }
+
     fn add_possible(&mut self, cost: Cost) {
         match cost {
             Cost::Unknown {
@@ -272,9 +285,9 @@ impl Report {
         self
     }
 
-    /// What is worth saying of the backends' limits and outages.
+    /// What is worth saying of the backends: their limits, outages, and models that nobody asked for.
     pub fn remarks(&self) -> Vec<Remarks> {
-        remarks(&self.seen, &self.stated)
+        remarks(&self.seen, &self.stated, &self.by_backend)
     }
 
     /// The account whose limits a backend shares, where the job names one.
@@ -388,6 +401,9 @@ impl Report {
         match attempt.usage {
             Some(usage) => line.usage.add(&usage),
             None => line.unreported += u64::from(attempt.class.is_none()),
+        }
+        if let Some(model) = attempt.model.as_deref() {
+            line.add_model(model);
         }
         line.spent.add(attempt.cost);
         line.add_possible(attempt.cost);

@@ -29,15 +29,18 @@ fn job(llama: &Llama, retry: &str) -> String {
 #[test]
 fn a_server_that_is_still_loading_is_waited_for() {
     let test = "a_server_that_is_still_loading_is_waited_for";
-    let Some(llama) = Llama::loading(test, Duration::from_secs(3)) else {
+    let Some(llama) = Llama::loading(test, Duration::from_secs(1)) else {
         return;
     };
     let scratch = llama.scratch();
-    let backends: String = PROTOCOLS
+    // A declared backend knows its server by its statuses alone, and a 503 may mean anything.
+    let protocols = &PROTOCOLS[..8];
+    let backends: String = protocols
         .iter()
         .map(|protocol| protocol.backend(&llama, ""))
         .collect();
-    let names = PROTOCOLS.map(|protocol| protocol.name).join(", ");
+    let names: Vec<&str> = protocols.iter().map(|protocol| protocol.name).collect();
+    let names = names.join(", ");
     scratch.rows(2).job(&format!(
         "backends:\n{backends}matrix: [{names}]\nmax_failures: 100%"
     ));
