@@ -5,8 +5,7 @@ from litellm.proxy._types import ProxyException, UserAPIKeyAuth
 
 KEYS = {
     "sk-canary-5ca1ab1e-plain": {},
-    "sk-canary-5ca1ab1e-paced": {"rpm_limit": 600},
-    "sk-canary-5ca1ab1e-narrow": {"rpm_limit": 4},
+    "sk-canary-5ca1ab1e-narrow": {"rpm_limit": 20},
 }
 
 
