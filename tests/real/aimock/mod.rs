@@ -1,12 +1,13 @@
 //! aimock, a mock of OpenAI and Anthropic that keeps a journal of what it was asked and fails on request.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::direct;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, until};
 use crate::server::{self, Server, free_port};
 
 const KEY: &str = "sk-canary-5ca1ab1e-mock";
@@ -14,25 +15,25 @@ const KEY: &str = "sk-canary-5ca1ab1e-mock";
 /// A mock that runs.
 struct Mock {
     server: Server,
+    home: PathBuf,
+    options: String,
 }
 
 impl Mock {
     /// Starts one with these options; says that the test is left out where there is none.
     fn start(test: &str, options: &str) -> Option<Self> {
         let home = server::installed("aimock", test)?;
-        let port = free_port();
-        let mut command = Command::new("node");
-        command
-            .arg(home.join("node_modules/@copilotkit/aimock/dist/cli.js"))
-            .args(["--port", &port.to_string(), "--fixtures"])
-            .arg(server::source("aimock", "answers.json"))
-            .args(["--strict", "--journal-max", "0"])
-            .args(options.split_whitespace())
-            .env("AIMOCK_API_KEYS", KEY);
-        let server = Server::start(command, port);
+        let server = serve(&home, options, free_port());
         Some(Self {
-            server: server.answers("/health"),
+            server,
+            home,
+            options: options.to_owned(),
         })
+    }
+
+    /// Starts it anew where it was.
+    fn comes_back(&mut self) {
+        self.server = serve(&self.home, &self.options, self.server.port());
     }
 
     fn scratch(&self) -> Scratch {
@@ -60,6 +61,18 @@ impl Mock {
         let page = direct::get(self.server.port(), "/__aimock/journal", KEY).expect("it answers");
         page.json().as_array().expect("a list").clone()
     }
+}
+
+fn serve(home: &Path, options: &str, port: u16) -> Server {
+    let mut command = Command::new("node");
+    command
+        .arg(home.join("node_modules/@copilotkit/aimock/dist/cli.js"))
+        .args(["--port", &port.to_string(), "--fixtures"])
+        .arg(server::source("aimock", "answers.json"))
+        .args(["--strict", "--journal-max", "0"])
+        .args(options.split_whitespace())
+        .env("AIMOCK_API_KEYS", KEY);
+    Server::start(command, port).answers("/health")
 }
 
 /// How often each value comes.
@@ -194,7 +207,7 @@ fn after_a_kill_a_mock_is_asked_for_no_row_that_it_has_answered() {
         .rows(80)
         .job(&format!("backends:\n{backend}concurrency: 4"));
     let running = scratch.start(&["job.yaml"]);
-    crate::scratch::until("half of the requests", || mock.journal().len() > 40);
+    until("half of the requests", || mock.journal().len() > 40);
     running.signal("KILL");
     running.wait();
     let before = mock.journal().len();
@@ -218,4 +231,24 @@ fn after_a_kill_a_mock_is_asked_for_no_row_that_it_has_answered() {
     assert_eq!(asked.len(), 80);
     let twice = asked.values().filter(|count| **count > 1).count();
     assert_eq!(twice, before - unchanged);
+}
+
+#[test]
+fn a_mock_that_dies_and_comes_back_answers_every_row() {
+    let Some(mut mock) = Mock::start("a_mock_that_dies_and_comes_back", "--chaos-latency 50")
+    else {
+        return;
+    };
+    let scratch = mock.scratch();
+    let backend = mock.backend("chat", "openai");
+    scratch
+        .rows(80)
+        .job(&format!("backends:\n{backend}concurrency: 4"));
+    let running = scratch.start(&["job.yaml"]);
+    until("some requests", || mock.journal().len() > 20);
+    mock.server.kill();
+    running.says("is down");
+    mock.comes_back();
+    running.wait().exits(0);
+    assert_eq!(scratch.published("out", 0).count("answered"), 80);
 }

@@ -1,15 +1,17 @@
 //! Portkey's gateway in front of llama.cpp's server. It wants headers of its own: a declared backend has them.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::llama_cpp::Llama;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, until};
 use crate::server::{self, Server, free_port};
 
 /// A gateway that runs, and the server behind it.
 struct Gateway {
     llama: Llama,
     server: Server,
+    home: PathBuf,
 }
 
 impl Gateway {
@@ -17,13 +19,17 @@ impl Gateway {
     fn start(test: &str) -> Option<Self> {
         let home = server::installed("portkey", test)?;
         let llama = Llama::start(test)?;
-        let port = free_port();
-        let mut command = Command::new("node");
-        command
-            .arg(home.join("node_modules/@portkey-ai/gateway/build/start-server.js"))
-            .args([&format!("--port={port}"), "--headless"]);
-        let server = Server::start(command, port).answers("/");
-        Some(Self { llama, server })
+        let server = serve(&home, free_port());
+        Some(Self {
+            llama,
+            server,
+            home,
+        })
+    }
+
+    /// Starts it anew where it was.
+    fn comes_back(&mut self) {
+        self.server = serve(&self.home, self.server.port());
     }
 
     /// A backend that asks the gateway for the server at this port.
@@ -63,6 +69,14 @@ impl Gateway {
     }
 }
 
+fn serve(home: &Path, port: u16) -> Server {
+    let mut command = Command::new("node");
+    command
+        .arg(home.join("node_modules/@portkey-ai/gateway/build/start-server.js"))
+        .args([&format!("--port={port}"), "--headless"]);
+    Server::start(command, port).answers("/")
+}
+
 #[test]
 fn a_declared_backend_brings_through_a_gateway_what_the_server_behind_it_says() {
     let Some(gateway) = Gateway::start("a_declared_backend_brings_through_a_gateway") else {
@@ -88,7 +102,54 @@ fn a_declared_backend_brings_through_a_gateway_what_the_server_behind_it_says() 
             row[1]["usage"]["output_tokens"]
         );
     }
+    let ran = scratch.runner(&["probe", "job.yaml"]);
+    ran.says("2 of 2 backends answered")
+        .never_says("canary-5ca1ab1e");
     scratch.holds_nowhere("canary-5ca1ab1e");
+}
+
+#[test]
+fn a_gateway_that_dies_and_comes_back_answers_every_row() {
+    let Some(mut gateway) = Gateway::start("a_gateway_that_dies_and_comes_back") else {
+        return;
+    };
+    let scratch = gateway.scratch();
+    let backend = gateway.backend("gateway", &Gateway::to(gateway.llama.port()));
+    scratch.rows(150).job(&format!(
+        "backends:\n{}concurrency: 4\nmax_failures: 100%",
+        backend.replace("max_tokens: 24", "max_tokens: 200")
+    ));
+    let running = scratch.start(&["job.yaml"]);
+    until("the first answers", || {
+        gateway.llama.counts("tokens_predicted_total") > 500
+    });
+    gateway.server.kill();
+    running.says("is down");
+    gateway.comes_back();
+    running.wait().exits(0);
+    let published = scratch.published("out", 0);
+    assert_eq!(published.count("failed") + published.count("not_run"), 0);
+}
+
+#[test]
+fn a_prompt_that_is_too_long_for_the_server_behind_a_gateway_fails_its_row_and_no_other() {
+    let Some(gateway) = Gateway::start("a_prompt_that_is_too_long_for_the_server_behind") else {
+        return;
+    };
+    let scratch = gateway.scratch();
+    let backend = gateway.backend("gateway", &Gateway::to(gateway.llama.port()));
+    let long = "why? ".repeat(1200);
+    scratch
+        .job(&format!("backends:\n{backend}max_failures: 100%"))
+        .write("rows.csv", format!("text\nshort one\n{long}\nshort two\n"));
+    let (_, published) = scratch.run(0);
+    assert_eq!(published.count("failed"), 1);
+    assert_eq!(published.attempts(1), ["gateway first row_fatal"]);
+    let message = published.lines[1]["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("exceeds the available context size"),
+        "{message}"
+    );
 }
 
 #[test]

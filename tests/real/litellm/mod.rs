@@ -111,6 +111,9 @@ fn every_protocol_brings_through_a_proxy_what_the_server_behind_it_says() {
     }
     let counted = proxy.llama.counts("tokens_predicted_total") - before;
     assert_eq!(published.report["tokens"]["output_tokens"], counted);
+    let ran = scratch.runner(&["probe", "job.yaml"]);
+    ran.says("4 of 4 backends answered")
+        .never_says("canary-5ca1ab1e");
     scratch.holds_nowhere("canary-5ca1ab1e");
 }
 
@@ -174,8 +177,8 @@ fn what_a_proxy_refuses_ends_in_its_class_and_says_what_to_do() {
 }
 
 #[test]
-fn the_limit_of_a_proxys_key_is_read_and_kept_to() {
-    let Some(proxy) = Proxy::start("the_limit_of_a_proxys_key_is_read_and_kept_to") else {
+fn the_limits_of_a_proxys_key_and_of_the_job_are_kept_to() {
+    let Some(proxy) = Proxy::start("the_limits_of_a_proxys_key_and_of_the_job_are_kept_to") else {
         return;
     };
     let scratch = proxy.scratch();
@@ -191,6 +194,20 @@ fn the_limit_of_a_proxys_key_is_read_and_kept_to() {
     assert!((1..=20).contains(&through), "{asked:?}");
     assert_eq!(published.report["attempts"]["total"], 40);
     assert!(!proxy.server.said().contains("\" 429"), "it refused");
+
+    // Nor does the server behind it see more than the job allows.
+    let limited = proxy.backend("limited", "PLAIN", "tiny", ", limits: { concurrency: 2 }");
+    scratch.rows(60).job(&format!(
+        "backends:\n{}max_failures: 100%",
+        limited.replace("max_tokens: 24", "max_tokens: 300")
+    ));
+    let mut running = scratch.start(&["job.yaml", "--fresh"]);
+    let mut most = 0;
+    while !running.has_ended() {
+        most = most.max(proxy.llama.working_on());
+    }
+    running.wait().exits(0);
+    assert_eq!(most, 2);
 }
 
 #[test]
