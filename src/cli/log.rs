@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio_prompt_orchestrator::Runner;
-use tokio_prompt_orchestrator::words::Event;
+use tokio_prompt_orchestrator::words::{Event, spellings};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -122,7 +122,8 @@ impl Log {
                 .to_owned();
             [value.trim().to_owned(), last]
         });
-        let secrets = secrets.filter(|secret| secret.len() >= SHORTEST).collect();
+        let secrets = secrets.filter(|secret| secret.len() >= SHORTEST);
+        let secrets = secrets.flat_map(|secret| spellings(&secret)).collect();
         // There is one job in a process.
         let _ = self.secrets.0.set(secrets);
     }

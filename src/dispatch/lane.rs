@@ -21,7 +21,7 @@ use super::retry_budget::RetryBudget;
 use super::stop::Stop;
 use super::stopped::Stopped;
 use super::tokens::Accounting;
-use crate::job::{Backend, BudgetMode, Identity};
+use crate::job::{Backend, BudgetMode, Identity, RetryPolicy};
 use crate::store::{Cache, Intent, Journal};
 use crate::words::{
     Attempt, AttemptKind, BackendNow, BackendSeen, CallError, Completion, Cost, Digest, ErrorClass,
@@ -40,6 +40,7 @@ pub(super) struct Lane {
     limiter: Arc<Limiter>,
     accounting: Accounting,
     breaker: Breaker,
+    waits_for_loading: bool,
     retries: RetryBudget,
     load: LoadWatch,
     /// Where the server is paid by the hour.
@@ -98,13 +99,15 @@ impl Lane {
         backend: Backend,
         worker: Arc<dyn ModelWorker>,
         limiter: Arc<Limiter>,
-        max_outage: Duration,
+        retry: &RetryPolicy,
         budget: BudgetMode,
     ) -> Self {
         Self {
             identity: backend.identity(),
             accounting: Accounting::of(&backend),
-            breaker: Breaker::new(max_outage),
+            breaker: Breaker::new(retry.max_outage),
+            // Who wants one attempt gets one.
+            waits_for_loading: retry.attempts > 1,
             retries: RetryBudget::new(),
             load: LoadWatch::of(&backend),
             meter: is_paid_by_the_hour(&backend).then(Meter::default),
@@ -331,7 +334,7 @@ impl Lane {
         if error.is_some_and(|error| error.class == ErrorClass::Invalid) {
             self.invalid.fetch_add(1, Ordering::Relaxed);
         }
-        let loading = error.is_some_and(CallError::is_loading);
+        let loading = error.is_some_and(|error| self.is_loading(error));
         // Before the place is given back: the next request in the queue would slip out before the
         // breaker opens.
         let turn = self.breaker.observe(Ending {
@@ -353,6 +356,11 @@ impl Lane {
             turn,
             refused,
         }
+    }
+
+    /// Whether the server is loading its model, which is waited for.
+    pub(super) fn is_loading(&self, error: &CallError) -> bool {
+        self.waits_for_loading && error.is_loading()
     }
 
     /// The ledger's line of an attempt that was given up because another one had answered.

@@ -163,8 +163,13 @@ impl Dispatcher {
                 None => new(),
             };
             let mode = budget.as_ref().map(|budget| budget.plan().mode);
-            let outage = policy.retry.max_outage;
-            Lane::new(backend, worker, limiter, outage, mode.unwrap_or_default())
+            Lane::new(
+                backend,
+                worker,
+                limiter,
+                &policy.retry,
+                mode.unwrap_or_default(),
+            )
         });
         Self {
             lanes: lanes.collect(),
@@ -415,7 +420,7 @@ impl Dispatcher {
             let alone = alone && tries.answers_then.is_none_or(|then| answers <= then);
             tries.answers_then.get_or_insert(answers);
             // Nor is it a row's fault that the server is loading its model.
-            let outage = alone || (error.is_loading() && !elsewhere);
+            let outage = alone || (lane.is_loading(&error) && !elsewhere);
             let mut next = tries.after(&error, outage);
             let patience = self.policy.retry.max_throttle_wait;
             if turn == Turn::Lost || lane.limiter().refusing_for() > patience {

@@ -50,6 +50,8 @@ pub struct HttpBackend {
     pub headers_env: Vec<(String, String)>,
     /// From sending to the last byte of the reply.
     pub timeout: Duration,
+    /// The longest silence within a reply.
+    pub idle_timeout: Duration,
     /// The proxy that requests go through.
     pub proxy: Option<String>,
     /// What is posted.
@@ -154,6 +156,7 @@ pub fn resolve(context: &Context<'_>, problems: &mut Vec<Problem>) -> HttpBacken
         timeout: positive(keys.timeout.as_ref(), "timeout", problems)
             .or(context.timeout)
             .unwrap_or(DEFAULT_TIMEOUT),
+        idle_timeout: server::idle_timeout(context, problems),
         proxy: server::proxy(context, problems),
         pointers: pointers(context, problems),
     }

@@ -218,6 +218,8 @@ mod tests {
             api_key_env: None,
             sampling: Sampling::defaults(Provider::OpenAi, "m"),
             timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            stream: false,
             proxy: None,
         };
         change(&mut server);
@@ -261,6 +263,8 @@ mod tests {
         let of = |backend: &Backend| backend.identity().fingerprint(&Request::user("hello"));
         let mut other = openai(|server| {
             server.timeout = Duration::from_secs(9);
+            server.idle_timeout = Duration::from_secs(9);
+            server.stream = true;
             server.api_key_env = Some("KEY".to_owned());
             server.proxy = Some("http://localhost:1".to_owned());
         });

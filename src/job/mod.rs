@@ -52,10 +52,10 @@ pub use gating::{BaselinePlan, GatePlan, Inconclusive, Limit, Operator, Threshol
 pub use inputs::{InputFormat, InputPlan, NO_PARQUET, OnBadEncoding, OnRagged, STDIN, Take};
 pub use order::ESCALATED;
 pub use plan::{
-    AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, Durability, ENTRY_COLUMN, EchoFailure,
-    EchoScript, EchoUsage, LABEL_COLUMNS, Limits, LlamaCppApi, MaxFailures, MessageTemplate,
-    OnUnknown, OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan, REPEAT_COLUMN,
-    RESULT_COLUMNS, RetryPolicy, SCORE_COLUMN, Server, VllmApi,
+    AnthropicApi, Backend, BackendKind, CachePlan, CsvSafe, DEFAULT_IDLE_TIMEOUT, Durability,
+    ENTRY_COLUMN, EchoFailure, EchoScript, EchoUsage, LABEL_COLUMNS, Limits, LlamaCppApi,
+    MaxFailures, MessageTemplate, OnUnknown, OpenAiApi, OutputFormat, OutputPlan, Plan, PromptPlan,
+    REPEAT_COLUMN, RESULT_COLUMNS, RetryPolicy, SCORE_COLUMN, Server, VllmApi,
 };
 pub use price_file::write as write_prices;
 pub use price_list::PriceLine;

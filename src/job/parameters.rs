@@ -18,6 +18,17 @@ const TABLE: &[Takers] = &[
     ("api", SERVERS),
     ("api_key_env", ADDRESSED),
     ("proxy", ADDRESSED),
+    ("idle_timeout", ADDRESSED),
+    (
+        "stream",
+        &[
+            "openai",
+            "anthropic",
+            "llama_cpp",
+            "vllm chat",
+            "vllm completions",
+        ],
+    ),
     ("max_tokens", ADDRESSED),
     ("temperature", SERVERS),
     ("top_p", SERVERS),

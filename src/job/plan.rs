@@ -263,6 +263,9 @@ pub enum VllmApi {
     Generate,
 }
 
+/// How long a reply that has begun may be silent where nobody says otherwise.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A server and how it is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
@@ -276,6 +279,10 @@ pub struct Server {
     pub sampling: Sampling,
     /// From sending to the last byte of the reply.
     pub timeout: Duration,
+    /// The longest silence within a reply.
+    pub idle_timeout: Duration,
+    /// Whether answers are asked for as streams.
+    pub stream: bool,
     /// The proxy that requests go through; the environment's proxies are never used.
     pub proxy: Option<String>,
 }

@@ -1,8 +1,10 @@
 //! Backends that are servers: address, key, model, sampling.
 
+use std::time::Duration;
+
 use super::backend::{Context, positive};
 use super::decode::At;
-use super::plan::Server;
+use super::plan::{DEFAULT_IDLE_TIMEOUT, Server};
 use super::resolve::in_range;
 use super::source::Span;
 use super::{Problem, parameters, suggest, url};
@@ -103,8 +105,16 @@ pub fn resolve(context: &Context<'_>, spec: Spec, problems: &mut Vec<Problem>) -
         timeout: positive(keys.timeout.as_ref(), "timeout", problems)
             .or(context.timeout)
             .unwrap_or(spec.provider.default_timeout()),
+        idle_timeout: idle_timeout(context, problems),
+        stream: keys.stream.as_ref().is_some_and(|stream| stream.value),
         proxy: proxy(context, problems),
     }
+}
+
+/// The longest silence within a reply.
+pub fn idle_timeout(context: &Context<'_>, problems: &mut Vec<Problem>) -> Duration {
+    positive(context.keys.idle_timeout.as_ref(), "idle_timeout", problems)
+        .unwrap_or(DEFAULT_IDLE_TIMEOUT)
 }
 
 /// The declared proxy.

@@ -263,6 +263,10 @@ keys! {
         api_key_env: String,
         /// From sending to the end of the reply.
         timeout: Duration,
+        /// How long a reply that has begun may be silent; default: 60s.
+        idle_timeout: Duration,
+        /// Whether answers are asked for as streams; default: false.
+        stream: bool,
         /// An HTTP proxy.
         proxy: String,
         /// The most tokens of an answer.

@@ -9,6 +9,7 @@ use super::builders::remote_builders;
 use super::http::Http;
 use super::openai::chat::message;
 use super::remote::{Auth, Dialect, Endpoint, Remote};
+use super::stream::{Heard, Stream, append, field, overlay, says};
 use super::wire::{Body, count, maybe, read, whole};
 use crate::job::{AnthropicApi, Server};
 use crate::words::{
@@ -23,16 +24,26 @@ static DIALECT: Dialect = Dialect {
     idle: Duration::from_secs(30),
 };
 
-const MESSAGES: Endpoint = Endpoint {
+pub(super) const MESSAGES: Endpoint = Endpoint {
     path: "/v1/messages",
     read: read_message,
     usage,
+    stream: Some(Stream {
+        add: add_to_message,
+        last: "message_stop",
+        asks_for_usage: false,
+    }),
 };
 
 const COMPLETE: Endpoint = Endpoint {
     path: "/v1/complete",
     read: read_completion,
     usage: |_| None,
+    stream: Some(Stream {
+        add: add_to_completion,
+        last: "stop_reason",
+        asks_for_usage: false,
+    }),
 };
 
 /// Asks Anthropic's API, or a server that speaks it.
@@ -84,9 +95,7 @@ impl AnthropicWorker {
                     .with("prompt", wrapped(request)),
             ),
         };
-        self.remote
-            .ask(endpoint, sampled(body, sampling).json())
-            .await
+        self.remote.ask(endpoint, sampled(body, sampling)).await
     }
 
     /// What the messages endpoint is asked, and the one that counts.
@@ -245,6 +254,53 @@ fn read_completion(reply: &Value) -> Result<Completion, String> {
     completion.finish_reason = wire.stop_reason.as_deref().map(finish_reason);
     completion.model = wire.model;
     Ok(completion)
+}
+
+/// A message begins, its blocks grow one after the other, and what is known at its end is put over it.
+fn add_to_message(reply: &mut Value, mut event: Value) -> Heard {
+    let block = event["index"]
+        .as_u64()
+        .and_then(|index| usize::try_from(index).ok());
+    match event["type"].as_str() {
+        Some("message_start") => overlay(reply, event["message"].take()),
+        Some("content_block_start") => blocks(reply).push(event["content_block"].take()),
+        Some("content_block_delta") => {
+            if let Some(text) = event["delta"]["text"].as_str()
+                && let Some(block) = block.and_then(|index| blocks(reply).get_mut(index))
+            {
+                append(field(block, "text"), text);
+            }
+        }
+        Some("message_delta") => {
+            overlay(reply, event["delta"].take());
+            // Counted from the start: what is said last holds.
+            overlay(field(reply, "usage"), event["usage"].take());
+        }
+        Some("content_block_stop") => {}
+        Some("message_stop") => return Heard::End,
+        _ => return Heard::Nothing,
+    }
+    Heard::More
+}
+
+fn blocks(message: &mut Value) -> &mut Vec<Value> {
+    let content = field(message, "content");
+    if !content.is_array() {
+        *content = json!([]);
+    }
+    content.as_array_mut().expect("it was made an array")
+}
+
+fn add_to_completion(reply: &mut Value, mut event: Value) -> Heard {
+    let text = event["completion"].take();
+    let text = text.as_str().unwrap_or_default();
+    overlay(reply, event);
+    append(field(reply, "completion"), text);
+    match (says(&reply["stop_reason"]), text) {
+        (true, _) => Heard::End,
+        (false, "") => Heard::Nothing,
+        (false, _) => Heard::More,
+    }
 }
 
 fn finish_reason(reason: &str) -> FinishReason {

@@ -94,6 +94,19 @@ macro_rules! remote_builders {
                 self.remote.server.timeout = timeout;
                 self
             }
+
+            /// Gives up on a reply that has begun and then says nothing for this time.
+            pub fn with_idle_timeout(mut self, idle_timeout: std::time::Duration) -> Self {
+                self.remote.server.idle_timeout = idle_timeout;
+                self
+            }
+
+            /// Asks for the answer as a stream, where the endpoint has them: a dead server shows sooner, and
+            /// nothing in between takes a long answer for a dead connection. The completion is the same.
+            pub fn with_stream(mut self, stream: bool) -> Self {
+                self.remote.server.stream = stream;
+                self
+            }
         }
 
         #[async_trait::async_trait]

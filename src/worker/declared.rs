@@ -59,6 +59,9 @@ impl DeclaredWorker {
                 .collect(),
             keys,
             timeout: self.backend.timeout,
+            idle_timeout: self.backend.idle_timeout,
+            // Nobody knows its events.
+            stream: None,
             proxy: self.backend.proxy.as_deref(),
             http1: false,
             idle: IDLE,

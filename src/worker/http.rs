@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Proxy, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, timeout};
 
 use super::allowances;
 use super::retry_after;
+use super::stream::{Gathered, Heard, Stream};
 use super::text::{clip, origin};
 use super::unsent::Unsent;
 use crate::words::{Allowances, CallError, ErrorClass};
@@ -25,6 +28,8 @@ use crate::words::{Allowances, CallError, ErrorClass};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a reply, counted after decompression.
 const BODY_CAP: usize = 8 << 20;
+/// How long the end of a stream may take whose last event has come: a connection that was read to its end is used again.
+const DRAIN: Duration = Duration::from_millis(100);
 /// How long a connection without TLS is kept idle at most. A new one costs next to nothing, and a server with a thread per
 /// connection (llama.cpp has a handful) answers no one else while idle ones hold them.
 const PLAIN_IDLE: Duration = Duration::from_millis(500);
@@ -106,6 +111,10 @@ pub(super) struct Call<'a> {
     pub body: Option<Vec<u8>>,
     /// From sending to the last byte of the reply.
     pub timeout: Duration,
+    /// The longest silence within the reply.
+    pub idle_timeout: Duration,
+    /// How a reply is put together that comes as a stream.
+    pub stream: Option<Stream>,
     /// The declared proxy.
     pub proxy: Option<&'a str>,
     /// Whether HTTP/2 is out of the question.
@@ -127,8 +136,11 @@ pub(super) struct Reply {
     pub should_retry: Option<bool>,
     /// What the provider says of its limits.
     pub allowances: Option<Box<Allowances>>,
-    /// The decompressed body; of a reply that is an error anyway, what could be read of it.
+    /// The decompressed body; of a reply that is an error anyway, what could be read of it. Of a stream the body that
+    /// the same reply has without one.
     pub body: Vec<u8>,
+    /// Why there is no more of a stream than that.
+    pub broken: Option<CallError>,
 }
 
 impl Reply {
@@ -146,6 +158,7 @@ impl Reply {
             should_retry: first("x-should-retry").and_then(|value| value.trim().parse().ok()),
             allowances: None,
             body: Vec::new(),
+            broken: None,
         };
         let of_limits = |name: &HeaderName| {
             let name = name.as_str();
@@ -232,7 +245,15 @@ impl Http {
             .send()
             .await
             .map_err(|error| transport(&error, to, call.timeout))?;
-        read(response, to, call.timeout).await
+        let patience = Patience {
+            whole: call.timeout,
+            silence: call.idle_timeout,
+        };
+        let is_stream = response.status().is_success() && is_event_stream(response.headers());
+        match call.stream.filter(|_| is_stream) {
+            Some(stream) => Ok(gather(response, to, patience, stream).await),
+            None => read(response, to, patience).await,
+        }
     }
 
     fn target(&self, call: &Call<'_>) -> Result<Arc<Target>, CallError> {
@@ -339,28 +360,98 @@ fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
     })
 }
 
-async fn read(mut response: Response, to: &str, limit: Duration) -> Result<Reply, CallError> {
+/// How long a reply is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// From sending to its last byte.
+    whole: Duration,
+    /// Between any two things that it says.
+    silence: Duration,
+}
+
+async fn read(mut response: Response, to: &str, patience: Patience) -> Result<Reply, CallError> {
     let mut reply = Reply::new(response.status().as_u16(), response.headers());
     // What a reply with another status means does not hang on its last byte.
     let success = response.status().is_success();
     loop {
-        let error = match response.chunk().await {
-            Ok(Some(chunk)) if reply.body.len() + chunk.len() <= BODY_CAP => {
-                reply.body.extend_from_slice(&chunk);
-                continue;
-            }
-            Ok(Some(_)) => CallError::new(
-                ErrorClass::Invalid,
-                format!("the reply of {to} is larger than {} MiB", BODY_CAP >> 20),
-            ),
-            Ok(None) => return Ok(reply),
-            Err(error) => broken_body(&error, to, limit),
-        };
-        if !success {
-            return Ok(reply);
+        match next(
+            &mut response,
+            reply.body.len(),
+            Instant::now(),
+            to,
+            patience,
+        )
+        .await
+        {
+            Ok(Some(chunk)) => reply.body.extend_from_slice(&chunk),
+            Err(error) if success => return Err(reply.stamp(error)),
+            Ok(None) | Err(_) => return Ok(reply),
         }
-        return Err(reply.stamp(error));
     }
+}
+
+/// A stream put together. What breaks it off does not make what came of it unknown.
+async fn gather(mut response: Response, to: &str, patience: Patience, stream: Stream) -> Reply {
+    let mut reply = Reply::new(response.status().as_u16(), response.headers());
+    let mut gathered = Gathered::new(stream);
+    let (mut taken, mut heard) = (0, Instant::now());
+    let broken = loop {
+        let chunk = match next(&mut response, taken, heard, to, patience).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => {
+                let last = gathered.last();
+                let message = format!("the stream of {to} ended without `{last}`");
+                break Some(CallError::new(ErrorClass::Ambiguous, message));
+            }
+            Err(error) => break Some(error),
+        };
+        taken += chunk.len();
+        match gathered.take(&chunk) {
+            Ok(Heard::Nothing) => {}
+            Ok(Heard::More) => heard = Instant::now(),
+            Ok(Heard::End) => break None,
+            Err(what) => {
+                let message = format!("the stream of {to} has {what}");
+                break Some(CallError::new(ErrorClass::Invalid, message));
+            }
+        }
+    };
+    if broken.is_none() {
+        let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
+        let _ = timeout(DRAIN, rest).await;
+    }
+    reply.broken = broken.map(|error| reply.stamp(error));
+    reply.body = gathered.body();
+    reply
+}
+
+/// What comes next of a body of which so many bytes were taken and then something was heard, if it comes before the
+/// silence is too long.
+async fn next(
+    response: &mut Response,
+    taken: usize,
+    heard: Instant,
+    to: &str,
+    patience: Patience,
+) -> Result<Option<impl Deref<Target = [u8]>>, CallError> {
+    let left = patience.silence.saturating_sub(heard.elapsed());
+    let chunk = match timeout(left, response.chunk()).await {
+        Ok(chunk) => chunk.map_err(|error| broken_body(&error, to, patience.whole))?,
+        Err(_) => return Err(fell_silent(to, patience.silence)),
+    };
+    match chunk {
+        Some(chunk) if taken + chunk.len() > BODY_CAP => Err(CallError::new(
+            ErrorClass::Invalid,
+            format!("the reply of {to} is larger than {} MiB", BODY_CAP >> 20),
+        )),
+        chunk => Ok(chunk),
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let name = kind.and_then(|kind| kind.split(|byte| *byte == b';').next());
+    name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// What a failure before the reply's head means. A request that met no connection was not sent;
@@ -412,6 +503,12 @@ fn no_connection(error: &reqwest::Error, to: &str) -> CallError {
     if error.is_timeout() {
         return not_sent("no connection in time (is it reachable from here?)".to_owned());
     }
+    // Its type is private; the words are the client's own, not the proxy's.
+    if root(error).to_string() == "tunnel error: proxy authorization required" {
+        return config(format!(
+            "cannot reach {to}: the proxy answered 407 (check `proxy`)"
+        ));
+    }
     match find::<io::Error>(error).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => {
             not_sent("connection refused (is the server running?)".to_owned())
@@ -443,6 +540,16 @@ fn timed_out(to: &str, limit: Duration) -> CallError {
         ErrorClass::Ambiguous,
         format!(
             "no complete reply from {to} within {limit:?} (raise `timeout` if it needs longer)"
+        ),
+    )
+}
+
+fn fell_silent(to: &str, limit: Duration) -> CallError {
+    CallError::new(
+        ErrorClass::Ambiguous,
+        format!(
+            "{to} began to answer and then said nothing of the answer for {limit:?} (raise `idle_timeout` if it needs \
+             longer)"
         ),
     )
 }

@@ -1,11 +1,11 @@
 //! Keys: read from the environment by name when first needed, never printed.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::words::{CallError, ErrorClass};
+use crate::words::{CallError, ErrorClass, spellings};
 
 /// Where a worker's key comes from.
 #[derive(Clone)]
@@ -13,9 +13,35 @@ pub(super) enum Key {
     /// The server asks for none.
     None,
     /// The environment variable of this name; what it held is kept.
-    Env(String, OnceLock<SecretString>),
+    Env(String, OnceLock<Known>),
     /// Given by the program.
-    Given(SecretString),
+    Given(Known),
+}
+
+/// A key that was read.
+#[derive(Clone)]
+pub(super) struct Known {
+    key: SecretString,
+    /// What is taken out of texts; a header's whole value may be `Basic <key>`, of which somebody repeats the key
+    /// alone.
+    spellings: Arc<[SecretString]>,
+}
+
+impl Known {
+    /// Keys are often read from files and carry their line's end.
+    fn new(key: &str) -> Self {
+        let key = key.trim();
+        let last = key.rsplit(' ').next().unwrap_or(key);
+        let mut all = spellings(key);
+        if last != key {
+            all.extend(spellings(last));
+        }
+        all.retain(|spelling| spelling.len() >= 4);
+        Self {
+            key: key.into(),
+            spellings: all.into_iter().map(SecretString::from).collect(),
+        }
+    }
 }
 
 impl Key {
@@ -26,26 +52,26 @@ impl Key {
 
     /// This key.
     pub(super) fn given(key: String) -> Self {
-        Key::Given(trimmed(key))
+        Key::Given(Known::new(&key))
     }
 
     /// The key itself; `None` where the server asks for none.
     pub(super) fn read(&self) -> Result<Option<SecretString>, CallError> {
         match self {
             Key::None => Ok(None),
-            Key::Given(key) => Ok(Some(key.clone())),
+            Key::Given(known) => Ok(Some(known.key.clone())),
             Key::Env(name, kept) => {
-                if let Some(key) = kept.get() {
-                    return Ok(Some(key.clone()));
+                if let Some(known) = kept.get() {
+                    return Ok(Some(known.key.clone()));
                 }
-                let key = trimmed(std::env::var(name).unwrap_or_default());
-                if key.expose_secret().is_empty() {
+                let known = Known::new(&std::env::var(name).unwrap_or_default());
+                if known.key.expose_secret().is_empty() {
                     let message = format!(
                         "the environment variable {name}, which must hold the key, is not set"
                     );
                     return Err(CallError::new(ErrorClass::Config, message));
                 }
-                Ok(Some(kept.get_or_init(|| key).clone()))
+                Ok(Some(kept.get_or_init(|| known).key.clone()))
             }
         }
     }
@@ -59,22 +85,33 @@ impl Key {
         }
     }
 
-    /// The text without the key, should somebody have repeated it.
+    /// The text of an error without the key, should somebody have repeated it, in whatever form.
     pub(super) fn scrub(&self, text: String) -> String {
-        let key = match self {
-            Key::None => None,
-            Key::Env(_, kept) => kept.get(),
-            Key::Given(key) => Some(key),
-        };
-        let Some(key) = key.map(ExposeSecret::expose_secret) else {
+        let Some(known) = self.known() else {
             return text;
         };
-        // A header's whole value may be `Basic <key>`, of which somebody repeats the key alone.
-        let last = key.rsplit(' ').next().unwrap_or(key);
-        [key, last]
-            .into_iter()
-            .filter(|secret| secret.len() >= 4)
-            .fold(text, |text, secret| text.replace(secret, "[key]"))
+        let spellings = known.spellings.iter().map(ExposeSecret::expose_secret);
+        spellings.fold(text, |text, secret| match text.contains(secret) {
+            true => text.replace(secret, "[key]"),
+            false => text,
+        })
+    }
+
+    /// The same of an answer. A short key is a word like `test` that local servers are given, and words belong
+    /// to answers.
+    pub(super) fn scrub_answer(&self, text: String) -> String {
+        match self.known() {
+            Some(known) if known.key.expose_secret().len() >= 16 => self.scrub(text),
+            _ => text,
+        }
+    }
+
+    fn known(&self) -> Option<&Known> {
+        match self {
+            Key::None => None,
+            Key::Env(_, kept) => kept.get(),
+            Key::Given(known) => Some(known),
+        }
     }
 }
 
@@ -86,9 +123,4 @@ impl fmt::Debug for Key {
             Key::Given(_) => f.write_str("[given]"),
         }
     }
-}
-
-/// Keys are often read from files and carry their line's end.
-fn trimmed(key: String) -> SecretString {
-    SecretString::from(key.trim())
 }

@@ -9,6 +9,7 @@ use super::builders::remote_builders;
 use super::http::Http;
 use super::openai::chat;
 use super::remote::{Auth, Dialect, Endpoint, Remote};
+use super::stream::{Heard, Stream, append, field, overlay};
 use super::wire::{self, Body, count, maybe, read as read_wire};
 use crate::job::{LlamaCppApi, Server};
 use crate::words::{CallError, Completion, FinishReason, Load, Provider, Request, Sampling, Usage};
@@ -22,10 +23,15 @@ pub(super) static DIALECT: Dialect = Dialect {
     idle: Duration::from_secs(3),
 };
 
-const COMPLETION: Endpoint = Endpoint {
+pub(super) const COMPLETION: Endpoint = Endpoint {
     path: "/completion",
     read,
     usage,
+    stream: Some(Stream {
+        add,
+        last: "stop: true",
+        asks_for_usage: false,
+    }),
 };
 
 /// Asks llama.cpp's `llama-server`.
@@ -88,7 +94,7 @@ impl LlamaCppWorker {
                 body(model, request, sampling).with("n_predict", cap),
             ),
         };
-        self.remote.ask(endpoint, body.json()).await
+        self.remote.ask(endpoint, body).await
     }
 
     async fn counted(&self, request: &Request) -> Option<Result<u64, CallError>> {
@@ -218,6 +224,19 @@ fn read(reply: &Value) -> Result<Completion, String> {
     completion.usage = usage(reply);
     completion.model = wire.model;
     Ok(completion)
+}
+
+/// Every event has the next piece of the text; the last has everything else as well.
+fn add(reply: &mut Value, mut event: Value) -> Heard {
+    let content = event["content"].take();
+    let content = content.as_str().unwrap_or_default();
+    overlay(reply, event);
+    append(field(reply, "content"), content);
+    match (reply["stop"] == true, content) {
+        (true, _) => Heard::End,
+        (false, "") => Heard::Nothing,
+        (false, _) => Heard::More,
+    }
 }
 
 /// `tokens_evaluated` is the whole prompt; `tokens_cached` is not what was read from the cache but

@@ -23,6 +23,7 @@ pub(crate) mod parts;
 mod remote;
 mod retry_after;
 mod served;
+mod stream;
 mod text;
 mod unsent;
 mod wire;

@@ -3,16 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::allowances;
 use super::classify::{Facts, classify, implied_status};
 use super::fault::{Fault, is_error};
 use super::http::{Call, Http, Reply};
 use super::key::Key;
+use super::stream::Stream;
 use super::text::{clip, clip_to, origin};
-use super::wire;
-use crate::job::Server;
+use super::wire::{self, Body};
+use crate::job::{DEFAULT_IDLE_TIMEOUT, Server};
 use crate::words::{CallError, Completion, ErrorClass, MAX_RETRY_AFTER, Provider, Sampling, Usage};
 
 /// How long a server may take to say how busy it is.
@@ -68,6 +69,8 @@ pub(super) struct Endpoint {
     pub read: fn(&Value) -> Result<Completion, String>,
     /// Reads the usage of a reply, whatever else it is.
     pub usage: fn(&Value) -> Option<Usage>,
+    /// How a reply is put together that comes as a stream; `None` where there are no streams.
+    pub stream: Option<Stream>,
 }
 
 impl Reading for Endpoint {
@@ -116,6 +119,8 @@ impl Remote {
                 api_key_env: provider.key_env().map(str::to_owned),
                 sampling,
                 timeout: provider.default_timeout(),
+                idle_timeout: DEFAULT_IDLE_TIMEOUT,
+                stream: false,
                 proxy: None,
             },
             key: provider.key_env().map_or(Key::None, Key::env),
@@ -136,10 +141,26 @@ impl Remote {
     pub(super) async fn ask(
         &self,
         endpoint: Endpoint,
-        body: Vec<u8>,
+        body: Body,
     ) -> Result<Completion, CallError> {
         let address = self.address(endpoint.path);
-        self.line(&address).ask(&endpoint, body).await
+        let mut line = Line {
+            stream: endpoint.stream,
+            ..self.line(&address)
+        };
+        let Some(stream) = endpoint.stream.filter(|_| self.server.stream) else {
+            return line.ask(&endpoint, body.json()).await;
+        };
+        // llama.cpp's server hangs up after each stream without having said so, and the next request would go down
+        // with the connection. Where there is no TLS, a new one costs next to nothing.
+        if address.starts_with("http://") {
+            line.headers.push(("connection", "close"));
+        }
+        let usage = json!({"include_usage": true});
+        let body = body
+            .with("stream", true)
+            .maybe("stream_options", stream.asks_for_usage.then_some(usage));
+        line.ask(&endpoint, body.json()).await
     }
 
     /// One request, and the JSON of a reply with a good status.
@@ -190,6 +211,8 @@ impl Remote {
             headers: self.dialect.headers.to_vec(),
             keys: vec![(self.dialect.auth, &self.key)],
             timeout: self.server.timeout,
+            idle_timeout: self.server.idle_timeout,
+            stream: None,
             proxy: self.server.proxy.as_deref(),
             http1: self.dialect.http1,
             idle: self.dialect.idle,
@@ -213,6 +236,10 @@ pub(super) struct Line<'a> {
     pub keys: Vec<(Auth<'a>, &'a Key)>,
     /// From sending to the last byte of the reply.
     pub timeout: Duration,
+    /// The longest silence within a reply.
+    pub idle_timeout: Duration,
+    /// How a reply is put together that comes as a stream.
+    pub stream: Option<Stream>,
     /// The declared proxy.
     pub proxy: Option<&'a str>,
     /// Whether to keep to HTTP/1.1.
@@ -228,8 +255,11 @@ impl Line<'_> {
         reading: &(dyn Reading + Sync),
         body: Vec<u8>,
     ) -> Result<Completion, CallError> {
-        let fault = |body: &[u8]| reading.fault(body);
-        let (json, reply) = self.exchange(Some(body), fault).await?;
+        let mut reply = self.fetch(Some(body), |body| reading.fault(body)).await?;
+        let json = self.json(&reply)?;
+        if let Some(error) = reply.broken.take() {
+            return Err(self.broken(error, reading.answer(&json).ok()));
+        }
         let request_id = || reply.request_id.clone();
         if let Some(fault) = reading.error(&json) {
             let status = implied_status(fault.code.as_deref(), fault.kind.as_deref());
@@ -239,6 +269,9 @@ impl Line<'_> {
         }
         match reading.answer(&json) {
             Ok(mut completion) => {
+                completion.text = self.scrub_answer(completion.text);
+                completion.refusal = completion.refusal.map(|text| self.scrub_answer(text));
+                completion.model = completion.model.map(|model| self.scrub_answer(model));
                 completion.request_id = completion.request_id.or_else(request_id);
                 completion.allowances = reply.allowances.clone();
                 Ok(completion)
@@ -258,13 +291,26 @@ impl Line<'_> {
         fault: impl Fn(&[u8]) -> Fault,
     ) -> Result<(Value, Reply), CallError> {
         let reply = self.fetch(body, fault).await?;
-        match wire::parse(&reply.body) {
-            Ok(json) => Ok((json, reply)),
-            Err(_) if reply.body.is_empty() => Err(self.invalid(&reply, "an empty body")),
-            Err(error) => {
-                Err(self.invalid(&reply, &format!("no JSON ({})", clip(&error.to_string()))))
-            }
+        Ok((self.json(&reply)?, reply))
+    }
+
+    fn json(&self, reply: &Reply) -> Result<Value, CallError> {
+        wire::parse(&reply.body).map_err(|error| match reply.body.is_empty() {
+            true => self.invalid(reply, "an empty body"),
+            false => self.invalid(reply, &format!("no JSON ({})", clip(&error.to_string()))),
+        })
+    }
+
+    /// The error of a stream that broke off, and how far it had come.
+    fn broken(&self, mut error: CallError, partial: Option<Completion>) -> CallError {
+        error.message = self.scrub(error.message);
+        let text = partial.map(|partial| self.scrub(partial.text));
+        if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
+            error
+                .message
+                .push_str(&format!(" after: {}", clip_to(&text, 200)));
         }
+        error
     }
 
     /// One request, and a reply with a good status.
@@ -286,6 +332,8 @@ impl Line<'_> {
             secrets: &secrets,
             body,
             timeout: self.timeout,
+            idle_timeout: self.idle_timeout,
+            stream: self.stream,
             proxy: self.proxy,
             http1: self.http1,
             idle: self.idle,
@@ -303,6 +351,12 @@ impl Line<'_> {
     fn scrub(&self, text: String) -> String {
         let keys = self.keys.iter();
         keys.fold(text, |text, (_, key)| key.scrub(text))
+    }
+
+    /// The words of an answer without any of the keys.
+    fn scrub_answer(&self, text: String) -> String {
+        let keys = self.keys.iter();
+        keys.fold(text, |text, (_, key)| key.scrub_answer(text))
     }
 
     /// The error that a status (or what stands for one) and a body amount to.
@@ -415,6 +469,8 @@ impl fmt::Debug for Remote {
             .field("key", &self.key)
             .field("sampling", &self.server.sampling)
             .field("timeout", &self.server.timeout)
+            .field("idle_timeout", &self.server.idle_timeout)
+            .field("stream", &self.server.stream)
             .field("proxy", &self.server.proxy.as_deref().map(origin))
             .finish_non_exhaustive()
     }

@@ -28,6 +28,7 @@ const GENERATE: Endpoint = Endpoint {
     path: "/generate",
     read: read_generated,
     usage: |_| None,
+    stream: None,
 };
 
 /// Asks `vllm serve`, or vLLM's legacy api_server.
@@ -77,18 +78,18 @@ impl VllmWorker {
                     .with("max_tokens", sampling.max_tokens)
                     .maybe("response_format", chat::format(request));
                 let endpoint = chat::endpoint("/v1/chat/completions");
-                self.remote.ask(endpoint, more(body, sampling).json()).await
+                self.remote.ask(endpoint, more(body, sampling)).await
             }
             VllmApi::Completions => {
                 let body = completions::body(Some(self.model().await?), request, sampling)
                     .maybe("response_format", chat::format(request));
                 let endpoint = completions::endpoint("/v1/completions");
-                self.remote.ask(endpoint, more(body, sampling).json()).await
+                self.remote.ask(endpoint, more(body, sampling)).await
             }
             VllmApi::Generate => {
                 // Its parameters are those of the completions; it knows no model and refuses one.
                 let body = completions::body(None, request, sampling);
-                let body = more(body, sampling).with("stream", false).json();
+                let body = more(body, sampling).with("stream", false);
                 let mut completion = self.remote.ask(GENERATE, body).await?;
                 // The prompt stands in front of the answer, unless the server has decoded it
                 // differently: then all of it is kept rather than some of it lost.

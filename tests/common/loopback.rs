@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +23,10 @@ pub enum Act {
     Hang(Vec<u8>),
     /// Writes these bytes, then the second ones for ever.
     Flood(Vec<u8>, Vec<u8>),
+    /// Writes these bytes, then the second ones again and again, with a pause before each.
+    Drip(Vec<u8>, Vec<u8>, Duration),
+    /// Writes these one after the other, with a pause before each, and closes.
+    Slowly(Vec<Vec<u8>>, Duration),
 }
 
 /// A request as it came over the wire.
@@ -51,6 +55,7 @@ impl Seen {
 pub struct Loopback {
     pub url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 }
 
@@ -74,6 +79,8 @@ impl Loopback {
         let stop = Arc::new(AtomicBool::new(false));
         let act = Arc::new(act);
         let (record, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let connected = Arc::clone(&connections);
         thread::spawn(move || {
             let born = Instant::now();
             while !stopped.load(Ordering::SeqCst) && born.elapsed() < LIFETIME {
@@ -81,6 +88,7 @@ impl Loopback {
                     thread::sleep(Duration::from_millis(2));
                     continue;
                 };
+                connected.fetch_add(1, Ordering::SeqCst);
                 let (act, record) = (Arc::clone(&act), Arc::clone(&record));
                 let stopped = Arc::clone(&stopped);
                 thread::spawn(move || {
@@ -89,7 +97,17 @@ impl Loopback {
                 });
             }
         });
-        Self { url, seen, stop }
+        Self {
+            url,
+            seen,
+            connections,
+            stop,
+        }
+    }
+
+    /// How many connections were made, whatever came over them.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// What was asked so far.
@@ -150,6 +168,22 @@ fn serve(
                 thread::sleep(Duration::from_millis(10));
             }
         }
+        Act::Drip(head, body, pause) => {
+            stream.write_all(&head)?;
+            let born = Instant::now();
+            while !stopped.load(Ordering::SeqCst) && born.elapsed() < LIFETIME {
+                thread::sleep(pause);
+                stream.write_all(&body)?;
+            }
+        }
+        Act::Slowly(parts, pause) => {
+            stream.set_nodelay(true)?;
+            for part in parts {
+                thread::sleep(pause);
+                stream.write_all(&part)?;
+            }
+            stream.shutdown(Shutdown::Write)?;
+        }
         Act::Flood(head, body) => {
             stream.write_all(&head)?;
             while !stopped.load(Ordering::SeqCst) {
@@ -160,7 +194,8 @@ fn serve(
     Ok(())
 }
 
-fn receive(stream: &mut TcpStream) -> std::io::Result<Seen> {
+/// Reads a request.
+pub fn receive(stream: &mut TcpStream) -> std::io::Result<Seen> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     let end = loop {

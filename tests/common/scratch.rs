@@ -276,6 +276,24 @@ impl Running {
         self.child.id()
     }
 
+    /// The most memory that it has had at once, in KiB, known once it has ended.
+    pub fn most_memory(&self) -> thread::JoinHandle<u64> {
+        let status = format!("/proc/{}/status", self.id());
+        thread::spawn(move || {
+            let peak = |status: String| -> Option<u64> {
+                let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+                line.split_whitespace().nth(1)?.parse().ok()
+            };
+            let mut most = 0;
+            // A process that has ended has no memory any more.
+            while let Some(now) = fs::read_to_string(&status).ok().and_then(peak) {
+                most = now.max(most);
+                thread::sleep(Duration::from_millis(2));
+            }
+            most
+        })
+    }
+
     /// The other end of a piped stdout.
     pub fn stdout(&mut self) -> std::process::ChildStdout {
         self.child.stdout.take().expect("stdout is a pipe")
@@ -297,9 +315,15 @@ impl Running {
 
     /// Waits for the end.
     #[track_caller]
-    pub fn wait(mut self) -> Ran {
+    pub fn wait(self) -> Ran {
+        self.wait_for(DEADLINE)
+    }
+
+    /// Waits for the end, but not longer than this after the start.
+    #[track_caller]
+    pub fn wait_for(mut self, deadline: Duration) -> Ran {
         let mut status: Option<ExitStatus> = None;
-        while status.is_none() && self.started.elapsed() < DEADLINE {
+        while status.is_none() && self.started.elapsed() < deadline {
             status = self.child.try_wait().expect("the runner can be waited for");
             thread::sleep(Duration::from_millis(3));
         }
@@ -317,7 +341,7 @@ impl Running {
         drop(told);
         assert!(
             status.is_some(),
-            "the runner did not end within {DEADLINE:?}"
+            "the runner did not end within {deadline:?}"
         );
         ran
     }

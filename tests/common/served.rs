@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses another part of it")]
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -58,6 +59,11 @@ impl Served {
         Self::new(|_, seen| says(&prompt(seen)))
     }
 
+    /// Gives every prompt back, in the protocol in which it was asked.
+    pub fn every_protocol() -> Self {
+        Self::new(|_, seen| ok(&in_its_protocol(seen)))
+    }
+
     /// Does the same with every request.
     pub fn always(act: Act) -> Self {
         Self::new(move |_, _| act.clone())
@@ -77,9 +83,20 @@ impl Served {
         &self.server.url
     }
 
+    /// The same, for a proxy before it.
+    pub fn addr(&self) -> SocketAddr {
+        let addr = self.url().trim_start_matches("http://").parse();
+        addr.expect("an address and a port")
+    }
+
     /// How many requests came.
     pub fn requests(&self) -> usize {
         self.seen().len()
+    }
+
+    /// How many connections were made, whatever came over them.
+    pub fn connections(&self) -> usize {
+        self.server.connections()
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -104,6 +121,58 @@ pub fn prompt(seen: &Seen) -> String {
     let last = messages.last().map(|message| message["content"].clone());
     last.and_then(|content| content.as_str().map(str::to_owned))
         .unwrap_or_default()
+}
+
+/// The last words of a prompt, with 10 input and 5 output tokens, as the endpoint that was asked says it.
+pub fn in_its_protocol(seen: &Seen) -> Value {
+    let body: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+    let asked = [&body["prompt"], &body["input"], &body["question"]];
+    let asked = asked
+        .into_iter()
+        .find_map(Value::as_str)
+        .unwrap_or_default();
+    let plain = asked.trim_end_matches("Assistant:").trim();
+    let plain = plain.rsplit(": ").next().unwrap_or_default();
+    let tokens = json!({ "input_tokens": 10, "output_tokens": 5 });
+    let path = seen.line.rsplit(' ').next().unwrap_or_default();
+    let ends = |end: &str| path.ends_with(end);
+    match path {
+        _ if ends("/chat/completions") => {
+            let message = json!({ "role": "assistant", "content": prompt(seen) });
+            completion(message, "stop")
+        }
+        _ if ends("/completions") => json!({
+            "id": "cmpl-1", "object": "text_completion", "model": "m-2026",
+            "choices": [{ "index": 0, "text": plain, "finish_reason": "stop" }],
+            "usage": { "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15 },
+        }),
+        _ if ends("/responses") => {
+            let input = body["input"].as_array().cloned().unwrap_or_default();
+            let said = input.last().map(|item| item["content"].clone());
+            let said = said.as_ref().and_then(Value::as_str).unwrap_or(plain);
+            json!({
+                "id": "resp_1", "object": "response", "status": "completed", "model": "m-2026",
+                "output": [{ "type": "message", "role": "assistant",
+                    "content": [{ "type": "output_text", "text": said, "annotations": [] }] }],
+                "usage": tokens,
+            })
+        }
+        _ if ends("/messages") => json!({
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "m-2026",
+            "content": [{ "type": "text", "text": prompt(seen) }],
+            "stop_reason": "end_turn", "stop_sequence": null, "usage": tokens,
+        }),
+        _ if ends("/complete") => json!({
+            "type": "completion", "id": "compl_1", "model": "m-2026",
+            "completion": plain, "stop_reason": "stop_sequence", "stop": "\n\nHuman:",
+        }),
+        _ if ends("/completion") => json!({
+            "content": plain, "stop": true, "stop_type": "eos", "model": "m-2026",
+            "tokens_predicted": 5, "tokens_evaluated": 10, "truncated": false,
+        }),
+        _ if ends("/generate") => json!({ "text": [format!("{asked}{plain}")] }),
+        _ => json!({ "out": plain, "in": 10, "used": 5, "model": "m-2026" }),
+    }
 }
 
 /// An answer with 10 input and 5 output tokens.

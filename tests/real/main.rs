@@ -22,3 +22,6 @@ mod aimock;
 mod litellm;
 /// A gateway that wants headers of its own.
 mod portkey;
+
+/// The table of docs/servers.md.
+mod table;

@@ -10,6 +10,8 @@ mod published;
 mod scratch;
 #[path = "../common/served.rs"]
 mod served;
+#[path = "../common/streamed.rs"]
+mod streamed;
 #[cfg(target_os = "linux")]
 #[path = "../common/tty.rs"]
 mod tty;
@@ -48,6 +50,8 @@ mod fallback;
 mod order;
 // Backends that the job declares, without a line of Rust.
 mod declared;
+// Replies that come as streams of events.
+mod streams;
 // Servers and rows that mean harm: keys, terminals, endless replies.
 mod hostile;
 // What a model may write to harm those who look at the results: formulas, markup, commands to terminals.

@@ -4,6 +4,8 @@
 
 #[path = "../common/loopback.rs"]
 mod loopback;
+#[path = "../common/streamed.rs"]
+mod streamed;
 
 /// What a server says of how many tokens a request has.
 mod count;
@@ -23,6 +25,8 @@ mod requests;
 mod rude;
 /// Keys and where they must not appear.
 mod secrets;
+/// Replies that come as streams of events.
+mod streams;
 /// The form of an answer, as each provider is told of it.
 mod structured;
 

@@ -68,14 +68,20 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/replies")
 }
 
-fn cases(protocol: &str) -> Vec<PathBuf> {
+pub fn cases(protocol: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder().join(protocol)).unwrap();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
 
-fn recorded(file: &Path) -> Act {
+/// What the file of a recorded reply says.
+pub fn read(protocol: &str, case: &str) -> Value {
+    let file = folder().join(protocol).join(format!("{case}.json"));
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+pub fn recorded(file: &Path) -> Act {
     let fixture: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     let headers: Vec<(&str, &str)> = fixture["headers"]
         .as_object()

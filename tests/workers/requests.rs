@@ -52,6 +52,8 @@ async fn sent(kind: impl Fn(Server) -> BackendKind, path: &str, model: Option<&s
         api_key_env: None,
         sampling: sampling(),
         timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(5),
+        stream: false,
         proxy: None,
     });
     let worker = build(&backend(kind), &Http::new(1)).unwrap();

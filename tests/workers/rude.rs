@@ -225,6 +225,8 @@ async fn a_declared_proxy_is_used_but_never_for_this_machine() {
                     api_key_env: None,
                     sampling: Sampling::defaults(Provider::LlamaCpp, ""),
                     timeout: Duration::from_secs(5),
+                    idle_timeout: Duration::from_secs(5),
+                    stream: false,
                     proxy: Some(proxy.url.clone()),
                 },
             ),

@@ -24,6 +24,8 @@ async fn told(kind: impl Fn(Server) -> BackendKind, model: &str, schema: Option<
         api_key_env: None,
         sampling: Sampling::defaults(Provider::Vllm, model),
         timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(5),
+        stream: false,
         proxy: None,
     });
     let backend = Backend {

@@ -139,7 +139,10 @@ fn of_backend(backend: &Backend, env: Env<'_>) -> Vec<Setting> {
             own("model", json!(script.model)),
             own("delay", json!(duration(script.delay))),
         ],
-        BackendKind::Http(http) => vec![own("timeout", json!(duration(http.timeout)))],
+        BackendKind::Http(http) => vec![
+            own("timeout", json!(duration(http.timeout))),
+            own("idle_timeout", json!(duration(http.idle_timeout))),
+        ],
         BackendKind::Custom => Vec::new(),
         _ => {
             let Some((provider, api, server)) = served(&backend.kind) else {
@@ -168,6 +171,8 @@ fn of_backend(backend: &Backend, env: Env<'_>) -> Vec<Setting> {
             settings.extend(temperature.map(|value| own("temperature", json!(value))));
             settings.extend(top_p.map(|value| own("top_p", json!(value))));
             settings.push(own("timeout", json!(duration(server.timeout))));
+            settings.push(own("idle_timeout", json!(duration(server.idle_timeout))));
+            settings.push(own("stream", json!(server.stream)));
             settings
         }
     }

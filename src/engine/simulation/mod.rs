@@ -300,6 +300,8 @@ fn server(max_tokens: u32) -> crate::job::Server {
         api_key_env: None,
         sampling,
         timeout: Duration::from_secs(30),
+        idle_timeout: Duration::from_secs(5),
+        stream: false,
         proxy: None,
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::chunks;
 use super::usage::usage;
 use crate::words::{Completion, FinishReason, Message, OutputSchema, Request, Sampling};
 use crate::worker::remote::Endpoint;
@@ -17,7 +18,12 @@ pub(in crate::worker) struct WireMessage<'a> {
 
 /// The endpoint at this path.
 pub(in crate::worker) fn endpoint(path: &'static str) -> Endpoint {
-    Endpoint { path, read, usage }
+    Endpoint {
+        path,
+        read,
+        usage,
+        stream: Some(chunks::STREAM),
+    }
 }
 
 /// The request without its output cap, which every server names in its own way.
@@ -82,7 +88,7 @@ fn owned(text: &Value) -> Option<String> {
 }
 
 /// A text, or the texts of a list of parts, as some compatible servers send it.
-fn text(content: &Value) -> String {
+pub(super) fn text(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
         Value::Array(parts) => parts

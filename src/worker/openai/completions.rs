@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::chunks;
 use super::usage::usage;
 use crate::words::{Completion, FinishReason, Request, Sampling};
 use crate::worker::remote::Endpoint;
@@ -26,7 +27,12 @@ struct Choice {
 
 /// The endpoint at this path.
 pub(in crate::worker) fn endpoint(path: &'static str) -> Endpoint {
-    Endpoint { path, read, usage }
+    Endpoint {
+        path,
+        read,
+        usage,
+        stream: Some(chunks::STREAM),
+    }
 }
 
 /// The request.

@@ -1,6 +1,7 @@
 //! OpenAI's protocol: three endpoints. vLLM and llama.cpp speak the first two as well.
 
 pub(super) mod chat;
+mod chunks;
 pub(super) mod completions;
 mod responses;
 mod usage;
@@ -77,7 +78,7 @@ impl OpenAiWorker {
                     .maybe("text", schema.map(responses::format)),
             ),
         };
-        let completion = self.remote.ask(endpoint, body.json()).await?;
+        let completion = self.remote.ask(endpoint, body).await?;
         Ok(match self.api {
             OpenAiApi::Responses => responses::judged_by_length(completion, sampling.max_tokens),
             OpenAiApi::Chat | OpenAiApi::Completions => completion,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::chat::message;
 use crate::words::{Completion, FinishReason, OutputSchema, Request, Role, Sampling, Usage};
 use crate::worker::remote::Endpoint;
+use crate::worker::stream::{Heard, Stream, append, says};
 use crate::worker::wire::{Body, count, maybe, read as read_wire};
 
 /// The endpoint.
@@ -13,6 +14,11 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/responses",
     read,
     usage,
+    stream: Some(Stream {
+        add,
+        last: "response.completed",
+        asks_for_usage: false,
+    }),
 };
 
 #[derive(Debug, Deserialize)]
@@ -154,6 +160,36 @@ pub(super) fn judged_by_length(mut completion: Completion, max_tokens: u32) -> C
         false => FinishReason::Stop,
     });
     completion
+}
+
+/// The last event holds the whole response; those before it are only its parts.
+fn add(reply: &mut Value, mut event: Value) -> Heard {
+    match event["type"].as_str() {
+        Some(
+            "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled",
+        ) => {
+            let mut whole = event["response"].take();
+            // Some gateways send its parts alone.
+            if whole.is_object() && !says(&whole["output"]) && says(&reply["output"]) {
+                whole["output"] = reply["output"].take();
+            }
+            *reply = whole;
+            Heard::End
+        }
+        Some("response.output_text.delta") => {
+            if !says(&reply["output"]) {
+                let part = json!({"type": "output_text", "text": ""});
+                reply["output"] = json!([{"type": "message", "content": [part]}]);
+            }
+            let delta = event["delta"].as_str().unwrap_or_default();
+            append(&mut reply["output"][0]["content"][0]["text"], delta);
+            Heard::More
+        }
+        Some("keepalive" | "ping" | "response.queued" | "response.in_progress") | None => {
+            Heard::Nothing
+        }
+        Some(_) => Heard::More,
+    }
 }
 
 fn usage(reply: &Value) -> Option<Usage> {

@@ -113,6 +113,10 @@ fn whole_cut_and_refused_answers_of_a_mock_are_told_as_such_in_every_protocol() 
         assert_eq!(line["cost_usd"], cost, "{line}");
     }
     assert_eq!(mock.journal().len(), 6);
+    let ran = scratch.runner(&["probe", "job.yaml"]);
+    ran.says("3 of 3 backends answered")
+        .never_says("canary-5ca1ab1e");
+    assert_eq!(mock.journal().len(), 9);
 
     let wrong = backends.replace("MOCK_KEY", "WRONG");
     scratch.rows(1).job(&format!(
