@@ -3,8 +3,9 @@
 //!
 //! OpenAI writes `x-ratelimit-limit-requests`, Anthropic `anthropic-ratelimit-requests-limit`. Other
 //! servers write `x-ratelimit-limit`, or `ratelimit-limit` as an IETF draft has it; those count
-//! requests, and hold only where neither provider's own form is there. What makes no sense is left
-//! out.
+//! requests, and hold only where neither provider's own form is there. A LiteLLM proxy writes OpenAI's
+//! form for the model and `x-ratelimit-api_key-limit-requests` for the key: the lower one holds. What
+//! makes no sense is left out.
 
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ const MINUTE: Duration = Duration::from_secs(61);
 
 /// Numbers from here on are milliseconds since 1970; as seconds they would be the year 5138.
 const MILLISECONDS: f64 = 1e11;
+
+/// What a LiteLLM proxy may limit, all of it by the minute.
+const SCOPES: [&str; 5] = ["api_key", "model_per_key", "user", "team", "team_member"];
 
 /// The limits in the headers; `None` when there are none. `all` gives every value of a header.
 pub(super) fn read<'a>(all: &dyn Fn(&str) -> Vec<&'a str>, now: Timestamp) -> Option<Allowances> {
@@ -33,7 +37,13 @@ pub(super) fn read<'a>(all: &dyn Fn(&str) -> Vec<&'a str>, now: Timestamp) -> Op
         };
         Some(allowance).filter(|allowance| *allowance != Allowance::default())
     };
-    let openai = |what: &str| one(&|part| format!("x-ratelimit-{part}-{what}"));
+    let openai = |what: &str| {
+        let scoped = |scope| one(&move |part| format!("x-ratelimit-{scope}-{part}-{what}"));
+        one(&|part| format!("x-ratelimit-{part}-{what}"))
+            .into_iter()
+            .chain(SCOPES.into_iter().filter_map(scoped))
+            .min_by_key(|allowance| allowance.limit.unwrap_or(u64::MAX))
+    };
     let anthropic = |what: &str| one(&|part| format!("anthropic-ratelimit-{what}-{part}"));
     let plain = |prefix: &str| {
         let mut allowance = one(&|part| format!("{prefix}-{part}"))?;
@@ -302,6 +312,22 @@ mod tests {
             ("x-ratelimit-reset", "1795392000000"),
         ];
         assert_eq!(read(&daily), Some(requests(None, Some(3), Some(14_400))));
+    }
+
+    #[test]
+    fn of_the_limits_of_a_litellm_proxy_the_lowest_holds() {
+        let headers = [
+            ("x-ratelimit-limit-requests", "500"),
+            ("x-ratelimit-remaining-requests", "499"),
+            ("x-ratelimit-api_key-limit-requests", "20"),
+            ("x-ratelimit-api_key-remaining-requests", "7"),
+            ("x-ratelimit-team-limit-requests", "90"),
+            ("x-ratelimit-api_key-limit-tokens", "300"),
+        ];
+        let allowances = read_at_eight(&headers).unwrap();
+        assert_eq!(allowances.requests.limit, Some(20));
+        assert_eq!(allowances.requests.remaining, Some(7));
+        assert_eq!(allowances.tokens.limit, Some(300));
     }
 
     #[test]

@@ -8,14 +8,22 @@ use std::time::Duration;
 use crate::words::{ErrorClass, MAX_RETRY_AFTER};
 
 /// Codes and types with which a 429 means money and not pace.
-const SPENT: [&str; 6] = [
+const SPENT: [&str; 7] = [
     "insufficient_quota",
     "credit_balance_exhausted",
     "organization_spend_limit_exceeded",
     "project_spend_limit_exceeded",
     "organization_usage_limit_exceeded",
     "enforced_spend_limit_reached",
+    LITELLM_SPENT,
 ];
+
+/// The type with which a LiteLLM proxy says that the budget of a key is spent, whatever the status: 422
+/// today, 400 and 429 in older versions.
+const LITELLM_SPENT: &str = "budget_exceeded";
+
+/// The type with which a LiteLLM proxy without a database refuses a key that it does not know: with a 400.
+const LITELLM_UNKNOWN_KEY: &str = "no_db_connection";
 
 /// How Anthropic's 400 for a spent limit begins; it has no code of its own.
 const ANTHROPIC_SPENT: &str = "You have reached your specified API usage limits";
@@ -52,13 +60,16 @@ pub(super) fn classify(facts: Facts<'_>) -> ErrorClass {
         {
             ErrorClass::Exhausted
         }
+        400 | 422 if codes.contains(&Some(LITELLM_SPENT)) => ErrorClass::Exhausted,
+        400 if codes.contains(&Some(LITELLM_UNKNOWN_KEY)) => ErrorClass::Config,
         429 if spent || too_long => ErrorClass::Exhausted,
         402 => ErrorClass::Exhausted,
         429 | 529 => ErrorClass::Throttled,
         300..=399 | 401 | 403 | 404 | 405 | 407 | 501 => ErrorClass::Config,
-        408 | 409 => ErrorClass::Server,
+        409 => ErrorClass::Server,
+        // A gateway says with 408, too, that the server behind it took too long: that one may have answered.
+        408 | 502 | 504 | 520..=528 => ErrorClass::Ambiguous,
         400..=499 => ErrorClass::RowFatal,
-        502 | 504 | 520..=528 => ErrorClass::Ambiguous,
         500..=599 => ErrorClass::Server,
         _ => ErrorClass::Invalid,
     }
@@ -137,7 +148,8 @@ mod tests {
 403-405: config
 406-406: row_fatal
 407-407: config
-408-409: server
+408-408: ambiguous
+409-409: server
 410-428: row_fatal
 429-429: throttled
 430-499: row_fatal
@@ -163,6 +175,7 @@ mod tests {
             ("project_spend_limit_exceeded", ErrorClass::Exhausted),
             ("organization_usage_limit_exceeded", ErrorClass::Exhausted),
             ("enforced_spend_limit_reached", ErrorClass::Exhausted),
+            ("budget_exceeded", ErrorClass::Exhausted),
             ("rate_limit_exceeded", ErrorClass::Throttled),
             ("rate_limit_error", ErrorClass::Throttled),
             ("slow_down", ErrorClass::Throttled),
@@ -200,6 +213,22 @@ mod tests {
             };
             assert_eq!(classify(facts), ErrorClass::Throttled, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn what_a_litellm_proxy_says_with_a_400_or_a_422_is_known_by_its_type() {
+        let said = |code, kind| Facts {
+            kind: Some(kind),
+            ..status(code)
+        };
+        for code in [400, 422] {
+            let spent = said(code, "budget_exceeded");
+            assert_eq!(classify(spent), ErrorClass::Exhausted, "{code}");
+            let other = said(code, "insufficient_quota");
+            assert_eq!(classify(other), ErrorClass::RowFatal, "{code}");
+        }
+        assert_eq!(classify(said(400, "no_db_connection")), ErrorClass::Config);
+        assert_eq!(classify(said(503, "no_db_connection")), ErrorClass::Server);
     }
 
     #[test]

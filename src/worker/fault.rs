@@ -24,7 +24,15 @@ impl Fault {
     /// Reads the body of a reply with an error status.
     pub(super) fn read(body: &[u8]) -> Self {
         match wire::parse(body) {
-            Ok(json) => Self::of(&json),
+            Ok(json) => {
+                let mut fault = Self::of(&json);
+                // In a form of its own: better all of it than nothing.
+                let foreign = json.as_object().filter(|fields| !fields.is_empty());
+                if json.get("error").is_none() && fault.message.is_none() && foreign.is_some() {
+                    fault.message = Some(json.to_string());
+                }
+                fault
+            }
             Err(_) => {
                 let text = String::from_utf8_lossy(body);
                 let text = text.trim();
@@ -160,6 +168,16 @@ mod tests {
             ("null", None, None),
             (r#""oops""#, None, Some("oops")),
             (r#"{"error":{}}"#, None, None),
+            (
+                r#"{"status":"failure","message":"no provider"}"#,
+                None,
+                Some("no provider"),
+            ),
+            (
+                r#"{"html-message":"fetch failed"}"#,
+                None,
+                Some(r#"{"html-message":"fetch failed"}"#),
+            ),
             (r#"{"error":{"message":7,"code":true}}"#, None, None),
         ] {
             let fault = Fault::read(body.as_bytes());

@@ -408,7 +408,7 @@ impl Line<'_> {
             (ErrorClass::Config, 300..=399) => {
                 Some("redirects are not followed: write the final address as `url`".to_owned())
             }
-            (ErrorClass::Config, 401) => Some(self.key_advice()),
+            (ErrorClass::Config, 400 | 401) => Some(self.key_advice()),
             (ErrorClass::Config, 403) => Some(format!("this key may not use {model}")),
             (ErrorClass::Config, 404) if lacks_version(self.url) => Some(format!(
                 "check the name of {model}, and whether `url` should end in /v1"

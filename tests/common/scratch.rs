@@ -196,6 +196,18 @@ impl Scratch {
         Published::read(&self.path().join(dir), code)
     }
 
+    /// No byte of any file here is part of this text: not of a database, not of a log.
+    #[track_caller]
+    pub fn holds_nowhere(&self, text: &str) {
+        for file in files(self.path()) {
+            let bytes = fs::read(&file).expect("a file that can be read");
+            let held = bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes());
+            assert!(!held, "`{text}` stands in {}", file.display());
+        }
+    }
+
     fn tell(&self) -> String {
         let mut told = format!("in {}\n", self.path().display());
         for entry in files(self.path()) {

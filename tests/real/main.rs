@@ -18,5 +18,12 @@ mod server;
 /// llama.cpp's own server, with a tiny model of random weights.
 mod llama_cpp;
 
+/// A mock of OpenAI and Anthropic, which keeps a journal and fails on request.
+mod aimock;
+/// A proxy that translates and counts.
+mod litellm;
+/// A gateway that wants headers of its own.
+mod portkey;
+
 /// The table of docs/servers.md.
 mod table;

@@ -78,7 +78,11 @@ impl OpenAiWorker {
                     .maybe("text", schema.map(responses::format)),
             ),
         };
-        self.remote.ask(endpoint, body).await
+        let completion = self.remote.ask(endpoint, body).await?;
+        Ok(match self.api {
+            OpenAiApi::Responses => responses::judged_by_length(completion, sampling.max_tokens),
+            OpenAiApi::Chat | OpenAiApi::Completions => completion,
+        })
     }
 }
 

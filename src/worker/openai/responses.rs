@@ -128,10 +128,11 @@ fn read(reply: &Value) -> Result<Completion, String> {
     }
     let reason = wire.incomplete_details.and_then(|details| details.reason);
     let finish_reason = match (wire.status.as_deref(), reason.as_deref()) {
-        (Some("incomplete"), Some("max_output_tokens")) => Some(FinishReason::Length),
-        (Some("incomplete"), reason) => {
-            Some(FinishReason::from_name(reason.unwrap_or("incomplete")))
-        }
+        (Some("incomplete"), Some("content_filter")) => Some(FinishReason::ContentFilter),
+        // Whatever the reason is, and where none is given: it is not whole.
+        (Some("incomplete"), _) => Some(FinishReason::Length),
+        // A server without this field, such as llama.cpp's, calls answers completed that were cut.
+        (Some("completed"), _) if reply.get("incomplete_details").is_none() => None,
         (Some("completed"), _) => Some(FinishReason::Stop),
         (None, _) => None,
         (Some(status), _) => return Err(format!("a response that is `{status}`, not completed")),
@@ -145,6 +146,20 @@ fn read(reply: &Value) -> Result<Completion, String> {
     completion.usage = usage(reply);
     completion.model = wire.model;
     Ok(completion)
+}
+
+/// Why the answer stopped where the server does not say: one that is as long as it might be was cut.
+pub(super) fn judged_by_length(mut completion: Completion, max_tokens: u32) -> Completion {
+    let used = completion
+        .usage
+        .as_ref()
+        .and_then(|usage| usage.output_tokens);
+    let cut = used.is_some_and(|used| used >= u64::from(max_tokens));
+    completion.finish_reason.get_or_insert(match cut {
+        true => FinishReason::Length,
+        false => FinishReason::Stop,
+    });
+    completion
 }
 
 /// The last event holds the whole response; those before it are only its parts.
