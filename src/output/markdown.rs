@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::backend_line::BackendLine;
 use super::remarks::Hint;
-use super::report::{BackendLine, Report, Spent};
+use super::report::{Report, Spent};
 use super::sentences::{bought, notes, savings, spendings};
 use super::{prices, score_markdown};
 use crate::words::{Status, Usd, steers};

@@ -5,6 +5,7 @@
 //! place, synced, renamed). Outcomes pass through one at a time: memory does not grow with them. The same store
 //! and the same [`Frame`] make the same bytes, whenever they are written.
 
+mod backend_line;
 mod budget;
 mod cells;
 mod compare;
@@ -33,6 +34,7 @@ mod spending;
 
 use std::path::{Path, PathBuf};
 
+pub use backend_line::BackendLine;
 pub use budget::BudgetLine;
 pub use compare::Comparison;
 pub use frame::Frame;
@@ -41,7 +43,7 @@ pub use prices::{Charged, Repriced, origin, price_changes, repriced_lines};
 pub use publication::{Publication, Sink, file_name};
 pub use publish::Pending;
 pub use remarks::{Hint, Remarks, Stated};
-pub use report::{BackendLine, EntryLine, Report, Saved, Spent};
+pub use report::{EntryLine, Report, Saved, Spent};
 pub use sentences::{notes, savings, spendings};
 pub use spending::{Fallback, Projection, Spending};
 

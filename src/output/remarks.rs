@@ -6,7 +6,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::report::BackendLine;
+use super::backend_line::BackendLine;
 use crate::job::{Backend, Limits};
 use crate::words::{BackendSeen, LimitSource, LimitsSeen};
 

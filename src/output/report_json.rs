@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::backend_line::BackendLine;
 use super::publication::Written;
-use super::report::{BackendLine, EntryLine, Report, Spent};
+use super::report::{EntryLine, Report, Spent};
 use super::spending::Fallback;
 use super::{prices, score_json};
 use crate::words::{BackendSeen, LimitSource, Status, Usd, steers};

@@ -1,6 +1,7 @@
 //! What the reports say in words. Amounts are rounded here; the tables beside them have every digit.
 
-use super::report::{BackendLine, Report};
+use super::backend_line::BackendLine;
+use super::report::Report;
 use super::spending::{Fallback, Projection};
 use crate::words::{AttemptKind, Benefit, Usd};
 

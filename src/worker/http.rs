@@ -28,6 +28,8 @@ use crate::words::{Allowances, CallError, ErrorClass};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a reply, counted after decompression.
 const BODY_CAP: usize = 8 << 20;
+/// The same of a stream, of which most is what stands around each token: enough for some 160,000 of them.
+const STREAM_CAP: usize = 32 << 20;
 /// How long the end of a stream may take whose last event has come: a connection that was read to its end is used again.
 const DRAIN: Duration = Duration::from_millis(100);
 /// How long a connection without TLS is kept idle at most. A new one costs next to nothing, and a server with a thread per
@@ -245,14 +247,20 @@ impl Http {
             .send()
             .await
             .map_err(|error| transport(&error, to, call.timeout))?;
-        let patience = Patience {
+        let is_stream = response.status().is_success() && is_event_stream(response.headers());
+        let stream = call.stream.filter(|_| is_stream);
+        let bounds = Bounds {
             whole: call.timeout,
             silence: call.idle_timeout,
+            bytes: if stream.is_some() {
+                STREAM_CAP
+            } else {
+                BODY_CAP
+            },
         };
-        let is_stream = response.status().is_success() && is_event_stream(response.headers());
-        match call.stream.filter(|_| is_stream) {
-            Some(stream) => Ok(gather(response, to, patience, stream).await),
-            None => read(response, to, patience).await,
+        match stream {
+            Some(stream) => Ok(gather(response, to, bounds, stream).await),
+            None => read(response, to, bounds).await,
         }
     }
 
@@ -360,29 +368,23 @@ fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
     })
 }
 
-/// How long a reply is waited for.
+/// How long a reply is waited for, and how much is taken of it.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+struct Bounds {
     /// From sending to its last byte.
     whole: Duration,
     /// Between any two things that it says.
     silence: Duration,
+    /// All of it, after decompression.
+    bytes: usize,
 }
 
-async fn read(mut response: Response, to: &str, patience: Patience) -> Result<Reply, CallError> {
+async fn read(mut response: Response, to: &str, bounds: Bounds) -> Result<Reply, CallError> {
     let mut reply = Reply::new(response.status().as_u16(), response.headers());
     // What a reply with another status means does not hang on its last byte.
     let success = response.status().is_success();
     loop {
-        match next(
-            &mut response,
-            reply.body.len(),
-            Instant::now(),
-            to,
-            patience,
-        )
-        .await
-        {
+        match next(&mut response, reply.body.len(), Instant::now(), to, bounds).await {
             Ok(Some(chunk)) => reply.body.extend_from_slice(&chunk),
             Err(error) if success => return Err(reply.stamp(error)),
             Ok(None) | Err(_) => return Ok(reply),
@@ -391,12 +393,12 @@ async fn read(mut response: Response, to: &str, patience: Patience) -> Result<Re
 }
 
 /// A stream put together. What breaks it off does not make what came of it unknown.
-async fn gather(mut response: Response, to: &str, patience: Patience, stream: Stream) -> Reply {
+async fn gather(mut response: Response, to: &str, bounds: Bounds, stream: Stream) -> Reply {
     let mut reply = Reply::new(response.status().as_u16(), response.headers());
     let mut gathered = Gathered::new(stream);
     let (mut taken, mut heard) = (0, Instant::now());
     let broken = loop {
-        let chunk = match next(&mut response, taken, heard, to, patience).await {
+        let chunk = match next(&mut response, taken, heard, to, bounds).await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => {
                 let last = gathered.last();
@@ -432,17 +434,20 @@ async fn next(
     taken: usize,
     heard: Instant,
     to: &str,
-    patience: Patience,
+    bounds: Bounds,
 ) -> Result<Option<impl Deref<Target = [u8]>>, CallError> {
-    let left = patience.silence.saturating_sub(heard.elapsed());
+    let left = bounds.silence.saturating_sub(heard.elapsed());
     let chunk = match timeout(left, response.chunk()).await {
-        Ok(chunk) => chunk.map_err(|error| broken_body(&error, to, patience.whole))?,
-        Err(_) => return Err(fell_silent(to, patience.silence)),
+        Ok(chunk) => chunk.map_err(|error| broken_body(&error, to, bounds.whole))?,
+        Err(_) => return Err(fell_silent(to, bounds.silence)),
     };
     match chunk {
-        Some(chunk) if taken + chunk.len() > BODY_CAP => Err(CallError::new(
+        Some(chunk) if taken + chunk.len() > bounds.bytes => Err(CallError::new(
             ErrorClass::Invalid,
-            format!("the reply of {to} is larger than {} MiB", BODY_CAP >> 20),
+            format!(
+                "the reply of {to} is larger than {} MiB",
+                bounds.bytes >> 20
+            ),
         )),
         chunk => Ok(chunk),
     }

@@ -382,7 +382,7 @@ async fn a_reply_that_keeps_coming_slowly_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_stream_may_not_be_larger_than_any_other_reply() {
+async fn a_stream_has_a_largest_size_like_any_other_reply() {
     let mut start = head(200, &[("content-type", "text/event-stream")]);
     start.extend(b"\r\n");
     let comment = format!(": {}\n", "x".repeat(64 << 10));
@@ -395,15 +395,15 @@ async fn a_stream_may_not_be_larger_than_any_other_reply() {
         let act = Act::Flood(start.clone(), flood.into_bytes());
         let error = after(protocol, act).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Invalid, "{protocol}: {error}");
-        let message = "the reply of http://server is larger than 8 MiB";
+        let message = "the reply of http://server is larger than 32 MiB";
         assert!(error.message.starts_with(message), "{error}");
     }
     let padded = |mebibytes: usize| {
         let text = comment.repeat(16 * mebibytes) + &success("openai_chat").concat();
         after("openai_chat", stream(&text))
     };
-    assert!(padded(7).await.is_ok());
-    assert!(padded(8).await.is_err());
+    assert!(padded(31).await.is_ok());
+    assert!(padded(32).await.is_err());
 }
 
 #[tokio::test]

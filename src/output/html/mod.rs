@@ -8,9 +8,10 @@ mod parts;
 mod samples;
 mod scores;
 
+use super::backend_line::BackendLine;
 use super::figures::{self, figure, range};
 use super::remarks::Hint;
-use super::report::{BackendLine, Report, Spent};
+use super::report::{Report, Spent};
 use super::sentences::{bought, notes, savings, spendings};
 use crate::words::{Status, Usd};
 use parts::{Cell, list, page, paragraph, section, table};
