@@ -4,7 +4,6 @@
 //! in *decompressed* bytes. Transport failures are classified by the typed chain of their causes.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -18,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 
 use super::allowances;
+use super::causes::{find, root};
 use super::retry_after;
 use super::stream::{Gathered, Heard, Stream};
 use super::text::{clip, origin};
@@ -556,28 +556,6 @@ fn fell_silent(to: &str, limit: Duration) -> CallError {
 
 fn config(message: String) -> CallError {
     CallError::new(ErrorClass::Config, message)
-}
-
-/// The causes of an error, outermost first; what an I/O error wraps counts as its cause.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
-        let error: &'a (dyn Error + 'static) = *error;
-        match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        }
-    })
-}
-
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    causes(error).find_map(|cause| cause.downcast_ref::<T>())
-}
-
-fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
-    causes(error).last().unwrap_or(error)
 }
 
 fn secret_header(name: &str, value: &SecretString) -> Result<HeaderValue, CallError> {

@@ -15,6 +15,7 @@ mod vllm;
 
 mod allowances;
 mod builders;
+mod causes;
 mod classify;
 mod fault;
 mod http;

@@ -29,6 +29,7 @@ mod connections;
 mod elsewhere;
 // Replies that are none, are too much, or are strange.
 mod replies;
+mod strange;
 // Replies that come as streams of events.
 mod streams;
 // Who a server says that it is.

@@ -337,10 +337,16 @@ fn n30_apart() {
         thread::sleep(Duration::from_secs(3));
         ip("link set lo up");
     });
-    let calm = "timeout: 5s, limits: { concurrency: 2 }";
+    let calm = "timeout: 1s, limits: { concurrency: 2 }";
     let trial = Trial::of("N30").asks(20, server.url(), calm, "concurrency: 6");
     let (ran, published) = trial.ends(0);
     away.join().expect("the network is back");
     all_answered(&published);
+    let made = PROTOCOLS
+        .iter()
+        .flat_map(|protocol| attempts(&published, protocol.name));
+    let failed = made.filter(|attempt| class(attempt) != "ok").count();
+    // Who found it away waited, and nobody knocked all the time.
+    assert!((1..=60).contains(&failed), "{failed}");
     assert!(ran.took > Duration::from_secs(3), "{:?}", ran.took);
 }

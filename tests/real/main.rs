@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 // Helpers, shared with other test binaries.
+#[path = "../common/proxy.rs"]
+mod proxy;
 #[path = "../common/published.rs"]
 mod published;
 #[path = "../common/scratch.rs"]

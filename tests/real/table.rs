@@ -43,7 +43,7 @@ const COLUMNS: [Column; 5] = [
     },
 ];
 
-const CHECKS: [Check; 19] = [
+const CHECKS: [Check; 21] = [
     Check {
         what: "answers, usage, status and cost are those of the server, in the order of the rows",
         tests: &[
@@ -107,6 +107,16 @@ const CHECKS: [Check; 19] = [
             "connections_that_the_server_closes_after_a_hundred_requests_cost_no_attempt",
             "more_connections_than_the_server_has_threads_hold_no_row_up",
         ],
+        by_hand: false,
+    },
+    Check {
+        what: "a network that cuts, resets, stalls and garbles, in between: no answer changed, no bill hidden",
+        tests: &["a_network_that_harms_every_fifth_connection_changes_no_answer_and_hides_no_bill"],
+        by_hand: false,
+    },
+    Check {
+        what: "`stream: true`: the same results",
+        tests: &["a_stream_brings_the_same_results_as_a_reply_in_one_piece"],
         by_hand: false,
     },
     Check {

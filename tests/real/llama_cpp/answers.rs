@@ -20,7 +20,7 @@ const TEXTS: [&str; 12] = [
 ];
 
 /// The rows as a file of JSON Lines.
-fn rows(scratch: &Scratch) {
+pub fn rows(scratch: &Scratch) {
     let lines = TEXTS.map(|text| format!("{{\"text\": \"{text}\"}}\n"));
     scratch.write("rows.jsonl", lines.concat());
 }

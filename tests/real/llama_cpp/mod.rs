@@ -14,6 +14,8 @@ use crate::server::{self, Server, free_port};
 mod answers;
 /// Limits, slots and connections.
 mod limits;
+/// A network that fails, and replies that come as streams.
+mod network;
 /// A server that loads, dies and comes back, and a runner that dies.
 mod outages;
 /// Every way to ask it.

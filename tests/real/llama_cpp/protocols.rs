@@ -37,10 +37,12 @@ pub struct Said {
 impl Protocol {
     /// Its backend, as a job names it.
     pub fn backend(&self, llama: &Llama, more: &str) -> String {
-        let (name, backend) = (
-            self.name,
-            self.backend.replace("PORT", &llama.port().to_string()),
-        );
+        self.backend_at(llama.port(), more)
+    }
+
+    /// The same with what stands before the server at this port.
+    pub fn backend_at(&self, port: u16, more: &str) -> String {
+        let (name, backend) = (self.name, self.backend.replace("PORT", &port.to_string()));
         let key = "api_key_env: LLAMA_KEY, price: { input: 3, output: 7 }";
         format!("  {name}: {{ {backend}, max_tokens: {MOST}, {key}, {more} }}\n")
     }
