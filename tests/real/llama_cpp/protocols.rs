@@ -30,7 +30,7 @@ pub struct Said {
     pub text: String,
     pub input: u64,
     pub output: u64,
-    /// Whether the answer was cut at the cap, as far as the server says.
+    /// Whether the answer was cut at the cap.
     pub cut: bool,
 }
 
@@ -61,9 +61,11 @@ impl Protocol {
             text: at(self.text).as_str().expect("a text").to_owned(),
             input: self.input.iter().map(|pointer| count(pointer)).sum(),
             output: count(self.output),
+            // Responses are called completed, cut or not.
             cut: ["length", "max_tokens", "limit"]
                 .iter()
-                .any(|word| at(self.end) == word),
+                .any(|word| at(self.end) == word)
+                || at(self.end) == "completed" && count(self.output) >= u64::from(MOST),
         }
     }
 }
