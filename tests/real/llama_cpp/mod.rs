@@ -171,7 +171,7 @@ impl Llama {
 fn program(test: &str) -> Option<(Vec<String>, PathBuf)> {
     let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
     if let (Some(program), Some(model)) = (set("LLAMA_SERVER"), set("LLAMA_MODEL")) {
-        let options = "--host 127.0.0.1 --offline --no-ui -t 1 -tb 1 --metrics --slots";
+        let options = "--host 127.0.0.1 --offline --no-ui -t 1 -tb 1 --metrics --slots -ctk f32 -ctv f32 -fa off";
         let program = program.into_string().expect("LLAMA_SERVER is UTF-8");
         let words = std::iter::once(program).chain(options.split(' ').map(str::to_owned));
         return Some((words.collect(), model.into()));

@@ -10,7 +10,7 @@ import gguf
 import numpy
 
 WIDTH, LAYERS, HEADS, SHARED_HEADS, INNER, CONTEXT = 64, 2, 4, 2, 128, 4096
-NEVER, END = -40.0, 7.0
+NEVER, END = -40.0, 2.0
 
 kinds = gguf.TokenType
 vocabulary = [("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)]
@@ -65,10 +65,10 @@ for layer in range(LAYERS):
         "attn_q": noise(WIDTH, WIDTH, WIDTH**-0.5),
         "attn_k": noise(shared, WIDTH, WIDTH**-0.5),
         "attn_v": noise(shared, WIDTH, WIDTH**-0.5),
-        "attn_output": noise(WIDTH, WIDTH, WIDTH**-0.5),
+        "attn_output": noise(WIDTH, WIDTH, 0.3 * WIDTH**-0.5),
         "ffn_gate": noise(INNER, WIDTH, WIDTH**-0.5),
         "ffn_up": noise(INNER, WIDTH, WIDTH**-0.5),
-        "ffn_down": noise(WIDTH, INNER, INNER**-0.5),
+        "ffn_down": noise(WIDTH, INNER, 0.3 * INNER**-0.5),
         "attn_norm": numpy.ones(WIDTH, numpy.float32),
         "ffn_norm": numpy.ones(WIDTH, numpy.float32),
     }

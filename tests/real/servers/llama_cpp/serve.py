@@ -24,5 +24,8 @@ told.n_ctx, told.n_parallel = asked.context, asked.slots
 told.cpuparams.n_threads = told.cpuparams_batch.n_threads = 1
 told.endpoint_metrics = told.endpoint_slots = told.offline = True
 told.ui = False
+# Half precision would make an answer hang on which others are worked on beside it.
+told.cache_type_k = told.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+told.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
 server = xllamacpp.Server(told)
 signal.pause()
