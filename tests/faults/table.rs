@@ -283,8 +283,8 @@ pub const TABLE: [Row; 30] = [
         within: "at once",
         seconds: 10,
         over: ALL,
-        then: "a reply that no request asked for is never taken for the next one's. No protocol names the request in its \
-               reply: of replies that a server itself exchanges nobody can tell",
+        then: "a reply that comes unasked behind another one is not taken for the next request's. No protocol names the \
+               request in its reply: of replies that a server itself exchanges, or sends late, nobody can tell",
     },
     Row {
         id: "N27",
