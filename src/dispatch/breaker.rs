@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::words::{ErrorClass, MAX_RETRY_AFTER};
 
-/// So many failures in a row open the breaker if another backend can answer instead …
+/// So many failures in a row open the breaker if another backend can answer instead, or the server is loading …
 const IN_A_ROW: u32 = 5;
 /// … and in any case more than half of the last so many requests.
 const RECENT: u32 = 20;
@@ -259,8 +259,9 @@ impl State {
         }
         let many = self.seen >= RECENT && self.failed() * 2 > RECENT;
         let in_a_row = ending.elsewhere && self.in_a_row >= IN_A_ROW;
-        // It says itself that everybody would hear the same.
-        let loading = ending.loading && !ending.elsewhere;
+        // It says itself that everybody would hear the same; unless others are answered, by a neighbour of the one that loads.
+        let loading =
+            ending.loading && !ending.elsewhere && (self.answers == 0 || self.in_a_row >= IN_A_ROW);
         if !(many || in_a_row || loading) {
             return Turn::None;
         }

@@ -61,7 +61,7 @@ pub(super) fn failure(
         return reply(backend, request, reported, time);
     }
     let usage = seen(backend, request, None, time);
-    let possibly_billed = error.class.possibly_billed();
+    let possibly_billed = error.class.possibly_billed() || error.has_begun;
     let cost = match backend.price() {
         Some(price) if !possibly_billed || price.is_free_of_requests() => {
             let bill = price.bill_of_time(&usage.unwrap_or_default());

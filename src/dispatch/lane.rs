@@ -163,7 +163,10 @@ impl Lane {
         elsewhere: bool,
         answers_then: Option<u64>,
     ) -> Result<Admission<'_>, Refused> {
-        self.load.look(self.worker.as_ref(), &self.limiter).await;
+        let answered = self.breaker.has_answered();
+        self.load
+            .look(self.worker.as_ref(), &self.limiter, answered)
+            .await;
         let tokens = self.accounting.estimate(request);
         loop {
             if self.breaker.check().is_err() {

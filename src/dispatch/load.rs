@@ -64,7 +64,8 @@ impl LoadWatch {
     }
 
     /// Asks the server if it is time to, and tells the limiter.
-    pub(super) async fn look(&self, worker: &dyn ModelWorker, limiter: &Limiter) {
+    /// `answered`: whether it has answered anything in this run.
+    pub(super) async fn look(&self, worker: &dyn ModelWorker, limiter: &Limiter, answered: bool) {
         match self {
             LoadWatch::Off => {}
             LoadWatch::Slots {
@@ -80,9 +81,10 @@ impl LoadWatch {
                             limiter.lower_ceiling(slots);
                             return Ok(());
                         }
-                        // It may still be loading: once more after a while, but not for ever.
+                        // Once more after a while; not for ever, unless it is not there yet or is loading.
                         is_due(again);
-                        let times = failed.fetch_add(1, Ordering::Relaxed) + 1;
+                        let times = failed.fetch_add(u8::from(answered).into(), Ordering::Relaxed);
+                        failed.fetch_max(1, Ordering::Relaxed);
                         if times < ATTEMPTS { Err(()) } else { Ok(()) }
                     };
                     if failed.load(Ordering::Relaxed) == 0 || is_due(again) {

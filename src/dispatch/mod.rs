@@ -416,11 +416,11 @@ impl Dispatcher {
             self.tell(lane, turn, refused, &error);
             let tries = &mut pending.tries[pending.at];
             let answers = lane.breaker().answers();
-            // A row that fails while others are answered looks after nobody but itself.
-            let alone = alone && tries.answers_then.is_none_or(|then| answers <= then);
+            // It found out for all that the server is away, or is loading its model; but a row that fails while others
+            // are answered looks after nobody but itself.
+            let outage = (alone || (lane.is_loading(&error) && !elsewhere))
+                && tries.answers_then.is_none_or(|then| answers <= then);
             tries.answers_then.get_or_insert(answers);
-            // Nor is it a row's fault that the server is loading its model.
-            let outage = alone || (lane.is_loading(&error) && !elsewhere);
             let mut next = tries.after(&error, outage);
             let patience = self.policy.retry.max_throttle_wait;
             if turn == Turn::Lost || lane.limiter().refusing_for() > patience {

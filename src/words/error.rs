@@ -102,6 +102,8 @@ pub struct CallError {
     pub request_id: Option<String>,
     /// What was used, where a reply that is no answer still says so.
     pub usage: Option<Box<Usage>>,
+    /// Whether an answer had begun when it failed: tokens were made of which nobody knows how many.
+    pub has_begun: bool,
     /// Whether the server says that the same request should be sent again, where it says so.
     pub should_retry: Option<bool>,
     /// What the server says of its limits, where it does.
@@ -119,6 +121,7 @@ impl CallError {
             retry_after: None,
             request_id: None,
             usage: None,
+            has_begun: false,
             should_retry: None,
             allowances: None,
         }

@@ -14,7 +14,8 @@ pub fn spellings(secret: &str) -> Vec<String> {
     let json = escaped(secret);
     // An error is often quoted within another.
     let (slashes, quoted) = (json.replace('/', "\\/"), escaped(&json));
-    let mut all = vec![json, slashes, quoted, address(secret)];
+    let address = address(secret);
+    let mut all = vec![json, slashes, quoted, lower_escapes(&address), address];
     for alphabet in ALPHABETS {
         all.extend((0..3).map(|behind| base64(secret, behind, alphabet)));
     }
@@ -41,6 +42,16 @@ fn address(secret: &str) -> String {
         }
     }
     text
+}
+
+/// The same with `%2f` for `%2F`.
+fn lower_escapes(address: &str) -> String {
+    let mut parts = address.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let (code, rest) = part.split_at(2);
+        format!("{text}%{}{rest}", code.to_lowercase())
+    })
 }
 
 /// Base64 of the secret behind so many other bytes, without the letters that also tell of what is beside it.
@@ -70,6 +81,7 @@ mod tests {
             "sk/a+\\\\\\\"secret\\\\\\\\",
             "sk\\/a+\\\"secret\\\\",
             "sk%2Fa%2B%22secret%5C",
+            "sk%2fa%2b%22secret%5c",
             "c2svYSsic2VjcmV0X", // alone
             "NrL2ErInNlY3JldF",  // behind one byte
             "zay9hKyJzZWNyZXRc", // behind two

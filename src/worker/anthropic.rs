@@ -9,7 +9,7 @@ use super::builders::remote_builders;
 use super::http::Http;
 use super::openai::chat::message;
 use super::remote::{Auth, Dialect, Endpoint, Remote};
-use super::stream::{Heard, Stream, append, field, overlay, says};
+use super::stream::{Heard, Stream, append, field, overlay, raise, says};
 use super::wire::{Body, count, maybe, read, whole};
 use crate::job::{AnthropicApi, Server};
 use crate::words::{
@@ -258,29 +258,35 @@ fn read_completion(reply: &Value) -> Result<Completion, String> {
 
 /// A message begins, its blocks grow one after the other, and what is known at its end is put over it.
 fn add_to_message(reply: &mut Value, mut event: Value) -> Heard {
-    let block = event["index"]
-        .as_u64()
-        .and_then(|index| usize::try_from(index).ok());
     match event["type"].as_str() {
         Some("message_start") => overlay(reply, event["message"].take()),
         Some("content_block_start") => blocks(reply).push(event["content_block"].take()),
-        Some("content_block_delta") => {
-            if let Some(text) = event["delta"]["text"].as_str()
-                && let Some(block) = block.and_then(|index| blocks(reply).get_mut(index))
-            {
-                append(field(block, "text"), text);
-            }
-        }
+        Some("content_block_delta") => return add_to_block(reply, &event["delta"]),
         Some("message_delta") => {
             overlay(reply, event["delta"].take());
-            // Counted from the start: what is said last holds.
-            overlay(field(reply, "usage"), event["usage"].take());
+            raise(field(reply, "usage"), &event["usage"]);
         }
-        Some("content_block_stop") => {}
         Some("message_stop") => return Heard::End,
         _ => return Heard::Nothing,
     }
     Heard::More
+}
+
+/// The block that grows is the last that began: a gateway that leaves some out need not number the others anew.
+fn add_to_block(reply: &mut Value, delta: &Value) -> Heard {
+    if let Some(text) = delta["text"].as_str() {
+        let blocks = blocks(reply);
+        if blocks.is_empty() {
+            blocks.push(json!({"type": "text"}));
+        }
+        let last = blocks.last_mut().expect("there is one");
+        append(field(last, "text"), text);
+    }
+    let mut fields = delta.as_object().into_iter().flatten();
+    match fields.any(|(name, value)| name != "type" && says(value)) {
+        true => Heard::More,
+        false => Heard::Nothing,
+    }
 }
 
 fn blocks(message: &mut Value) -> &mut Vec<Value> {

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::text::clip;
 use super::wire;
 
 /// What the body says. Everything is optional: an error may be HTML or nothing at all.
@@ -65,7 +64,7 @@ impl Fault {
             kind: word(&error["type"]).filter(|kind| kind != "error"),
             detail: word(&error["details"]["error_code"]),
             message,
-            request_id: word(&json["request_id"]).map(|id| clip(&id)),
+            request_id: word(&json["request_id"]),
         }
     }
 

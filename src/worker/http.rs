@@ -141,6 +141,8 @@ pub(super) struct Reply {
     /// The decompressed body; of a reply that is an error anyway, what could be read of it. Of a stream the body that
     /// the same reply has without one.
     pub body: Vec<u8>,
+    /// Whether it came as a stream.
+    pub is_stream: bool,
     /// Why there is no more of a stream than that.
     pub broken: Option<CallError>,
 }
@@ -155,11 +157,12 @@ impl Reply {
             status,
             request_id: first("x-request-id")
                 .or_else(|| first("request-id"))
-                .map(clip),
+                .map(str::to_owned),
             retry_after: None,
             should_retry: first("x-should-retry").and_then(|value| value.trim().parse().ok()),
             allowances: None,
             body: Vec::new(),
+            is_stream: false,
             broken: None,
         };
         let of_limits = |name: &HeaderName| {
@@ -422,6 +425,7 @@ async fn gather(mut response: Response, to: &str, bounds: Bounds, stream: Stream
         let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
         let _ = timeout(DRAIN, rest).await;
     }
+    reply.is_stream = true;
     reply.broken = broken.map(|error| reply.stamp(error));
     reply.body = gathered.body();
     reply
@@ -506,7 +510,11 @@ fn no_connection(error: &reqwest::Error, to: &str) -> CallError {
         return not_sent("its name cannot be resolved (check the url)".to_owned());
     }
     if error.is_timeout() {
-        return not_sent("no connection in time (is it reachable from here?)".to_owned());
+        let doubt = match to.starts_with("https") {
+            true => "is it reachable from here, and an https address?",
+            false => "is it reachable from here?",
+        };
+        return not_sent(format!("no connection in time ({doubt})"));
     }
     // Its type is private; the words are the client's own, not the proxy's.
     if root(error).to_string() == "tunnel error: proxy authorization required" {

@@ -14,7 +14,9 @@ use super::stream::Stream;
 use super::text::{clip, clip_to, origin};
 use super::wire::{self, Body};
 use crate::job::{DEFAULT_IDLE_TIMEOUT, Server};
-use crate::words::{CallError, Completion, ErrorClass, MAX_RETRY_AFTER, Provider, Sampling, Usage};
+use crate::words::{
+    CallError, Completion, ErrorClass, FinishReason, MAX_RETRY_AFTER, Provider, Sampling, Usage,
+};
 
 /// How long a server may take to say how busy it is.
 const GLANCE: Duration = Duration::from_secs(5);
@@ -264,7 +266,11 @@ impl Line<'_> {
         if let Some(fault) = reading.error(&json) {
             let status = implied_status(fault.code.as_deref(), fault.kind.as_deref());
             let mut error = self.failure(status, &reply, fault);
-            error.usage = reading.usage(&json).map(Box::new);
+            let partial = reading.answer(&json).ok().filter(|_| reply.is_stream);
+            error.has_begun = partial.is_some_and(|partial| !partial.text.is_empty());
+            // What is reported of an answer that was cut off is not all of it.
+            let reported = reading.usage(&json).filter(|_| !error.has_begun);
+            error.usage = reported.map(Box::new);
             return Err(error);
         }
         match reading.answer(&json) {
@@ -272,7 +278,14 @@ impl Line<'_> {
                 completion.text = self.scrub_answer(completion.text);
                 completion.refusal = completion.refusal.map(|text| self.scrub_answer(text));
                 completion.model = completion.model.map(|model| self.scrub_answer(model));
-                completion.request_id = completion.request_id.or_else(request_id);
+                completion.finish_reason = completion.finish_reason.map(|reason| match reason {
+                    FinishReason::Other(word) => {
+                        FinishReason::Other(clip_to(&self.scrub(word), 100))
+                    }
+                    known => known,
+                });
+                let own_id = completion.request_id.map(|id| clip(&self.scrub(id)));
+                completion.request_id = own_id.or_else(request_id);
                 completion.allowances = reply.allowances.clone();
                 Ok(completion)
             }
@@ -304,11 +317,12 @@ impl Line<'_> {
     /// The error of a stream that broke off, and how far it had come.
     fn broken(&self, mut error: CallError, partial: Option<Completion>) -> CallError {
         error.message = self.scrub(error.message);
-        let text = partial.map(|partial| self.scrub(partial.text));
-        if let Some(text) = text.filter(|text| !text.trim().is_empty()) {
+        // Not the text itself: errors are logged, and answers only where that is wanted.
+        let length = partial.map_or(0, |partial| partial.text.chars().count());
+        if length > 0 {
             error
                 .message
-                .push_str(&format!(" after: {}", clip_to(&text, 200)));
+                .push_str(&format!(" after {length} characters of an answer"));
         }
         error
     }
@@ -339,7 +353,8 @@ impl Line<'_> {
             idle: self.idle,
         };
         let mut reply = self.http.send(call).await?;
-        reply.request_id = reply.request_id.map(|id| self.scrub(id));
+        // Before anything is cut: half a key is no longer found.
+        reply.request_id = reply.request_id.map(|id| clip(&self.scrub(id)));
         if !(200..300).contains(&reply.status) {
             let fault = fault(&reply.body);
             return Err(self.failure(reply.status, &reply, fault));
@@ -395,7 +410,7 @@ impl Line<'_> {
             ErrorClass::Exhausted => retry_after,
             _ => retry_after.map(|wait| wait.min(MAX_RETRY_AFTER)),
         };
-        error.request_id = error.request_id.or(fault.request_id);
+        error.request_id = error.request_id.or(fault.request_id.map(|id| clip(&id)));
         error
     }
 
@@ -453,6 +468,7 @@ impl Line<'_> {
     fn invalid(&self, reply: &Reply, what: &str) -> CallError {
         // Enough of it to know what it was; scrubbed whole, so that the cut cannot hide a key.
         let body = self.scrub(String::from_utf8_lossy(&reply.body).into_owned());
+        let what = clip(&self.scrub(what.to_owned()));
         let mut message = format!("{} answered {} with {what}", origin(self.url), reply.status);
         if !body.is_empty() {
             message.push_str(&format!(": {}", clip_to(&body, 200)));

@@ -150,7 +150,7 @@ const CHECKS: [Check; 21] = [
         by_hand: false,
     },
     Check {
-        what: "a wrong or a missing key: one request, and the message names the variable",
+        what: "a wrong or a missing key: the backend is out of the run, the message names the variable",
         tests: &[
             "a_wrong_key_stops_each_backend_at_once_and_the_message_names_its_variable",
             "a_missing_key_is_told_as_one",
@@ -161,7 +161,7 @@ const CHECKS: [Check; 21] = [
         by_hand: true,
     },
     Check {
-        what: "an unknown model, an endpoint that is not there",
+        what: "an unknown model: told as such, or as the model that answered",
         tests: &[
             "an_unknown_model_is_answered_and_the_report_says_by_which",
             "an_endpoint_that_the_server_lacks_is_a_mistake_of_the_job",

@@ -2,7 +2,7 @@ use serde_json::json;
 use tokio_prompt_orchestrator::words::ErrorClass;
 use tokio_prompt_orchestrator::{AnthropicWorker, LlamaCppWorker, OpenAiWorker, VllmWorker};
 
-use crate::loopback::Loopback;
+use crate::loopback::{Loopback, reply};
 use crate::{CANARY, PROTOCOLS, ask, worker};
 
 #[test]
@@ -59,6 +59,15 @@ async fn a_server_that_repeats_the_key_does_not_bring_it_into_an_error() {
         ),
         (500, json!(CANARY)),
         (200, json!({"unexpected": CANARY})),
+        // The cut of an id falls into the key.
+        (
+            400,
+            json!({"request_id": format!("{long}{CANARY}"), "error": {"message": "m"}}),
+        ),
+        (
+            200,
+            json!({"status": format!("\u{1b}{CANARY}"), "output": []}),
+        ),
         (200, json!({"error": {"message": CANARY, "code": CANARY}})),
     ] {
         for protocol in PROTOCOLS {
@@ -69,6 +78,34 @@ async fn a_server_that_repeats_the_key_does_not_bring_it_into_an_error() {
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains(&CANARY[..8]), "{shown}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_repeats_the_key_in_an_answer_does_not_bring_it_into_the_results() {
+    let said = format!("you sent {CANARY}");
+    for protocol in PROTOCOLS {
+        let body = json!({
+            "id": said, "model": said, "stop_type": said, "stop_reason": said, "type": "message", "object": "response",
+            "status": "completed", "completion": said, "text": [said],
+            "choices": [{"message": {"content": said}, "text": said, "finish_reason": said}],
+            "content": match protocol {
+                "anthropic_messages" => json!([{"type": "text", "text": said}]),
+                _ => json!(said),
+            },
+            "output": [{"type": "message", "content": [{"type": "output_text", "text": said}]}],
+        });
+        let long = format!("{}{CANARY}", "x".repeat(290));
+        let server = Loopback::always(reply(
+            200,
+            &[("x-request-id", &long)],
+            body.to_string().as_bytes(),
+            0,
+        ));
+        let answer = ask(worker(protocol, &server.url).as_ref()).await.unwrap();
+        let shown = format!("{answer:?}");
+        assert!(shown.contains("you sent [key]"), "{protocol}: {shown}");
+        assert!(!shown.contains(&CANARY[..8]), "{protocol}: {shown}");
     }
 }
 

@@ -212,16 +212,48 @@ async fn what_has_never_answered_is_given_up_within_seconds() {
     assert!(ran.took < Duration::from_secs(20), "{:?}", ran.took);
 }
 
+/// What llama.cpp's server says while it loads its model.
+fn loading() -> CallError {
+    let mut error = CallError::new(ErrorClass::Server, "Loading model");
+    error.status = Some(503);
+    error.code = Some("unavailable_error".to_owned());
+    error
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_alone_is_told_of_a_loading_server_uses_up_its_attempts() {
+    let loads = |row: u64, _: usize, _: Duration| (row == 0).then(|| (1, Err(loading())));
+    let rules = Rules {
+        script: Some(Arc::new(loads)),
+        ..Rules::default()
+    };
+    let ran = Job::new(200, [rules]).run().await;
+    assert_eq!(ran.with(Status::Failed), 1);
+    assert_eq!(ran.with(Status::Answered), 199);
+    assert!(ran.attempts() < 199 + 10, "{}", ran.attempts());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_ten_servers_that_is_loading_does_not_hold_the_others_up() {
+    let loads =
+        |_: u64, before: usize, _: Duration| (before % 10 == 9).then(|| (1, Err(loading())));
+    let rules = Rules {
+        script: Some(Arc::new(loads)),
+        ..Rules::default()
+    };
+    let ran = Job::new(1_000, [rules]).run().await;
+    ran.all_answered();
+    // Its word may be the first that is heard of all of them.
+    assert!(ran.seen[0].breaker_opened <= 1);
+    assert!(ran.took < Duration::from_secs(30), "{:?}", ran.took);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_still_loading_is_waited_for_however_few_the_rows() {
     let five_minutes = Duration::from_secs(300);
     for rows in [1, 2, 300] {
-        let loading = move |_: u64, _: usize, at: Duration| {
-            let mut error = CallError::new(ErrorClass::Server, "Loading model");
-            error.status = Some(503);
-            error.code = Some("unavailable_error".to_owned());
-            (at < five_minutes).then_some((1, Err(error)))
-        };
+        let loading =
+            move |_: u64, _: usize, at: Duration| (at < five_minutes).then(|| (1, Err(loading())));
         let rules = Rules {
             script: Some(Arc::new(loading)),
             ..Rules::default()

@@ -183,12 +183,18 @@ fn add(reply: &mut Value, mut event: Value) -> Heard {
             }
             let delta = event["delta"].as_str().unwrap_or_default();
             append(&mut reply["output"][0]["content"][0]["text"], delta);
+            match delta {
+                "" => Heard::Nothing,
+                _ => Heard::More,
+            }
+        }
+        // Thinking, tools, and what begins or is done: all of it belongs to an answer.
+        Some(kind)
+            if says(&event["delta"]) || kind.ends_with(".added") || kind.ends_with(".done") =>
+        {
             Heard::More
         }
-        Some("keepalive" | "ping" | "response.queued" | "response.in_progress") | None => {
-            Heard::Nothing
-        }
-        Some(_) => Heard::More,
+        _ => Heard::Nothing,
     }
 }
 

@@ -25,6 +25,11 @@ pub(super) struct Events {
 }
 
 impl Events {
+    /// How much of an event is there that is not complete.
+    pub(super) fn begun(&self) -> usize {
+        self.line.len() + self.data.as_ref().map_or(0, Vec::len)
+    }
+
     /// The events that these bytes complete.
     pub(super) fn take(&mut self, mut bytes: &[u8]) -> Vec<Event> {
         let mut complete = Vec::new();

@@ -12,6 +12,9 @@ use super::fault::is_error;
 use super::text::clip_to;
 use super::wire;
 
+/// The largest event: it is as much as a whole reply may be that comes in one piece.
+const LARGEST: usize = 8 << 20;
+
 /// What chat and completions say when there is no more.
 pub(super) const DONE: &str = "[DONE]";
 
@@ -58,6 +61,9 @@ impl Gathered {
     /// Takes in what came; a message says why it is no event of a reply.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Heard, String> {
         let mut heard = Heard::Nothing;
+        if self.events.begun() + bytes.len() > LARGEST {
+            return Err(format!("an event of more than {} MiB", LARGEST >> 20));
+        }
         for event in self.events.take(bytes) {
             heard = heard.max(self.event(event)?);
             if heard == Heard::End {
@@ -126,6 +132,20 @@ pub(super) fn overlay(over: &mut Value, said: Value) {
     if let Value::Object(said) = said {
         let said = said.into_iter().filter(|(_, value)| !value.is_null());
         fields(over).extend(said);
+    }
+}
+
+/// Raises the counts of an object to those that another says: what is counted only grows, and some servers say 0 at the end.
+pub(super) fn raise(over: &mut Value, said: &Value) {
+    match said {
+        Value::Object(said) => {
+            for (name, value) in said {
+                raise(field(over, name), value);
+            }
+        }
+        Value::Number(count) if over.as_f64() >= count.as_f64() => {}
+        Value::Null => {}
+        said => *over = said.clone(),
     }
 }
 

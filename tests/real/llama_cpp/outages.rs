@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::answers::without_latency;
 use super::protocols::{MOST, PROTOCOLS};
 use super::{Llama, SLOTS};
+use crate::direct;
 use crate::published::Published;
 use crate::scratch::{Scratch, until};
 
@@ -30,6 +31,9 @@ fn a_server_that_is_still_loading_is_waited_for() {
     let Some(llama) = Llama::loading(test, Duration::from_secs(1)) else {
         return;
     };
+    until("the server to say that it is loading", || {
+        direct::get(llama.port(), "/health", "").is_some()
+    });
     let scratch = llama.scratch();
     // A declared backend knows its server by its statuses alone, and a 503 may mean anything.
     let protocols = &PROTOCOLS[..8];
