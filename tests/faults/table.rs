@@ -243,7 +243,7 @@ pub const TABLE: [Row; 30] = [
         within: "at once",
         seconds: 15,
         over: ALL,
-        then: "reads 8 MiB of it, unpacked, and no more; it may have been billed",
+        then: "reads 8 MiB of it (32 of a stream, 8 of one event), unpacked, and no more; it may have been billed",
     },
     Row {
         id: "N23",
