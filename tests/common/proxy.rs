@@ -407,14 +407,8 @@ fn reset(stream: &TcpStream) -> io::Result<()> {
 
 /// Bytes that are nothing, the same ones every time.
 fn noise(count: usize) -> Vec<u8> {
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let next = || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed.to_le_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(count).collect()
+    let mut lot = fastrand::Rng::with_seed(7);
+    std::iter::repeat_with(|| lot.u8(..)).take(count).collect()
 }
 
 /// The head without what says where the body ends.

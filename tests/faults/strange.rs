@@ -109,18 +109,6 @@ fn n25_strange_replies_are_answers_or_invalid() {
     }
 }
 
-/// Numbers that look drawn by lot, the same ones every time.
-struct Lot(u64);
-
-impl Lot {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
-    }
-}
-
 /// The recorded replies of every protocol with status 200.
 fn recorded() -> Vec<(String, Vec<Vec<u8>>)> {
     let replies = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/replies");
@@ -154,24 +142,32 @@ fn n25_recorded_replies_with_some_bytes_changed_stop_no_run() {
     const ROWS: usize = 60;
     let recorded = recorded();
     assert!(recorded.iter().all(|(_, bodies)| !bodies.is_empty()));
-    let server = Served::new(move |number, seen| {
+    let server = Served::new(move |_, seen| {
         let name = Protocol::of(seen).name;
         let bodies = &recorded
             .iter()
             .find(|(of, _)| of == name)
             .expect("recorded")
             .1;
-        let mut lot = Lot(0x9e37_79b9 ^ ((number as u64 + 1) << 20));
-        let mut body = bodies[lot.below(bodies.len())].clone();
-        for _ in 0..=lot.below(4) {
-            let at = lot.below(body.len());
-            match lot.below(5) {
-                0 => body[at] = b"\"\\{}[]:,0-e\0\xff\x1b"[lot.below(14)],
-                1 => body[at] ^= 1 << lot.below(8),
+        // The same of each request, in whatever order they come.
+        let bytes = seen.body.iter().chain(name.as_bytes());
+        let seed = bytes.fold(0_u64, |seed, byte| {
+            seed.wrapping_mul(31).wrapping_add(u64::from(*byte))
+        });
+        let mut lot = fastrand::Rng::with_seed(seed);
+        let mut body = bodies[lot.usize(..bodies.len())].clone();
+        for _ in 0..=lot.usize(..4) {
+            if body.is_empty() {
+                break;
+            }
+            let at = lot.usize(..body.len());
+            match lot.usize(..5) {
+                0 => body[at] = b"\"\\{}[]:,0-e\0\xff\x1b"[lot.usize(..14)],
+                1 => body[at] ^= 1 << lot.usize(..8),
                 2 => drop(body.remove(at)),
                 3 => body.truncate(at.max(1)),
                 _ => {
-                    let end = (at + lot.below(40)).min(body.len());
+                    let end = (at + lot.usize(..40)).min(body.len());
                     let again = body[at..end].to_vec();
                     body.splice(at..at, again);
                 }

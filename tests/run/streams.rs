@@ -136,3 +136,25 @@ fn a_server_that_only_says_that_it_lives_is_given_up_and_the_next_backend_asked(
         "{error:?}"
     );
 }
+
+#[test]
+fn an_answer_that_an_error_cuts_off_may_have_been_billed_whatever_its_class() {
+    let chunk = json!({"choices": [{"index": 0, "delta": {"content": "hel"}}]});
+    let error = json!({"error": {"message": "out of memory", "type": "server_error"}});
+    for (events, begun) in [
+        (format!("data: {error}\n\n"), false),
+        (format!("data: {chunk}\n\ndata: {error}\n\n"), true),
+    ] {
+        let server = Served::always(stream(&events));
+        let scratch = Scratch::new();
+        scratch.rows(1).job(&format!(
+            "backends: {{ {} }}\nretry: {{ attempts: 1 }}",
+            server.backend("a", ", stream: true")
+        ));
+        let (_, published) = scratch.run(3);
+        let attempt = &published.lines[0]["attempts"][0];
+        assert_eq!(attempt["class"], "server", "{attempt}");
+        let billed = attempt.get("possibly_billed_usd").is_some();
+        assert_eq!(billed, begun, "{attempt}");
+    }
+}
