@@ -95,14 +95,14 @@ fn more_connections_than_the_server_has_threads_hold_no_row_up() {
     let scratch = llama.scratch();
     let limits = "limits: { concurrency: 64 }";
     scratch
-        .rows(200)
+        .rows(500)
         .job(&job(&llama, 0, limits, "concurrency: 64"));
-    let (_, published) = scratch.run(0);
-    let slowest = published
-        .lines
-        .iter()
-        .map(|line| line["latency_ms"].as_u64().unwrap())
-        .max();
-    // An idle connection holds one of its threads for five seconds.
-    assert!(slowest < Some(4500), "the slowest took {slowest:?} ms");
+    // Not every run leaves somebody waiting behind idle connections.
+    for _ in 0..3 {
+        let (_, published) = scratch.run_fresh(0);
+        let lines = published.lines.iter();
+        let slowest = lines.map(|line| line["latency_ms"].as_u64().unwrap()).max();
+        // An idle connection holds one of its threads for five seconds.
+        assert!(slowest < Some(4500), "the slowest took {slowest:?} ms");
+    }
 }
