@@ -98,7 +98,11 @@ impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
         let units = self.0.unsigned_abs();
-        let (dollars, mut fraction) = (units / PER_USD, (units % PER_USD) as u64);
+        let (dollars, mut fraction) = match u64::try_from(units) {
+            // What rows cost fits, and is divided far quicker.
+            Ok(units) => (u128::from(units / PER_USD as u64), units % PER_USD as u64),
+            Err(_) => (units / PER_USD, (units % PER_USD) as u64),
+        };
         let mut places = UNIT_DIGITS;
         while places > 2 && fraction.is_multiple_of(10) {
             (places, fraction) = (places - 1, fraction / 10);

@@ -16,6 +16,15 @@ pub(super) fn put(
     free: &[&dyn ToSql],
     summed: &[&dyn ToSql],
 ) -> Result<(), Error> {
+    changed(statement, free, summed).map(drop)
+}
+
+/// The same; returns how many lines that changed.
+pub(super) fn changed(
+    statement: &mut Statement<'_>,
+    free: &[&dyn ToSql],
+    summed: &[&dyn ToSql],
+) -> Result<usize, Error> {
     let mut sum = Sum::new();
     let all = free.iter().map(|value| (value, false));
     let all = all.chain(summed.iter().map(|value| (value, true)));
@@ -31,7 +40,7 @@ pub(super) fn put(
         statement.raw_bind_parameter(position, value)?;
     }
     statement.raw_bind_parameter(free.len() + summed.len() + 1, sum.value())?;
-    statement.raw_execute().map(drop)
+    statement.raw_execute()
 }
 
 /// Makes sure that the columns from one on, up to the sum's, are as they were stored in this table.
