@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::Dispatcher;
 use super::breaker::Turn;
 use super::budget::Reservation;
-use super::lane::{Admission, Lane, Sent};
+use super::lane::{Admission, Lane, Run, Sent};
 use super::pending::Pending;
 use crate::store::Intent;
 use crate::words::{Attempt, AttemptEnded, AttemptKind, CallError, Completion, Cost, Request};
@@ -101,14 +101,15 @@ struct Race {
 }
 
 /// Makes an attempt; after the time that the job sets, without an answer, a second one beside it. The first good reply
-/// decides, and the other attempt is given up; if both fail, the last failure does.
-pub(super) async fn send(
-    dispatcher: &Dispatcher,
-    lane: &Lane,
-    admission: Admission<'_>,
+/// decides, and the other attempt is given up; if both fail, the last failure does. An attempt that was noted down and is
+/// not to be sent now comes back as it is.
+pub(super) async fn send<'a>(
+    dispatcher: &'a Dispatcher,
+    lane: &'a Lane,
+    admission: Admission<'a>,
     reserved: Option<Reservation>,
     pending: &mut Pending,
-) -> Tried {
+) -> Result<Tried, Made> {
     let number = pending.next_number();
     let kind = pending.kind();
     let intent = lane.intent(pending.plain(), &pending.request, number, kind);
@@ -134,6 +135,9 @@ pub(super) async fn send(
         // In a box: few jobs hedge, and every row would carry the room for two.
         Some(after) => Box::pin(shot.race(admission, after)).await,
     };
+    if sent.is_held_back && other.is_none() {
+        return Err(first);
+    }
     let Sent {
         attempt,
         result,
@@ -156,24 +160,24 @@ pub(super) async fn send(
     if second.is_some() {
         pending.next_number();
     }
-    Tried {
+    Ok(Tried {
         made: [Some(first), second].into_iter().flatten().collect(),
         attempt: before + winner,
         result,
         turn,
         refused,
         other,
-    }
+    })
 }
 
-impl Shot<'_> {
+impl<'a> Shot<'a> {
     /// Makes the attempt.
-    async fn send(&self, admission: Admission<'_>) -> Sent {
+    async fn send(&self, admission: Admission<'a>) -> Sent {
         self.fire(admission, self.intent, &self.pending.request)
             .await
     }
 
-    async fn fire(&self, admission: Admission<'_>, intent: &Intent, request: &Request) -> Sent {
+    async fn fire(&self, admission: Admission<'a>, intent: &Intent, request: &Request) -> Sent {
         let Self {
             dispatcher,
             lane,
@@ -181,10 +185,13 @@ impl Shot<'_> {
             ..
         } = self;
         let asked = (request, &pending.demand);
-        let (journal, stop) = (&dispatcher.journal, &dispatcher.stop);
-        let sent = lane
-            .send(admission, pending.item(), intent, asked, journal, stop)
-            .await;
+        let run = Run {
+            journal: &dispatcher.journal,
+            stop: &dispatcher.stop,
+            places: &dispatcher.places,
+        };
+        let sent = lane.send(admission, pending.item(), intent, asked, run);
+        let sent = sent.await;
         if sent.is_sent {
             self.tell(request, &sent.attempt, sent.result.as_ref().ok());
         }
@@ -200,7 +207,7 @@ impl Shot<'_> {
     }
 
     /// Makes the attempt, and after this time a second one if there is room for it.
-    async fn race(&self, admission: Admission<'_>, after: Duration) -> Race {
+    async fn race(&self, admission: Admission<'a>, after: Duration) -> Race {
         let Self {
             dispatcher,
             lane,
@@ -225,7 +232,7 @@ impl Shot<'_> {
             }
             // In this order: money that is not needed is given back, a place in the spacing is not.
             if let Some(reserved) = dispatcher.reserve_hedge(lane, pending, intent)
-                && let Some(admission) = lane.admit_hedge(&pending.request)
+                && let Some(admission) = lane.admit_hedge(&pending.request, &dispatcher.places)
             {
                 break (admission, reserved);
             }

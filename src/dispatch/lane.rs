@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, Ending, Probe, Turn};
@@ -58,6 +59,8 @@ pub(super) struct Lane {
 /// The right to make one attempt.
 pub(super) struct Admission<'a> {
     permit: Permit,
+    /// Its place among all requests in flight, if it was given one with the permit.
+    place: Option<SemaphorePermit<'a>>,
     probe: Option<Probe<'a>>,
     /// Whether another backend could answer instead.
     elsewhere: bool,
@@ -70,11 +73,22 @@ pub(super) struct Sent {
     pub(super) attempt: Attempt,
     /// Whether anything was sent.
     pub(super) is_sent: bool,
+    /// Whether it was noted down and then not sent, because it is not to be sent now.
+    pub(super) is_held_back: bool,
     pub(super) result: Result<Completion, CallError>,
     /// What it did to the breaker.
     pub(super) turn: Turn,
     /// Whether it was refused and that began a pause.
     pub(super) refused: bool,
+}
+
+/// What a run has for all its attempts.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) journal: &'a Journal,
+    pub(super) stop: &'a Stop,
+    /// The places of all requests in flight, whichever backend they go to.
+    pub(super) places: &'a Semaphore,
 }
 
 /// A request that was sent; over when dropped, for one that is given up is not polled to its end.
@@ -180,6 +194,7 @@ impl Lane {
                 admitted => {
                     return admitted.map(|(permit, probe)| Admission {
                         permit,
+                        place: None,
                         probe,
                         elsewhere,
                         answers_then,
@@ -189,17 +204,26 @@ impl Lane {
         }
     }
 
-    /// Admits a request beside one that is on its way, if that costs nobody anything.
-    pub(super) fn admit_hedge(&self, request: &Request) -> Option<Admission<'_>> {
+    /// Admits a request beside one that is on its way, if that costs nobody anything: with its place, for who waits for
+    /// one could be overtaken by the first and would not be sent.
+    pub(super) fn admit_hedge<'a>(
+        &'a self,
+        request: &Request,
+        places: &'a Semaphore,
+    ) -> Option<Admission<'a>> {
         if self.breaker.is_open() {
             return None;
         }
-        let permit = self
-            .limiter
-            .try_acquire(self.accounting.estimate(request))?;
+        let place = places.try_acquire().ok()?;
+        let tokens = self.accounting.estimate(request);
+        let mut permit = self.limiter.try_acquire(tokens)?;
+        if !permit.try_place() {
+            return None;
+        }
         // In this order: of a permit that is not used only the place in the spacing is lost, a retry is spent.
         self.retries.take().then_some(Admission {
             permit,
+            place: Some(place),
             probe: None,
             elsewhere: false,
             answers_then: None,
@@ -275,23 +299,34 @@ impl Lane {
 
     /// Makes one attempt, once, after it is in the journal that it is made. Gives it up if the run is
     /// aborted.
-    pub(super) async fn send(
-        &self,
-        admission: Admission<'_>,
+    pub(super) async fn send<'a>(
+        &'a self,
+        admission: Admission<'a>,
         item: &Item,
         intent: &Intent,
         (request, demand): (&Request, &Demand),
-        journal: &Journal,
-        stop: &Stop,
+        Run {
+            journal,
+            stop,
+            places,
+        }: Run<'a>,
     ) -> Sent {
         if journal.intend(item, intent.clone()).await.is_err() {
             return self.not_sent(intent, request, "the run store failed");
         }
-        let Some(admission) = self.renewed(admission, request, stop).await else {
-            return self.not_sent(intent, request, "the run was stopped");
+        let held_back = || Sent {
+            is_held_back: true,
+            ..self.not_sent(intent, request, "it is not to be sent now")
+        };
+        let Some(mut admission) = self.renewed(admission, request, stop).await else {
+            return held_back();
+        };
+        let Some(place) = self.place(&mut admission, places, stop).await else {
+            return held_back();
         };
         let Admission {
             mut permit,
+            place: _,
             probe,
             elsewhere,
             answers_then,
@@ -311,6 +346,7 @@ impl Lane {
             () = stop.aborted() => Err(given_up("the run was stopped")),
         };
         drop(under_way);
+        drop(place);
         if let Ok(reply) = &result {
             content::answered(item, self.name(), reply);
         }
@@ -355,6 +391,7 @@ impl Lane {
         Sent {
             attempt,
             is_sent: true,
+            is_held_back: false,
             result,
             turn,
             refused,
@@ -406,6 +443,36 @@ impl Lane {
         Some(admission)
     }
 
+    /// Waits for the request's place among those in flight. `None` if it is not to be sent any more, or not now.
+    async fn place<'a>(
+        &self,
+        admission: &mut Admission<'a>,
+        places: &'a Semaphore,
+        stop: &Stop,
+    ) -> Option<SemaphorePermit<'a>> {
+        if let Some(place) = admission.place.take() {
+            return Some(place);
+        }
+        if admission.permit.try_place()
+            && let Ok(place) = places.try_acquire()
+        {
+            return Some(place);
+        }
+        let placed = async {
+            admission.permit.place().await;
+            places.acquire().await.ok()
+        };
+        let place = tokio::select! {
+            biased;
+            () = stop.draining() => return None,
+            () = self.stopped.wait() => return None,
+            place = placed => place,
+        };
+        // Meanwhile the server may have begun to fail, or to refuse.
+        let is_welcome = self.breaker.check().is_ok() && self.limiter.pause_left().is_zero();
+        place.filter(|_| is_welcome || admission.probe.is_some())
+    }
+
     /// What comes of an attempt that was noted down, or could not be, and then was not made.
     fn not_sent(&self, intent: &Intent, request: &Request, why: &str) -> Sent {
         let error = given_up(why).into_call_error();
@@ -414,6 +481,7 @@ impl Lane {
         Sent {
             attempt,
             is_sent: false,
+            is_held_back: false,
             result: Err(error),
             turn: Turn::None,
             refused: false,

@@ -39,12 +39,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub use budget::Budget;
 pub use charge::Charge;
 pub use demand::{Demand, Rejected};
-pub use limiter::default_burst;
+pub use limiter::{ahead_of, default_burst};
 pub use pending::Pending;
 pub use policy::Policy;
 pub use rehearsal::rehearse;
@@ -81,6 +82,8 @@ pub struct Dispatcher {
     journal: Journal,
     cache: Option<Cache>,
     stop: Stop,
+    /// The places of all requests in flight.
+    places: Semaphore,
     on_event: OnEvent,
     on_attempt: OnAttempt,
 }
@@ -173,6 +176,7 @@ impl Dispatcher {
         });
         Self {
             lanes: lanes.collect(),
+            places: Semaphore::new(policy.concurrency.max(1)),
             policy,
             budget,
             journal,
@@ -375,6 +379,7 @@ impl Dispatcher {
             };
             pending.request.attempt = pending.made_on(lane.name()) + 1;
             let alone = admission.is_lone_probe();
+            let tried = hedge::send(self, lane, admission, reserved, pending).await;
             let Tried {
                 made,
                 attempt,
@@ -382,7 +387,13 @@ impl Dispatcher {
                 turn,
                 refused,
                 other,
-            } = hedge::send(self, lane, admission, reserved, pending).await;
+            } = match tried {
+                Ok(tried) => tried,
+                Err(made) => {
+                    self.hold_back(pending, made).await;
+                    continue;
+                }
+            };
             let on = &self.policy.fallback.on;
             let unwanted = |reply: &Completion| elsewhere && on.contains(&Status::of(reply));
             let demand = result.as_ref().ok().and_then(|reply| pending.mends(reply));

@@ -98,6 +98,16 @@ impl Dispatcher {
         }
     }
 
+    /// Takes back what was noted down and is not sent; its money is free again when that is durable.
+    pub(super) async fn hold_back(&self, pending: &mut Pending, Made { intent, reserved }: Made) {
+        pending.hold_back(intent.kind);
+        let settle =
+            |reserved: Reservation| OnDurable::new(move || reserved.settle(Cost::Known(Usd::ZERO)));
+        self.journal
+            .held_back(pending.item(), intent.number, reserved.map(settle))
+            .await;
+    }
+
     /// Learns from what a reply cost.
     fn learn(&self, lane: &Lane, request: &Request, attempt: &Attempt) {
         let (Cost::Known(paid), Some(most)) = (attempt.cost, lane.most(request)) else {

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::follow_up::FollowUps;
 use super::summary::Ended;
-use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop};
+use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop, ahead_of};
 use crate::job::PromptPlan;
 use crate::store::{Closed, Journal, Reader, StoreError, Wanted};
 use crate::words::{Columns, Due, Event, Item, Message, Outcome, Request, Status};
@@ -25,18 +25,6 @@ const RECOVERED_PER_LATE: u64 = 10;
 
 /// How many pages of items are read ahead.
 const PAGES_AHEAD: usize = 2;
-
-/// So many rows at once are many.
-const MANY: usize = 32;
-
-/// How many more rows may be on their way while their ends are stored, where so many are asked at once: an eighth, if
-/// they are many. The store takes some milliseconds, and that time would be lost in every place.
-fn being_stored(concurrency: usize) -> usize {
-    match concurrency {
-        0..MANY => 0,
-        many => many / 8,
-    }
-}
 
 /// Items as they are read from the store, a page at a time.
 #[derive(Debug)]
@@ -132,8 +120,10 @@ impl FanOut {
         let mut queues = Queues::default();
         let mut ended = None;
         let mut failure = None;
-        let places = Arc::new(Semaphore::new(self.concurrency));
-        let most = self.concurrency + being_stored(self.concurrency);
+        // Some are got ready while others are asked, and as many may be on their way while their ends are stored.
+        let asked = self.concurrency + ahead_of(self.concurrency);
+        let places = Arc::new(Semaphore::new(asked));
+        let most = asked + ahead_of(self.concurrency);
         // An interrupt counts until the last row has ended, not only until it was read.
         while !in_flight.is_empty() || (ended.is_none() && !queues.are_done()) {
             while ended.is_none() && in_flight.len() < most {

@@ -74,6 +74,8 @@ pub enum Record {
     Intent(Item, Intent, oneshot::Sender<()>),
     /// The end of an attempt.
     Ended(Item, Intent, Box<Ended>),
+    /// The attempt with this number is not made after all; what is to be done when that is durable.
+    HeldBack(Item, u32, Option<OnDurable>),
     /// The end of an item.
     Outcome(Outcome, oneshot::Sender<()>),
 }
@@ -82,7 +84,7 @@ impl Record {
     /// What it is about.
     pub(super) fn item(&self) -> &Item {
         match self {
-            Record::Intent(item, ..) | Record::Ended(item, ..) => item,
+            Record::Intent(item, ..) | Record::Ended(item, ..) | Record::HeldBack(item, ..) => item,
             Record::Outcome(outcome, _) => &outcome.item,
         }
     }
@@ -121,6 +123,13 @@ impl Journal {
     pub async fn ended(&self, item: &Item, intent: Intent, ended: Ended) {
         let record = Record::Ended(item.clone(), intent, Box::new(ended));
         // A closed journal shows when the item's outcome is to be stored.
+        let _ = self.queue.send(record).await;
+    }
+
+    /// Takes back that an attempt is made, of which nothing was sent.
+    pub async fn held_back(&self, item: &Item, number: u32, on_durable: Option<OnDurable>) {
+        let record = Record::HeldBack(item.clone(), number, on_durable);
+        // A closed journal shows at the next attempt.
         let _ = self.queue.send(record).await;
     }
 

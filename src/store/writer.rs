@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::files::ignore_missing;
-use super::journal::{Journal, Record};
+use super::journal::{Journal, OnDurable, Record};
 use super::lock::Lock;
 use super::sqlite::{Database, is_full};
 use super::{Store, StoreError};
@@ -149,7 +149,9 @@ impl Answered {
             let key = (item.row.index, item.entry, item.repeat);
             match &record {
                 Record::Intent(..) => self.on_the_way += 1,
-                Record::Ended(..) => self.on_the_way = self.on_the_way.saturating_sub(1),
+                Record::Ended(..) | Record::HeldBack(..) => {
+                    self.on_the_way = self.on_the_way.saturating_sub(1);
+                }
                 Record::Outcome(..) => {}
             }
             match &record {
@@ -200,6 +202,8 @@ fn write_the_rest(
 fn is_kept_when_full(record: &Record) -> bool {
     match record {
         Record::Intent(..) => false,
+        // It takes no more room than it frees.
+        Record::HeldBack(..) => true,
         Record::Ended(_, _, end) => end.attempt.class != Some(ErrorClass::Cancelled),
         Record::Outcome(outcome, _) => outcome.status.is_final(),
     }
@@ -211,11 +215,8 @@ fn acknowledge(record: Record, on_commit: &dyn Fn(&Outcome)) {
         Record::Intent(_, _, durable) => {
             let _ = durable.send(());
         }
-        Record::Ended(_, _, end) => {
-            if let Some(call) = end.on_durable {
-                call.call();
-            }
-        }
+        Record::Ended(_, _, end) => end.on_durable.into_iter().for_each(OnDurable::call),
+        Record::HeldBack(_, _, on_durable) => on_durable.into_iter().for_each(OnDurable::call),
         Record::Outcome(outcome, durable) => {
             on_commit(&outcome);
             let _ = durable.send(());

@@ -24,12 +24,26 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(1);
 const PATIENT_GROWTH: f64 = 1.0 / 3.0;
 
+/// So many requests at once are many.
+const MANY: usize = 32;
+
+/// How many more may be got ready than may be in flight: an eighth, if they are many. What is noted down before it is sent
+/// waits some milliseconds for the disk, and that time would be lost in every place.
+pub fn ahead_of(places: usize) -> usize {
+    match places {
+        0..MANY => 0,
+        many => many / 8,
+    }
+}
+
 /// The number of requests that may be in flight, and that are.
 #[derive(Debug)]
 pub(super) struct Concurrency {
     ceiling: usize,
     growth: f64,
     allowed: f64,
+    /// Those that are being got ready, and those in flight.
+    admitted: usize,
     in_flight: usize,
     /// Up to here it grows fast: what was stood before a cut, or everything.
     threshold: f64,
@@ -53,6 +67,7 @@ impl Concurrency {
                 false => GROWTH,
             },
             allowed: START.min(ceiling) as f64,
+            admitted: 0,
             in_flight: 0,
             threshold: f64::INFINITY,
             cut_at: None,
@@ -90,12 +105,12 @@ impl Concurrency {
         self.allowed = self.allowed.min(self.ceiling as f64);
     }
 
-    /// Takes a place; else says when there may be one although nothing came back.
-    pub(super) fn take(&mut self) -> Result<(), Option<Instant>> {
-        if self.in_flight < self.allowed() {
-            self.in_flight += 1;
-            self.peak = self.peak.max(self.in_flight);
-            if self.in_flight >= self.allowed() {
+    /// Admits a request, which is got ready; else says when there may be room although nothing came back.
+    pub(super) fn admit(&mut self) -> Result<(), Option<Instant>> {
+        let allowed = self.allowed();
+        if self.admitted < allowed + ahead_of(allowed) {
+            self.admitted += 1;
+            if self.admitted >= allowed {
                 self.full_at = Some(Instant::now());
             }
             return Ok(());
@@ -111,12 +126,23 @@ impl Concurrency {
             return Err(Some(next));
         }
         self.grow_to(self.allowed * (1.0 + PATIENT_GROWTH));
-        self.take()
+        self.admit()
     }
 
-    /// Gives a place back.
-    pub(super) fn release(&mut self) {
-        self.in_flight -= 1;
+    /// Takes a place for a request that was admitted, if there is one.
+    pub(super) fn take(&mut self) -> bool {
+        let is_room = self.in_flight < self.allowed();
+        if is_room {
+            self.in_flight += 1;
+            self.peak = self.peak.max(self.in_flight);
+        }
+        is_room
+    }
+
+    /// A request that was admitted is over, and gives back its place if it had one.
+    pub(super) fn release(&mut self, had_place: bool) {
+        self.admitted -= 1;
+        self.in_flight -= usize::from(had_place);
     }
 
     /// A request was answered that has had its place since then. If all places were taken at some time of it, more are

@@ -27,6 +27,7 @@ use crate::job::{Limits, RetryPolicy};
 use crate::words::{Allowance, Allowances, ErrorClass, LimitSource, LimitsSeen, WaitsFor};
 
 pub use bucket::default_burst;
+pub use concurrency::ahead_of;
 pub(super) use permit::Permit;
 
 use bucket::Bucket;
@@ -46,6 +47,9 @@ const STALE: Duration = Duration::from_secs(1);
 pub(super) struct Limiter {
     head: tokio::sync::Mutex<()>,
     changed: Notify,
+    /// Where requests wait that are ready, for a place among those in flight.
+    gate: tokio::sync::Mutex<()>,
+    left: Notify,
     state: Mutex<State>,
 }
 
@@ -162,6 +166,8 @@ impl Limiter {
         Self {
             head: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
+            gate: tokio::sync::Mutex::new(()),
+            left: Notify::new(),
             state: Mutex::new(State {
                 concurrency: Concurrency::new(
                     limits.concurrency.unwrap_or(ceiling).min(ceiling),
@@ -278,9 +284,10 @@ impl Limiter {
         self.state().seen()
     }
 
-    /// Wakes the head of the queue: something has changed.
+    /// Wakes the heads of the queues: something has changed.
     pub(super) fn look_again(&self) {
         self.changed.notify_one();
+        self.left.notify_one();
     }
 
     /// Takes the request's share of every ceiling, or says when to try again; `None` for when something
@@ -308,6 +315,7 @@ impl Limiter {
             token_slots,
             request_slot,
             probe: state.throttle.sent(),
+            placed: false,
             sent: false,
             settled: false,
         })
@@ -356,8 +364,8 @@ impl Limiter {
 }
 
 impl State {
-    /// Takes a place and a slot among the requests if every ceiling has room; else says what is waited for, and when
-    /// to try again.
+    /// Admits a request and takes a slot among the requests if every ceiling has room; else says what is waited for, and
+    /// when to try again.
     fn make_room(
         &mut self,
         tokens: Tokens,
@@ -376,12 +384,12 @@ impl State {
             return Err((waits_for, Some(now + wait.max(pace))));
         }
         let full = |until| (WaitsFor::Place, until);
-        self.concurrency.take().map_err(full)?;
+        self.concurrency.admit().map_err(full)?;
         let Some(requests) = &mut self.requests else {
             return Ok(None);
         };
         requests.by.take().map(Some).map_err(|wait| {
-            self.concurrency.release();
+            self.concurrency.release(false);
             (WaitsFor::Requests, Some(now + wait))
         })
     }

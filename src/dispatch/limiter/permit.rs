@@ -17,6 +17,8 @@ pub(in crate::dispatch) struct Permit {
     pub(super) token_slots: [Option<Slot>; 3],
     pub(super) request_slot: Option<Slot>,
     pub(super) probe: bool,
+    /// Whether it has its place among the requests in flight.
+    pub(super) placed: bool,
     pub(super) sent: bool,
     pub(super) settled: bool,
 }
@@ -25,6 +27,27 @@ impl Permit {
     /// Whether it was given so long ago that its place in the spacing is past.
     pub(in crate::dispatch) fn is_stale(&self) -> bool {
         self.taken_at.elapsed() > STALE
+    }
+
+    /// Takes the request's place among those in flight, if there is one and nobody waits for it.
+    pub(in crate::dispatch) fn try_place(&mut self) -> bool {
+        let limiter = Arc::clone(&self.limiter);
+        let head = limiter.gate.try_lock();
+        head.is_ok() && self.take_place()
+    }
+
+    /// Waits for it, in order of arrival.
+    pub(in crate::dispatch) async fn place(&mut self) {
+        let limiter = Arc::clone(&self.limiter);
+        let _head = limiter.gate.lock().await;
+        while !self.take_place() {
+            limiter.left.notified().await;
+        }
+    }
+
+    fn take_place(&mut self) -> bool {
+        self.placed = self.placed || self.limiter.state().concurrency.take();
+        self.placed
     }
 
     /// The request is on its way from now on: what it takes is not given back any more, and counts from now.
@@ -60,7 +83,7 @@ impl Permit {
     }
 
     fn give_back(&self, state: &mut State) {
-        state.concurrency.release();
+        state.concurrency.release(self.placed);
         if self.probe {
             state.throttle.probe_ended();
         }

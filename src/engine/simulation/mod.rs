@@ -23,7 +23,7 @@ use crate::job::{
     Backend, BackendKind, Entry, FallbackPolicy, Limits, MessageTemplate, OpenAiApi, PromptPlan,
     RetryPolicy, Rule,
 };
-use crate::store::{Journal, Record};
+use crate::store::{Journal, OnDurable, Record};
 use crate::template::Template;
 use crate::words::{
     BackendSeen, Columns, Digest, Due, Event, Item, Outcome, Provider, Role, Row, Sampling, Status,
@@ -242,6 +242,10 @@ async fn store(
                     if let Some(call) = end.on_durable {
                         call.call();
                     }
+                }
+                Record::HeldBack(item, number, on_durable) => {
+                    assert!(begun.remove(&(key(&item), number)), "{number}");
+                    on_durable.into_iter().for_each(OnDurable::call);
                 }
                 Record::Outcome(outcome, durable) => {
                     for attempt in &outcome.attempts {

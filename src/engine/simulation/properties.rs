@@ -236,7 +236,7 @@ async fn a_run_that_is_dropped_at_any_moment_leaves_all_permits_and_reservations
                     Record::Intent(_, _, durable) => {
                         let _ = durable.send(());
                     }
-                    Record::Ended(..) => {}
+                    Record::Ended(..) | Record::HeldBack(..) => {}
                     Record::Outcome(outcome, durable) => {
                         let is_answered = outcome.status == Status::Answered;
                         counted.fetch_add(usize::from(is_answered), Ordering::SeqCst);

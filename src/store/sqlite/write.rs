@@ -7,26 +7,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{CachedStatement, Connection, Error, ErrorCode, params};
 use serde::Serialize;
 
-use super::lines::{cost, put};
+use super::lines::{changed, cost, put};
 use super::{Database, StoreError};
 use crate::store::journal::{Intent, Record};
 use crate::words::{Attempt, ErrorClass, FinishReason, Item, Outcome};
 
 const ROW_AT: &str = "SELECT row FROM rows WHERE position = ?1";
+/// An attempt that is about to be made; one that is there already stays as it is.
 const INTO_ATTEMPTS: &str = "
-    INSERT INTO attempts (
+    INSERT OR IGNORE INTO attempts (
         sent_at, row, entry, repeat, attempt, backend, kind, fingerprint, model, class, error,
         http_status, request_id, usage, price, cost, cost_usd, saved_usd, latency_us, run, sum
     ) VALUES (
         ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
         ?21
-    )
-    ON CONFLICT (row, entry, repeat, attempt) DO UPDATE SET
-        model = excluded.model, class = excluded.class, error = excluded.error,
-        http_status = excluded.http_status, request_id = excluded.request_id,
-        usage = excluded.usage, cost = excluded.cost, cost_usd = excluded.cost_usd,
-        saved_usd = excluded.saved_usd, latency_us = excluded.latency_us, sum = excluded.sum
-    WHERE latency_us IS NULL";
+    )";
+/// The end of one. The sum is over all of its line, of which the rest is what it was begun with.
+const END_ATTEMPT: &str = "
+    UPDATE attempts SET
+        model = ?9, class = ?10, error = ?11, http_status = ?12, request_id = ?13, usage = ?14,
+        cost = ?16, cost_usd = ?17, saved_usd = ?18, latency_us = ?19, sum = ?21
+    WHERE row = ?2 AND entry = ?3 AND repeat = ?4 AND attempt = ?5 AND latency_us IS NULL";
 pub(super) const INTO_OUTCOMES: &str = "
     INSERT OR REPLACE INTO outcomes (
         row, entry, repeat, run, status, answer, finish_reason, error, answered_by, sum
@@ -39,6 +40,7 @@ impl Database {
             records.iter().try_for_each(|record| match record {
                 Record::Intent(item, intent, _) => lines.attempt(item, intent, None),
                 Record::Ended(item, intent, end) => lines.attempt(item, intent, Some(&end.attempt)),
+                Record::HeldBack(item, number, _) => lines.held_back(item, *number),
                 Record::Outcome(outcome, _) => lines.outcome(outcome),
             })
         })
@@ -65,8 +67,10 @@ impl Database {
                 run: self.run,
                 now: milliseconds(),
                 numbers,
+                connection: &self.connection,
                 row_at: transaction.prepare_cached(ROW_AT)?,
                 into_attempts: transaction.prepare_cached(INTO_ATTEMPTS)?,
+                end_attempt: transaction.prepare_cached(END_ATTEMPT)?,
                 into_outcomes: transaction.prepare_cached(INTO_OUTCOMES)?,
             })?;
             transaction.commit()
@@ -112,8 +116,10 @@ struct Lines<'a> {
     run: i64,
     now: i64,
     numbers: &'a mut Numbers,
+    connection: &'a Connection,
     row_at: CachedStatement<'a>,
     into_attempts: CachedStatement<'a>,
+    end_attempt: CachedStatement<'a>,
     into_outcomes: CachedStatement<'a>,
 }
 
@@ -148,10 +154,12 @@ impl Lines<'_> {
         let (cost, cost_usd) = cost(end.map_or(intent.reserved, |end| end.cost));
         let latency = end.map(|end| i64::try_from(end.latency.as_micros()).unwrap_or(i64::MAX));
         let usage = end.and_then(|end| end.usage);
-        put(
-            &mut self.into_attempts,
-            params![self.now],
-            params![
+        let usage = usage.map(|usage| written(&usage)).transpose()?;
+        let saved = end.and_then(|end| end.saved);
+        let saved = saved.map(|saved| saved.to_string());
+        let (now, run) = (self.now, self.run);
+        let store = |statement: &mut CachedStatement<'_>| {
+            let line = params![
                 row,
                 entry,
                 repeat,
@@ -164,15 +172,32 @@ impl Lines<'_> {
                 end.and_then(|end| end.error.as_ref()),
                 end.and_then(|end| end.http_status),
                 end.and_then(|end| end.request_id.as_ref()),
-                usage.map(|usage| written(&usage)).transpose()?,
+                usage,
                 intent.tariff.as_ref().map(|tariff| tariff.id()),
                 cost,
                 cost_usd,
-                end.and_then(|end| end.saved).map(|saved| saved.to_string()),
+                saved,
                 latency,
-                self.run,
-            ],
-        )
+                run,
+            ];
+            changed(statement, params![now], line)
+        };
+        // As a rule its intent is there; what is not sent to anybody has none.
+        if end.is_some() && store(&mut self.end_attempt)? > 0 {
+            return Ok(());
+        }
+        store(&mut self.into_attempts).map(drop)
+    }
+
+    /// An attempt that was not made after all has no line.
+    fn held_back(&mut self, item: &Item, number: u32) -> Result<(), Error> {
+        let (row, entry, repeat) = self.key(item)?;
+        let delete = "DELETE FROM attempts
+             WHERE row = ?1 AND entry = ?2 AND repeat = ?3 AND attempt = ?4 AND latency_us IS NULL";
+        let mut delete = self.connection.prepare_cached(delete)?;
+        delete
+            .execute(params![row, entry, repeat, number])
+            .map(drop)
     }
 
     fn outcome(&mut self, outcome: &Outcome) -> Result<(), Error> {
