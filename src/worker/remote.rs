@@ -340,7 +340,8 @@ impl Line<'_> {
         }
         let mut secrets = Vec::with_capacity(self.keys.len());
         for (auth, key) in &self.keys {
-            secrets.extend(key.read()?.map(|key| auth.header(&key)));
+            let (name, before) = auth.around();
+            secrets.extend(key.sent(name, before)?.map(|value| (name, value)));
         }
         let call = Call {
             url: self.url,
@@ -500,15 +501,6 @@ impl<'a> Auth<'a> {
         match self {
             Auth::Bearer => ("authorization", "Bearer "),
             Auth::Header(name) => (name, ""),
-        }
-    }
-
-    fn header(self, key: &secrecy::SecretString) -> (&'a str, secrecy::SecretString) {
-        use secrecy::ExposeSecret;
-        let (name, before) = self.around();
-        match before {
-            "" => (name, key.clone()),
-            before => (name, format!("{before}{}", key.expose_secret()).into()),
         }
     }
 }
