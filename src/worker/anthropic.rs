@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::builders::remote_builders;
 use super::http::Http;
+use super::json::Json;
 use super::openai::chat::message;
 use super::remote::{Auth, Dialect, Endpoint, Remote};
 use super::stream::{Heard, Stream, append, field, overlay, raise, says};
-use super::wire::{Body, count, maybe, read, whole};
+use super::wire::Body;
 use crate::job::{AnthropicApi, Server};
 use crate::words::{
     CallError, Completion, FinishReason, Provider, Request, Role, Sampling, Usage, takes_schema,
@@ -122,7 +122,7 @@ impl AnthropicWorker {
     async fn counted(&self, request: &Request) -> Option<Result<u64, CallError>> {
         let counts = self.api == AnthropicApi::Messages;
         let body = counts.then(|| self.messages(request).json())?;
-        let read = |json: &Value| whole(&json["input_tokens"]);
+        let read = |json: &Json<'_>| json["input_tokens"].as_count();
         Some(
             self.remote
                 .count("/v1/messages/count_tokens", body, read)
@@ -161,110 +161,45 @@ fn wrapped(request: &Request) -> String {
     prompt
 }
 
-#[derive(Debug, Deserialize)]
-struct MessageReply {
-    #[serde(default, deserialize_with = "maybe")]
-    model: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    content: Option<Vec<Block>>,
-    #[serde(default, deserialize_with = "maybe")]
-    stop_reason: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    stop_details: Option<StopDetails>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Block {
-    #[serde(default, rename = "type", deserialize_with = "maybe")]
-    kind: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    text: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct StopDetails {
-    #[serde(default, deserialize_with = "maybe")]
-    explanation: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct WireUsage {
-    #[serde(default, deserialize_with = "count")]
-    input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    cache_creation_input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    cache_read_input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "maybe")]
-    cache_creation: Option<CacheCreation>,
-    #[serde(default, deserialize_with = "count")]
-    output_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "maybe")]
-    output_tokens_details: Option<OutputDetails>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct CacheCreation {
-    #[serde(default, deserialize_with = "count")]
-    ephemeral_5m_input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    ephemeral_1h_input_tokens: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OutputDetails {
-    #[serde(default, deserialize_with = "count")]
-    thinking_tokens: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct CompletionReply {
-    #[serde(default, deserialize_with = "maybe")]
-    model: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    completion: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    stop_reason: Option<String>,
-}
-
-fn read_message(reply: &Value) -> Result<Completion, String> {
-    let wire: MessageReply = read(reply).ok_or("no JSON object")?;
-    let blocks = wire.content.ok_or("no content")?.into_iter();
+fn read_message(reply: &Json<'_>) -> Result<Completion, String> {
+    let reply = reply.as_object().ok_or("no JSON object")?;
+    let blocks = reply["content"].as_objects().ok_or("no content")?.iter();
     let text = blocks
-        .filter(|block| block.kind.as_deref() == Some("text"))
-        .filter_map(|block| block.text)
+        .filter(|block| block["type"].as_str() == Some("text"))
+        .filter_map(|block| block["text"].as_str())
         .collect::<String>();
     let mut completion = Completion::text(text);
-    completion.finish_reason = wire.stop_reason.as_deref().map(finish_reason);
-    completion.refusal = wire.stop_details.and_then(|details| details.explanation);
+    completion.finish_reason = reply["stop_reason"].as_str().map(finish_reason);
+    completion.refusal = reply["stop_details"]["explanation"].to_text();
     completion
         .refusal
         .take_if(|_| completion.finish_reason != Some(FinishReason::Refusal));
     completion.usage = usage(reply);
-    completion.model = wire.model;
+    completion.model = reply["model"].to_text();
     Ok(completion)
 }
 
-fn read_completion(reply: &Value) -> Result<Completion, String> {
-    let wire: CompletionReply = read(reply).ok_or("no JSON object")?;
-    if wire.completion.is_none() && wire.stop_reason.is_none() {
+fn read_completion(reply: &Json<'_>) -> Result<Completion, String> {
+    let reply = reply.as_object().ok_or("no JSON object")?;
+    let text = reply["completion"].as_str();
+    if text.or(reply["stop_reason"].as_str()).is_none() {
         return Err("no completion".to_owned());
     }
-    let mut completion = Completion::text(wire.completion.unwrap_or_default());
-    completion.finish_reason = wire.stop_reason.as_deref().map(finish_reason);
-    completion.model = wire.model;
+    let mut completion = Completion::text(text.unwrap_or_default());
+    completion.finish_reason = reply["stop_reason"].as_str().map(finish_reason);
+    completion.model = reply["model"].to_text();
     Ok(completion)
 }
 
 /// A message begins, its blocks grow one after the other, and what is known at its end is put over it.
-fn add_to_message(reply: &mut Value, mut event: Value) -> Heard {
+fn add_to_message(reply: &mut Value, event: &Json<'_>) -> Heard {
     match event["type"].as_str() {
-        Some("message_start") => overlay(reply, event["message"].take()),
-        Some("content_block_start") => blocks(reply).push(event["content_block"].take()),
+        Some("message_start") => overlay(reply, &event["message"], None),
+        Some("content_block_start") => blocks(reply).push((&event["content_block"]).into()),
         Some("content_block_delta") => return add_to_block(reply, &event["delta"]),
         Some("message_delta") => {
-            overlay(reply, event["delta"].take());
-            raise(field(reply, "usage"), &event["usage"]);
+            overlay(reply, &event["delta"], None);
+            raise(field(reply, "usage"), &(&event["usage"]).into());
         }
         Some("message_stop") => return Heard::End,
         _ => return Heard::Nothing,
@@ -273,7 +208,7 @@ fn add_to_message(reply: &mut Value, mut event: Value) -> Heard {
 }
 
 /// The block that grows is the last that began: a gateway that leaves some out need not number the others anew.
-fn add_to_block(reply: &mut Value, delta: &Value) -> Heard {
+fn add_to_block(reply: &mut Value, delta: &Json<'_>) -> Heard {
     if let Some(text) = delta["text"].as_str() {
         let blocks = blocks(reply);
         if blocks.is_empty() {
@@ -282,7 +217,7 @@ fn add_to_block(reply: &mut Value, delta: &Value) -> Heard {
         let last = blocks.last_mut().expect("there is one");
         append(field(last, "text"), text);
     }
-    let mut fields = delta.as_object().into_iter().flatten();
+    let mut fields = delta.fields().iter();
     match fields.any(|(name, value)| name != "type" && says(value)) {
         true => Heard::More,
         false => Heard::Nothing,
@@ -297,12 +232,11 @@ fn blocks(message: &mut Value) -> &mut Vec<Value> {
     content.as_array_mut().expect("it was made an array")
 }
 
-fn add_to_completion(reply: &mut Value, mut event: Value) -> Heard {
-    let text = event["completion"].take();
-    let text = text.as_str().unwrap_or_default();
-    overlay(reply, event);
+fn add_to_completion(reply: &mut Value, event: &Json<'_>) -> Heard {
+    let text = event["completion"].as_str().unwrap_or_default();
+    overlay(reply, event, Some("completion"));
     append(field(reply, "completion"), text);
-    match (says(&reply["stop_reason"]), text) {
+    match (says(&event["stop_reason"]), text) {
         (true, _) => Heard::End,
         (false, "") => Heard::Nothing,
         (false, _) => Heard::More,
@@ -318,27 +252,27 @@ fn finish_reason(reason: &str) -> FinishReason {
 }
 
 /// Anthropic counts cached input beside `input_tokens`; here it is part of the input.
-fn usage(reply: &Value) -> Option<Usage> {
-    let wire: WireUsage = read(&reply["usage"])?;
-    let written = wire.cache_creation_input_tokens;
-    let details = wire.cache_creation.unwrap_or_default();
-    let hour = details.ephemeral_1h_input_tokens;
+fn usage(reply: &Json<'_>) -> Option<Usage> {
+    let wire = reply["usage"].as_object()?;
+    let written = wire["cache_creation_input_tokens"].as_count();
+    let details = &wire["cache_creation"];
+    let hour = details["ephemeral_1h_input_tokens"].as_count();
     // What the details leave open is taken for the short lifetime, which is the default.
     let short = match written {
         Some(written) => Some(written.saturating_sub(hour.unwrap_or(0))),
-        None => details.ephemeral_5m_input_tokens,
+        None => details["ephemeral_5m_input_tokens"].as_count(),
     };
-    let cached = [short, hour, wire.cache_read_input_tokens];
+    let read = wire["cache_read_input_tokens"].as_count();
+    let cached = [short, hour, read];
     let cached: u64 = cached.into_iter().flatten().fold(0, u64::saturating_add);
+    let input = wire["input_tokens"].as_count();
     let usage = Usage {
-        input_tokens: wire.input_tokens.map(|input| input.saturating_add(cached)),
-        output_tokens: wire.output_tokens,
-        cache_read_input_tokens: wire.cache_read_input_tokens,
+        input_tokens: input.map(|input| input.saturating_add(cached)),
+        output_tokens: wire["output_tokens"].as_count(),
+        cache_read_input_tokens: read,
         cache_write_5m_input_tokens: short,
         cache_write_1h_input_tokens: hour,
-        reasoning_output_tokens: wire
-            .output_tokens_details
-            .and_then(|details| details.thinking_tokens),
+        reasoning_output_tokens: wire["output_tokens_details"]["thinking_tokens"].as_count(),
         ..Usage::default()
     };
     usage.checked(None)

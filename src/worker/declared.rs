@@ -4,12 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
 
 use super::ModelWorker;
 use super::builders::infer;
 use super::fault::{Fault, is_error};
 use super::http::Http;
+use super::json::Json;
 use super::key::Key;
 use super::remote::{Auth, Line, Reading};
 use super::text::{clip_to, origin};
@@ -102,16 +102,16 @@ impl fmt::Debug for DeclaredWorker {
 impl Reading for HttpPointers {
     /// What the job's `error` points to. An error in its usual place counts only if there is no answer:
     /// what the job declares comes first.
-    fn error(&self, json: &Value) -> Option<Fault> {
+    fn error(&self, json: &Json<'_>) -> Option<Fault> {
         let declared = self.error.as_deref().and_then(|at| json.pointer(at));
         declared
             .and_then(said)
             .or_else(|| (is_error(json) && self.answer(json).is_err()).then(|| Fault::of(json)))
     }
 
-    fn answer(&self, json: &Value) -> Result<Completion, String> {
+    fn answer(&self, json: &Json<'_>) -> Result<Completion, String> {
         let at = |pointer: &Option<String>| json.pointer(pointer.as_deref()?);
-        let finish_reason = at(&self.finish_reason).and_then(Value::as_str).map(meaning);
+        let finish_reason = at(&self.finish_reason).and_then(Json::as_str).map(meaning);
         let withheld = matches!(
             finish_reason,
             Some(FinishReason::ContentFilter | FinishReason::Refusal)
@@ -129,12 +129,12 @@ impl Reading for HttpPointers {
         });
         completion.finish_reason = finish_reason;
         completion.usage = self.usage(json);
-        completion.model = at(&self.model).and_then(Value::as_str).map(str::to_owned);
+        completion.model = at(&self.model).and_then(Json::to_text);
         Ok(completion)
     }
 
-    fn usage(&self, json: &Value) -> Option<Usage> {
-        let count = |pointer: &Option<String>| wire::whole(json.pointer(pointer.as_deref()?)?);
+    fn usage(&self, json: &Json<'_>) -> Option<Usage> {
+        let count = |pointer: &Option<String>| json.pointer(pointer.as_deref()?)?.as_count();
         let usage = Usage {
             input_tokens: count(&self.input_tokens),
             output_tokens: count(&self.output_tokens),
@@ -158,18 +158,18 @@ impl Reading for HttpPointers {
 }
 
 /// A text, the texts of a list, or a number or truth value as it is written.
-fn text(found: &Value) -> Option<String> {
+fn text(found: &Json<'_>) -> Option<String> {
     match found {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Some(found.to_string()),
-        Value::Array(parts) if !parts.is_empty() => parts.iter().map(Value::as_str).collect(),
+        Json::String(text) => Some(text.clone().into_owned()),
+        Json::Number(_) | Json::Bool(_) => Some(found.to_string()),
+        Json::Array(parts) if !parts.is_empty() => parts.iter().map(Json::as_str).collect(),
         _ => None,
     }
 }
 
 /// What the value at `error` says; nothing where it is what services send with a good answer: null,
 /// false, 0 or empty.
-fn said(found: &Value) -> Option<Fault> {
+fn said(found: &Json<'_>) -> Option<Fault> {
     let code = |code: String| Fault {
         code: Some(code),
         ..Fault::default()
@@ -179,16 +179,18 @@ fn said(found: &Value) -> Option<Fault> {
         ..Fault::default()
     };
     Some(match found {
-        Value::Null | Value::Bool(false) => return None,
-        Value::String(text) if text.trim().is_empty() => return None,
-        Value::Number(number) if number.as_f64() == Some(0.0) => return None,
-        Value::Array(items) if items.is_empty() => return None,
-        Value::Object(fields) if fields.is_empty() => return None,
-        Value::Number(number) => code(number.to_string()),
+        Json::Null | Json::Bool(false) => return None,
+        Json::String(text) if text.trim().is_empty() => return None,
+        Json::Number(number) if number.as_f64() == Some(0.0) => return None,
+        Json::Array(items) if items.is_empty() => return None,
+        Json::Object(fields) if fields.is_empty() => return None,
+        Json::Number(number) => code(number.to_string()),
         // One word is a code, more are a message.
-        Value::String(text) if !text.contains(char::is_whitespace) => code(text.clone()),
-        Value::String(text) => message(text.clone()),
-        Value::Object(_) => match Fault::of(&json!({ "error": found })) {
+        Json::String(text) if !text.contains(char::is_whitespace) => {
+            code(text.clone().into_owned())
+        }
+        Json::String(text) => message(text.clone().into_owned()),
+        Json::Object(_) => match Fault::of(&Json::Object(vec![("error".into(), found.clone())])) {
             fault if fault.name().is_none() && fault.message.is_none() => {
                 message(found.to_string())
             }
@@ -199,12 +201,12 @@ fn said(found: &Value) -> Option<Fault> {
 }
 
 /// What a value is. What it says stands in the message anyway, as far as the reply is shown.
-fn kind(value: &Value) -> &'static str {
+fn kind(value: &Json<'_>) -> &'static str {
     match value {
-        Value::Null => "null",
-        Value::Array(items) if items.is_empty() => "an empty list",
-        Value::Array(_) => "a list of other things",
-        Value::Object(_) => "an object",
+        Json::Null => "null",
+        Json::Array(items) if items.is_empty() => "an empty list",
+        Json::Array(_) => "a list of other things",
+        Json::Object(_) => "an object",
         _ => "something else",
     }
 }

@@ -1,7 +1,6 @@
 //! The body of a reply that is an error, in whichever of its many forms.
 
-use serde_json::Value;
-
+use super::json::Json;
 use super::wire;
 
 /// What the body says. Everything is optional: an error may be HTML or nothing at all.
@@ -26,8 +25,8 @@ impl Fault {
             Ok(json) => {
                 let mut fault = Self::of(&json);
                 // In a form of its own: better all of it than nothing.
-                let foreign = json.as_object().filter(|fields| !fields.is_empty());
-                if json.get("error").is_none() && fault.message.is_none() && foreign.is_some() {
+                let foreign = !json.fields().is_empty();
+                if json.get("error").is_none() && fault.message.is_none() && foreign {
                     fault.message = Some(json.to_string());
                 }
                 fault
@@ -45,17 +44,17 @@ impl Fault {
     }
 
     /// Reads the error out of a JSON body.
-    pub(super) fn of(json: &Value) -> Self {
+    pub(super) fn of(json: &Json<'_>) -> Self {
         let error = match &json["error"] {
-            Value::Object(_) => &json["error"],
+            Json::Object(_) => &json["error"],
             // Old vLLM: the fields stand at the top.
             _ => json,
         };
         let message = [&error["message"], &json["error"], &json["detail"], json]
             .into_iter()
             .find_map(|value| match value {
-                Value::String(text) => Some(text.clone()),
-                Value::Array(items) if !items.is_empty() => Some(json["detail"].to_string()),
+                Json::String(text) => Some(text.clone().into_owned()),
+                Json::Array(items) if !items.is_empty() => Some(json["detail"].to_string()),
                 _ => None,
             });
         Fault {
@@ -92,16 +91,17 @@ impl Fault {
 }
 
 /// Whether a body with a good status is an error all the same.
-pub(super) fn is_error(json: &Value) -> bool {
+pub(super) fn is_error(json: &Json<'_>) -> bool {
     let error = &json["error"];
     let says_something = error.as_str().is_some_and(|text| !text.is_empty());
-    error.is_object() || says_something || json["type"] == "error" || json["object"] == "error"
+    let is_named = |place: &str| json[place].as_str() == Some("error");
+    error.is_object() || says_something || is_named("type") || is_named("object")
 }
 
-fn word(value: &Value) -> Option<String> {
+fn word(value: &Json<'_>) -> Option<String> {
     match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        Json::String(text) if !text.is_empty() => Some(text.clone().into_owned()),
+        Json::Number(number) => Some(number.to_string()),
         _ => None,
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Proxy, Response, Url};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
 
 use super::allowances;
@@ -108,7 +107,7 @@ pub(super) struct Call<'a> {
     /// The headers that anyone may see.
     pub headers: &'a [(&'a str, &'a str)],
     /// The headers that hold keys.
-    pub secrets: &'a [(&'a str, SecretString)],
+    pub secrets: &'a [(&'a str, SecretValue)],
     /// What is posted; `None` is a GET.
     pub body: Option<Vec<u8>>,
     /// From sending to the last byte of the reply.
@@ -123,6 +122,23 @@ pub(super) struct Call<'a> {
     pub http1: bool,
     /// How long an idle connection is kept.
     pub idle: Duration,
+}
+
+/// The value of a header that holds a key; it is never shown.
+#[derive(Clone)]
+pub(super) struct SecretValue(HeaderValue);
+
+impl SecretValue {
+    /// This text as the value of this header.
+    pub(super) fn new(header: &str, text: &str) -> Result<Self, CallError> {
+        let mut value = HeaderValue::from_str(text).map_err(|_| {
+            config(format!(
+                "the key holds a character that the header `{header}` cannot carry"
+            ))
+        })?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
 }
 
 /// What came back, whatever its status.
@@ -243,7 +259,7 @@ impl Http {
             request = request.header(*name, *value);
         }
         for (name, value) in call.secrets {
-            request = request.header(*name, secret_header(name, value)?);
+            request = request.header(*name, value.0.clone());
         }
         let response = request
             .timeout(call.timeout)
@@ -569,16 +585,6 @@ fn fell_silent(to: &str, limit: Duration) -> CallError {
 
 fn config(message: String) -> CallError {
     CallError::new(ErrorClass::Config, message)
-}
-
-fn secret_header(name: &str, value: &SecretString) -> Result<HeaderValue, CallError> {
-    let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|_| {
-        config(format!(
-            "the key holds a character that the header `{name}` cannot carry"
-        ))
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 fn is_loopback(url: &Url) -> bool {

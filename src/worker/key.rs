@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::http::SecretValue;
 use crate::words::{CallError, ErrorClass, spellings};
 
 /// Where a worker's key comes from.
@@ -25,6 +26,8 @@ pub(super) struct Known {
     /// What is taken out of texts; a header's whole value may be `Basic <key>`, of which somebody repeats the key
     /// alone.
     spellings: Arc<[SecretString]>,
+    /// The value of the one header that it is sent in.
+    sent: OnceLock<SecretValue>,
 }
 
 impl Known {
@@ -40,6 +43,7 @@ impl Known {
         Self {
             key: key.into(),
             spellings: all.into_iter().map(SecretString::from).collect(),
+            sent: OnceLock::new(),
         }
     }
 }
@@ -55,14 +59,31 @@ impl Key {
         Key::Given(Known::new(&key))
     }
 
-    /// The key itself; `None` where the server asks for none.
-    pub(super) fn read(&self) -> Result<Option<SecretString>, CallError> {
+    /// The value of the header that it is sent in, with this before it; `None` where the server asks for none. A key is
+    /// always sent in the same way, so it is made once.
+    pub(super) fn sent(
+        &self,
+        header: &str,
+        before: &str,
+    ) -> Result<Option<SecretValue>, CallError> {
+        let Some(known) = self.read()? else {
+            return Ok(None);
+        };
+        if let Some(value) = known.sent.get() {
+            return Ok(Some(value.clone()));
+        }
+        let text = SecretString::from(format!("{before}{}", known.key.expose_secret()));
+        let value = SecretValue::new(header, text.expose_secret())?;
+        Ok(Some(known.sent.get_or_init(|| value).clone()))
+    }
+
+    fn read(&self) -> Result<Option<&Known>, CallError> {
         match self {
             Key::None => Ok(None),
-            Key::Given(known) => Ok(Some(known.key.clone())),
+            Key::Given(known) => Ok(Some(known)),
             Key::Env(name, kept) => {
                 if let Some(known) = kept.get() {
-                    return Ok(Some(known.key.clone()));
+                    return Ok(Some(known));
                 }
                 let known = Known::new(&std::env::var(name).unwrap_or_default());
                 if known.key.expose_secret().is_empty() {
@@ -71,7 +92,7 @@ impl Key {
                     );
                     return Err(CallError::new(ErrorClass::Config, message));
                 }
-                Ok(Some(kept.get_or_init(|| known).key.clone()))
+                Ok(Some(kept.get_or_init(|| known)))
             }
         }
     }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::builders::remote_builders;
 use super::http::Http;
+use super::json::Json;
 use super::openai::chat;
 use super::remote::{Auth, Dialect, Endpoint, Remote};
 use super::stream::{Heard, Stream, append, field, overlay};
-use super::wire::{self, Body, count, maybe, read as read_wire};
+use super::wire::{self, Body};
 use crate::job::{LlamaCppApi, Server};
 use crate::words::{CallError, Completion, FinishReason, Load, Provider, Request, Sampling, Usage};
 
@@ -112,16 +112,17 @@ impl LlamaCppWorker {
             .maybe("model", model)
             .with("messages", messages)
             .json();
-        let read = |json: &Value| wire::whole(&json["input_tokens"]);
+        let read = |json: &Json<'_>| json["input_tokens"].as_count();
         let counted = self
             .remote
             .count("/v1/chat/completions/input_tokens", body.clone(), read)
             .await;
         match counted {
             Err(error) if matches!(error.status, Some(404 | 405 | 501)) => {
-                let (json, _) = self.remote.exchange("/apply-template", Some(body)).await?;
-                match json["prompt"].as_str() {
-                    Some(prompt) => self.tokenize(prompt).await,
+                let read = |json: &Json<'_>| json["prompt"].to_text();
+                let prompt = self.remote.exchange("/apply-template", Some(body), read);
+                match prompt.await? {
+                    Some(prompt) => self.tokenize(&prompt).await,
                     None => Err(error),
                 }
             }
@@ -134,15 +135,15 @@ impl LlamaCppWorker {
             .with("content", text)
             .with("add_special", true)
             .with("parse_special", true);
-        let read = |json: &Value| Some(json["tokens"].as_array()?.len() as u64);
+        let read = |json: &Json<'_>| Some(json["tokens"].as_array()?.len() as u64);
         self.remote.count("/tokenize", body.json(), read).await
     }
 
     /// How many requests the server works on at once.
     async fn slots(&self) -> Option<Load> {
         let page = self.remote.glance("/props").await?;
-        let props: Props = read_wire(&wire::parse(&page).ok()?)?;
-        let slots = usize::try_from(props.total_slots?).ok();
+        let slots = wire::parse(&page).ok()?["total_slots"].as_count()?;
+        let slots = usize::try_from(slots).ok();
         Some(Load {
             slots: Some(slots.filter(|slots| *slots > 0)?),
             ..Load::default()
@@ -176,45 +177,14 @@ fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
         .maybe("presence_penalty", sampling.presence_penalty)
 }
 
-#[derive(Debug, Deserialize)]
-struct Props {
-    #[serde(default, deserialize_with = "count")]
-    total_slots: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Reply {
-    #[serde(default, deserialize_with = "maybe")]
-    content: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    stop_type: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    truncated: Option<bool>,
-    #[serde(default, deserialize_with = "maybe")]
-    model: Option<String>,
-    #[serde(default, deserialize_with = "count")]
-    tokens_evaluated: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    tokens_predicted: Option<u64>,
-    #[serde(default, deserialize_with = "maybe")]
-    timings: Option<Timings>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Timings {
-    #[serde(default, deserialize_with = "count")]
-    cache_n: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    predicted_n: Option<u64>,
-}
-
-fn read(reply: &Value) -> Result<Completion, String> {
-    let wire: Reply = read_wire(reply).ok_or("no JSON object")?;
-    if wire.content.is_none() && wire.stop_type.is_none() {
+fn read(reply: &Json<'_>) -> Result<Completion, String> {
+    let reply = reply.as_object().ok_or("no JSON object")?;
+    let (text, stop) = (reply["content"].as_str(), reply["stop_type"].as_str());
+    if text.or(stop).is_none() {
         return Err("no content".to_owned());
     }
-    let mut completion = Completion::text(wire.content.unwrap_or_default());
-    completion.finish_reason = match (wire.truncated, wire.stop_type.as_deref()) {
+    let mut completion = Completion::text(text.unwrap_or_default());
+    completion.finish_reason = match (reply["truncated"].as_bool(), stop) {
         // The context was full: something was dropped, of the prompt or of the answer.
         (Some(true), _) | (_, Some("limit")) => Some(FinishReason::Length),
         (_, Some("eos" | "word")) => Some(FinishReason::Stop),
@@ -222,17 +192,16 @@ fn read(reply: &Value) -> Result<Completion, String> {
         (_, Some(other)) => Some(FinishReason::Other(other.to_owned())),
     };
     completion.usage = usage(reply);
-    completion.model = wire.model;
+    completion.model = reply["model"].to_text();
     Ok(completion)
 }
 
 /// Every event has the next piece of the text; the last has everything else as well.
-fn add(reply: &mut Value, mut event: Value) -> Heard {
-    let content = event["content"].take();
-    let content = content.as_str().unwrap_or_default();
-    overlay(reply, event);
+fn add(reply: &mut Value, event: &Json<'_>) -> Heard {
+    let content = event["content"].as_str().unwrap_or_default();
+    overlay(reply, event, Some("content"));
     append(field(reply, "content"), content);
-    match (reply["stop"] == true, content) {
+    match (event["stop"].as_bool() == Some(true), content) {
         (true, _) => Heard::End,
         (false, "") => Heard::Nothing,
         (false, _) => Heard::More,
@@ -241,13 +210,13 @@ fn add(reply: &mut Value, mut event: Value) -> Heard {
 
 /// `tokens_evaluated` is the whole prompt; `tokens_cached` is not what was read from the cache but
 /// what the slot holds afterwards, so the timings say what was read.
-fn usage(reply: &Value) -> Option<Usage> {
-    let wire: Reply = read_wire(reply)?;
-    let timings = wire.timings.unwrap_or_default();
+fn usage(reply: &Json<'_>) -> Option<Usage> {
+    let timings = &reply["timings"];
+    let predicted = reply["tokens_predicted"].as_count();
     let usage = Usage {
-        input_tokens: wire.tokens_evaluated,
-        output_tokens: wire.tokens_predicted.or(timings.predicted_n),
-        cache_read_input_tokens: timings.cache_n,
+        input_tokens: reply["tokens_evaluated"].as_count(),
+        output_tokens: predicted.or_else(|| timings["predicted_n"].as_count()),
+        cache_read_input_tokens: timings["cache_n"].as_count(),
         ..Usage::default()
     };
     usage.checked(None)

@@ -19,6 +19,7 @@ mod causes;
 mod classify;
 mod fault;
 mod http;
+mod json;
 mod key;
 pub(crate) mod parts;
 mod remote;

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::allowances;
 use super::classify::{Facts, classify, implied_status};
 use super::fault::{Fault, is_error};
 use super::http::{Call, Http, Reply};
+use super::json::Json;
 use super::key::Key;
 use super::stream::Stream;
 use super::text::{clip, clip_to, origin};
@@ -51,11 +52,11 @@ pub(super) enum Auth<'a> {
 /// How the replies of an endpoint are read.
 pub(super) trait Reading {
     /// The error in a reply with a good status, if it is one.
-    fn error(&self, json: &Value) -> Option<Fault>;
+    fn error(&self, json: &Json<'_>) -> Option<Fault>;
     /// The answer; a message says what is missing.
-    fn answer(&self, json: &Value) -> Result<Completion, String>;
+    fn answer(&self, json: &Json<'_>) -> Result<Completion, String>;
     /// The usage, whatever else the reply is.
-    fn usage(&self, json: &Value) -> Option<Usage>;
+    fn usage(&self, json: &Json<'_>) -> Option<Usage>;
     /// What a reply with an error status says.
     fn fault(&self, body: &[u8]) -> Fault {
         Fault::read(body)
@@ -68,23 +69,23 @@ pub(super) struct Endpoint {
     /// Its path, after the base address.
     pub path: &'static str,
     /// Reads a reply; a message says what is missing in it.
-    pub read: fn(&Value) -> Result<Completion, String>,
+    pub read: fn(&Json<'_>) -> Result<Completion, String>,
     /// Reads the usage of a reply, whatever else it is.
-    pub usage: fn(&Value) -> Option<Usage>,
+    pub usage: fn(&Json<'_>) -> Option<Usage>,
     /// How a reply is put together that comes as a stream; `None` where there are no streams.
     pub stream: Option<Stream>,
 }
 
 impl Reading for Endpoint {
-    fn error(&self, json: &Value) -> Option<Fault> {
+    fn error(&self, json: &Json<'_>) -> Option<Fault> {
         is_error(json).then(|| Fault::of(json))
     }
 
-    fn answer(&self, json: &Value) -> Result<Completion, String> {
+    fn answer(&self, json: &Json<'_>) -> Result<Completion, String> {
         (self.read)(json)
     }
 
-    fn usage(&self, json: &Value) -> Option<Usage> {
+    fn usage(&self, json: &Json<'_>) -> Option<Usage> {
         (self.usage)(json)
     }
 }
@@ -165,14 +166,23 @@ impl Remote {
         line.ask(&endpoint, body.json()).await
     }
 
-    /// One request, and the JSON of a reply with a good status.
-    pub(super) async fn exchange(
+    /// One request, and what is read of a reply with a good status.
+    pub(super) async fn exchange<T>(
         &self,
         path: &str,
         body: Option<Vec<u8>>,
-    ) -> Result<(Value, Reply), CallError> {
+        read: impl Fn(&Json<'_>) -> T,
+    ) -> Result<T, CallError> {
         let address = self.address(path);
-        self.line(&address).exchange(body, Fault::read).await
+        let line = self.line(&address);
+        let reply = line.fetch(body, Fault::read).await?;
+        Ok(read(&line.json(&reply)?))
+    }
+
+    /// The first model that the server lists, if it lists any.
+    pub(super) async fn first_model(&self) -> Result<Option<String>, CallError> {
+        let read = |json: &Json<'_>| json["data"][0]["id"].to_text();
+        self.exchange("/v1/models", None, read).await
     }
 
     /// One request to an endpoint that counts, and the count in its reply.
@@ -180,12 +190,13 @@ impl Remote {
         &self,
         path: &str,
         body: Vec<u8>,
-        read: impl Fn(&Value) -> Option<u64>,
+        read: impl Fn(&Json<'_>) -> Option<u64>,
     ) -> Result<u64, CallError> {
-        let (json, reply) = self.exchange(path, Some(body)).await?;
         let address = self.address(path);
-        let missing = || self.line(&address).invalid(&reply, "no count of tokens");
-        read(&json).ok_or_else(missing)
+        let line = self.line(&address);
+        let reply = line.fetch(Some(body), Fault::read).await?;
+        let count = read(&line.json(&reply)?);
+        count.ok_or_else(|| line.invalid(&reply, "no count of tokens"))
     }
 
     /// The body of a page that costs nothing; `None` unless it comes soon and with status 200.
@@ -258,8 +269,9 @@ impl Line<'_> {
         body: Vec<u8>,
     ) -> Result<Completion, CallError> {
         let mut reply = self.fetch(Some(body), |body| reading.fault(body)).await?;
+        let broken = reply.broken.take();
         let json = self.json(&reply)?;
-        if let Some(error) = reply.broken.take() {
+        if let Some(error) = broken {
             return Err(self.broken(error, reading.answer(&json).ok()));
         }
         let request_id = || reply.request_id.clone();
@@ -297,17 +309,7 @@ impl Line<'_> {
         }
     }
 
-    /// One request, and the JSON of a reply with a good status.
-    async fn exchange(
-        &self,
-        body: Option<Vec<u8>>,
-        fault: impl Fn(&[u8]) -> Fault,
-    ) -> Result<(Value, Reply), CallError> {
-        let reply = self.fetch(body, fault).await?;
-        Ok((self.json(&reply)?, reply))
-    }
-
-    fn json(&self, reply: &Reply) -> Result<Value, CallError> {
+    fn json<'a>(&self, reply: &'a Reply) -> Result<Json<'a>, CallError> {
         wire::parse(&reply.body).map_err(|error| match reply.body.is_empty() {
             true => self.invalid(reply, "an empty body"),
             false => self.invalid(reply, &format!("no JSON ({})", clip(&error.to_string()))),
@@ -338,7 +340,8 @@ impl Line<'_> {
         }
         let mut secrets = Vec::with_capacity(self.keys.len());
         for (auth, key) in &self.keys {
-            secrets.extend(key.read()?.map(|key| auth.header(&key)));
+            let (name, before) = auth.around();
+            secrets.extend(key.sent(name, before)?.map(|value| (name, value)));
         }
         let call = Call {
             url: self.url,
@@ -498,15 +501,6 @@ impl<'a> Auth<'a> {
         match self {
             Auth::Bearer => ("authorization", "Bearer "),
             Auth::Header(name) => (name, ""),
-        }
-    }
-
-    fn header(self, key: &secrecy::SecretString) -> (&'a str, secrecy::SecretString) {
-        use secrecy::ExposeSecret;
-        let (name, before) = self.around();
-        match before {
-            "" => (name, key.clone()),
-            before => (name, format!("{before}{}", key.expose_secret()).into()),
         }
     }
 }

@@ -16,7 +16,6 @@ pub async fn served(provider: Provider, url: &str, within: Duration) -> Option<S
     };
     let mut remote = Remote::new(dialect, None);
     url.clone_into(&mut remote.server.url);
-    let listed = tokio::time::timeout(within, remote.exchange("/v1/models", None)).await;
-    let (json, _) = listed.ok()?.ok()?;
-    json["data"][0]["id"].as_str().map(str::to_owned)
+    let listed = tokio::time::timeout(within, remote.first_model()).await;
+    listed.ok()?.ok()?
 }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::builders::remote_builders;
 use super::http::Http;
+use super::json::Json;
 use super::openai::{chat, completions};
 use super::remote::{Auth, Dialect, Endpoint, Remote};
 use super::text::origin;
-use super::wire::{Body, whole};
+use super::wire::Body;
 use crate::job::{Server, VllmApi};
 use crate::words::{CallError, Completion, ErrorClass, Load, Provider, Request, Sampling};
 
@@ -118,7 +118,7 @@ impl VllmWorker {
             }
             VllmApi::Completions | VllmApi::Generate => body.with("prompt", request.as_prompt()),
         };
-        let read = |json: &Value| whole(&json["count"]);
+        let read = |json: &Json<'_>| json["count"].as_count();
         self.remote.count("/tokenize", body.json(), read).await
     }
 
@@ -149,8 +149,8 @@ impl VllmWorker {
     }
 
     async fn first_model(&self) -> Result<String, CallError> {
-        let listed = self.remote.exchange("/v1/models", None).await;
-        let (json, _) = listed.map_err(|error| match error.class {
+        let listed = self.remote.first_model().await;
+        let first = listed.map_err(|error| match error.class {
             // Nothing was generated, so nothing can have been billed.
             ErrorClass::Ambiguous | ErrorClass::Invalid => CallError {
                 class: ErrorClass::Server,
@@ -158,14 +158,11 @@ impl VllmWorker {
             },
             _ => error,
         })?;
-        match json["data"][0]["id"].as_str() {
-            Some(model) => Ok(model.to_owned()),
-            None => {
-                let server = origin(&self.remote.server.url);
-                let message = format!("{server} lists no model (name one as `model`)");
-                Err(CallError::new(ErrorClass::Config, message))
-            }
-        }
+        first.ok_or_else(|| {
+            let server = origin(&self.remote.server.url);
+            let message = format!("{server} lists no model (name one as `model`)");
+            CallError::new(ErrorClass::Config, message)
+        })
     }
 }
 
@@ -200,9 +197,9 @@ fn gauge(page: &str, name: &str) -> Option<u64> {
     })
 }
 
-fn read_generated(reply: &Value) -> Result<Completion, String> {
+fn read_generated(reply: &Json<'_>) -> Result<Completion, String> {
     let text = match &reply["text"] {
-        Value::Array(texts) => texts.first().and_then(Value::as_str),
+        Json::Array(texts) => texts.first().and_then(Json::as_str),
         text => text.as_str(),
     };
     text.map(Completion::text)

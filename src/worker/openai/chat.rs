@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::chunks;
 use super::usage::usage;
 use crate::words::{Completion, FinishReason, Message, OutputSchema, Request, Sampling};
+use crate::worker::json::Json;
 use crate::worker::remote::Endpoint;
 use crate::worker::wire::Body;
 
@@ -61,17 +62,17 @@ pub(in crate::worker) fn message(message: &Message) -> WireMessage<'_> {
     }
 }
 
-fn read(reply: &Value) -> Result<Completion, String> {
-    if !reply.is_object() {
-        return Err("no JSON object".to_owned());
-    }
+fn read(reply: &Json<'_>) -> Result<Completion, String> {
+    let reply = reply.as_object().ok_or("no JSON object")?;
     let choice = &reply["choices"][0];
     if !choice.is_object() {
         return Err("no choices".to_owned());
     }
     let message = &choice["message"];
     let mut completion = Completion::text(text(&message["content"]));
-    completion.refusal = owned(&message["refusal"]).filter(|words| !words.is_empty());
+    completion.refusal = message["refusal"]
+        .to_text()
+        .filter(|words| !words.is_empty());
     completion.finish_reason = match &completion.refusal {
         Some(_) => Some(FinishReason::Refusal),
         None => choice["finish_reason"]
@@ -79,19 +80,15 @@ fn read(reply: &Value) -> Result<Completion, String> {
             .map(FinishReason::from_name),
     };
     completion.usage = usage(reply);
-    completion.model = owned(&reply["model"]);
+    completion.model = reply["model"].to_text();
     Ok(completion)
 }
 
-fn owned(text: &Value) -> Option<String> {
-    text.as_str().map(str::to_owned)
-}
-
 /// A text, or the texts of a list of parts, as some compatible servers send it.
-pub(super) fn text(content: &Value) -> String {
+pub(super) fn text(content: &Json<'_>) -> String {
     match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts
+        Json::String(text) => text.clone().into_owned(),
+        Json::Array(parts) => parts
             .iter()
             .filter_map(|part| part["text"].as_str())
             .collect(),

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::chat::text;
+use crate::worker::json::Json;
 use crate::worker::stream::{DONE, Heard, Stream, append, field, overlay, says};
 
 /// How they are put together.
@@ -12,13 +13,12 @@ pub(super) const STREAM: Stream = Stream {
     asks_for_usage: true,
 };
 
-fn add(reply: &mut Value, mut chunk: Value) -> Heard {
-    let choices = chunk["choices"].take();
+fn add(reply: &mut Value, chunk: &Json<'_>) -> Heard {
     let used = says(&chunk["usage"]);
-    overlay(reply, chunk);
-    let choices = choices.as_array().into_iter().flatten();
+    overlay(reply, chunk, Some("choices"));
+    let choices = chunk["choices"].as_array().unwrap_or_default().iter();
     // One was asked for; a server that sends more is not to mix them.
-    let firsts = choices.filter(|choice| choice["index"].as_u64().unwrap_or(0) == 0);
+    let firsts = choices.filter(|choice| choice["index"].as_count().unwrap_or(0) == 0);
     let mut heard = if used { Heard::More } else { Heard::Nothing };
     for piece in firsts {
         let choices = field(reply, "choices");
@@ -30,17 +30,15 @@ fn add(reply: &mut Value, mut chunk: Value) -> Heard {
     heard
 }
 
-fn add_piece(choice: &mut Value, piece: &Value) -> Heard {
+fn add_piece(choice: &mut Value, piece: &Json<'_>) -> Heard {
     let mut heard = Heard::Nothing;
     // Chat has a message, completions a text.
-    if let Some(delta) = piece["delta"].as_object() {
+    if piece["delta"].is_object() {
         let message = field(choice, "message");
         append(field(message, "content"), &text(&piece["delta"]["content"]));
         append(field(message, "refusal"), &text(&piece["delta"]["refusal"]));
-        if delta
-            .iter()
-            .any(|(name, value)| name != "role" && says(value))
-        {
+        let mut delta = piece["delta"].fields().iter();
+        if delta.any(|(name, value)| name != "role" && says(value)) {
             heard = Heard::More;
         }
     }
@@ -53,7 +51,7 @@ fn add_piece(choice: &mut Value, piece: &Value) -> Heard {
         });
     }
     if says(&piece["finish_reason"]) {
-        *field(choice, "finish_reason") = piece["finish_reason"].clone();
+        *field(choice, "finish_reason") = (&piece["finish_reason"]).into();
         heard = Heard::More;
     }
     heard

@@ -1,29 +1,11 @@
 //! `/v1/completions`, as OpenAI, vLLM and llama.cpp speak it: a plain prompt, no chat template.
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use super::chunks;
 use super::usage::usage;
 use crate::words::{Completion, FinishReason, Request, Sampling};
+use crate::worker::json::Json;
 use crate::worker::remote::Endpoint;
-use crate::worker::wire::{Body, maybe, read as read_wire};
-
-#[derive(Debug, Deserialize)]
-struct Reply {
-    #[serde(default, deserialize_with = "maybe")]
-    model: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    choices: Option<Vec<Choice>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Choice {
-    #[serde(default, deserialize_with = "maybe")]
-    text: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    finish_reason: Option<String>,
-}
+use crate::worker::wire::Body;
 
 /// The endpoint at this path.
 pub(in crate::worker) fn endpoint(path: &'static str) -> Endpoint {
@@ -50,13 +32,15 @@ pub(in crate::worker) fn body(model: Option<&str>, request: &Request, sampling: 
         .maybe("presence_penalty", sampling.presence_penalty)
 }
 
-fn read(reply: &Value) -> Result<Completion, String> {
-    let wire: Reply = read_wire(reply).ok_or("no JSON object")?;
-    let choice = wire.choices.and_then(|choices| choices.into_iter().next());
-    let choice = choice.ok_or("no choices")?;
-    let mut completion = Completion::text(choice.text.unwrap_or_default());
-    completion.finish_reason = choice.finish_reason.as_deref().map(FinishReason::from_name);
+fn read(reply: &Json<'_>) -> Result<Completion, String> {
+    let reply = reply.as_object().ok_or("no JSON object")?;
+    let choices = reply["choices"].as_objects().unwrap_or_default();
+    let choice = choices.first().ok_or("no choices")?;
+    let mut completion = Completion::text(choice["text"].as_str().unwrap_or_default());
+    completion.finish_reason = choice["finish_reason"]
+        .as_str()
+        .map(FinishReason::from_name);
     completion.usage = usage(reply);
-    completion.model = wire.model;
+    completion.model = reply["model"].to_text();
     Ok(completion)
 }

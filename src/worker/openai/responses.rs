@@ -1,13 +1,13 @@
 //! `/v1/responses`: the output is a list of items, of which the messages are the answer.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::chat::message;
 use crate::words::{Completion, FinishReason, OutputSchema, Request, Role, Sampling, Usage};
+use crate::worker::json::Json;
 use crate::worker::remote::Endpoint;
 use crate::worker::stream::{Heard, Stream, append, says};
-use crate::worker::wire::{Body, count, maybe, read as read_wire};
+use crate::worker::wire::Body;
 
 /// The endpoint.
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -20,70 +20,6 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
         asks_for_usage: false,
     }),
 };
-
-#[derive(Debug, Deserialize)]
-struct Reply {
-    #[serde(default, deserialize_with = "maybe")]
-    model: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    status: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    incomplete_details: Option<Incomplete>,
-    #[serde(default, deserialize_with = "maybe")]
-    output: Option<Vec<Item>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Incomplete {
-    #[serde(default, deserialize_with = "maybe")]
-    reason: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Item {
-    #[serde(default, rename = "type", deserialize_with = "maybe")]
-    kind: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    content: Option<Vec<Part>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Part {
-    #[serde(default, rename = "type", deserialize_with = "maybe")]
-    kind: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    text: Option<String>,
-    #[serde(default, deserialize_with = "maybe")]
-    refusal: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct WireUsage {
-    #[serde(default, deserialize_with = "count")]
-    input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    output_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    total_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "maybe")]
-    input_tokens_details: Option<InputDetails>,
-    #[serde(default, deserialize_with = "maybe")]
-    output_tokens_details: Option<OutputDetails>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct InputDetails {
-    #[serde(default, deserialize_with = "count")]
-    cached_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct OutputDetails {
-    #[serde(default, deserialize_with = "count")]
-    reasoning_tokens: Option<u64>,
-}
 
 /// The request.
 pub(super) fn body(model: Option<&str>, request: &Request, sampling: &Sampling) -> Body {
@@ -111,23 +47,23 @@ pub(super) fn format(schema: &OutputSchema) -> Value {
     json!({"format": {"type": "json_schema", "name": "answer", "strict": strict, "schema": schema.object()}})
 }
 
-fn read(reply: &Value) -> Result<Completion, String> {
-    let wire: Reply = read_wire(reply).ok_or("no JSON object")?;
+fn read(reply: &Json<'_>) -> Result<Completion, String> {
+    let reply = reply.as_object().ok_or("no JSON object")?;
     let (mut text, mut refusal) = (String::new(), String::new());
-    let is_message = |item: &Item| item.kind.as_deref() == Some("message");
-    let items = wire.output.ok_or("no output")?.into_iter();
+    let is_message = |item: &&Json<'_>| item["type"].as_str() == Some("message");
+    let items = reply["output"].as_objects().ok_or("no output")?.iter();
     for part in items
         .filter(is_message)
-        .flat_map(|item| item.content.unwrap_or_default())
+        .flat_map(|item| item["content"].as_objects().unwrap_or_default())
     {
-        match part.kind.as_deref() {
-            Some("output_text") => text.push_str(&part.text.unwrap_or_default()),
-            Some("refusal") => refusal.push_str(&part.refusal.unwrap_or_default()),
+        match part["type"].as_str() {
+            Some("output_text") => text.push_str(part["text"].as_str().unwrap_or_default()),
+            Some("refusal") => refusal.push_str(part["refusal"].as_str().unwrap_or_default()),
             _ => {}
         }
     }
-    let reason = wire.incomplete_details.and_then(|details| details.reason);
-    let finish_reason = match (wire.status.as_deref(), reason.as_deref()) {
+    let reason = reply["incomplete_details"]["reason"].as_str();
+    let finish_reason = match (reply["status"].as_str(), reason) {
         (Some("incomplete"), Some("content_filter")) => Some(FinishReason::ContentFilter),
         // Whatever the reason is, and where none is given: it is not whole.
         (Some("incomplete"), _) => Some(FinishReason::Length),
@@ -144,7 +80,7 @@ fn read(reply: &Value) -> Result<Completion, String> {
         None => finish_reason,
     };
     completion.usage = usage(reply);
-    completion.model = wire.model;
+    completion.model = reply["model"].to_text();
     Ok(completion)
 }
 
@@ -163,21 +99,22 @@ pub(super) fn judged_by_length(mut completion: Completion, max_tokens: u32) -> C
 }
 
 /// The last event holds the whole response; those before it are only its parts.
-fn add(reply: &mut Value, mut event: Value) -> Heard {
+fn add(reply: &mut Value, event: &Json<'_>) -> Heard {
     match event["type"].as_str() {
         Some(
             "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled",
         ) => {
-            let mut whole = event["response"].take();
+            let whole = &event["response"];
+            let parts = reply["output"].take();
+            *reply = whole.into();
             // Some gateways send its parts alone.
-            if whole.is_object() && !says(&whole["output"]) && says(&reply["output"]) {
-                whole["output"] = reply["output"].take();
+            if whole.is_object() && !says(&whole["output"]) && !parts.is_null() {
+                reply["output"] = parts;
             }
-            *reply = whole;
             Heard::End
         }
         Some("response.output_text.delta") => {
-            if !says(&reply["output"]) {
+            if reply["output"].is_null() {
                 let part = json!({"type": "output_text", "text": ""});
                 reply["output"] = json!([{"type": "message", "content": [part]}]);
             }
@@ -198,18 +135,16 @@ fn add(reply: &mut Value, mut event: Value) -> Heard {
     }
 }
 
-fn usage(reply: &Value) -> Option<Usage> {
-    let wire: WireUsage = read_wire(&reply["usage"])?;
-    let input = wire.input_tokens_details.unwrap_or_default();
+fn usage(reply: &Json<'_>) -> Option<Usage> {
+    let wire = reply["usage"].as_object()?;
+    let input = &wire["input_tokens_details"];
     let usage = Usage {
-        input_tokens: wire.input_tokens,
-        output_tokens: wire.output_tokens,
-        cache_read_input_tokens: input.cached_tokens,
-        cache_write_5m_input_tokens: input.cache_write_tokens,
-        reasoning_output_tokens: wire
-            .output_tokens_details
-            .and_then(|details| details.reasoning_tokens),
+        input_tokens: wire["input_tokens"].as_count(),
+        output_tokens: wire["output_tokens"].as_count(),
+        cache_read_input_tokens: input["cached_tokens"].as_count(),
+        cache_write_5m_input_tokens: input["cache_write_tokens"].as_count(),
+        reasoning_output_tokens: wire["output_tokens_details"]["reasoning_tokens"].as_count(),
         ..Usage::default()
     };
-    usage.checked(wire.total_tokens)
+    usage.checked(wire["total_tokens"].as_count())
 }

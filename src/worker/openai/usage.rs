@@ -1,17 +1,14 @@
 //! The usage object of chat and completions.
 
-use serde_json::Value;
-
 use crate::words::Usage;
-use crate::worker::wire::whole;
+use crate::worker::json::Json;
 
 /// The usage in a reply; cached and reasoning tokens are already inside the totals.
-pub(super) fn usage(reply: &Value) -> Option<Usage> {
+pub(super) fn usage(reply: &Json<'_>) -> Option<Usage> {
     let wire = reply["usage"].as_object()?;
-    let count = |name: &str| wire.get(name).and_then(whole);
-    let part = |of: &str, name: &str| wire.get(of).and_then(|parts| whole(&parts[name]));
-    let input = |name: &str| part("prompt_tokens_details", name);
-    let output = |name: &str| part("completion_tokens_details", name);
+    let count = |name: &str| wire[name].as_count();
+    let input = |name: &str| wire["prompt_tokens_details"][name].as_count();
+    let output = |name: &str| wire["completion_tokens_details"][name].as_count();
     let usage = Usage {
         input_tokens: count("prompt_tokens"),
         output_tokens: count("completion_tokens"),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use self::events::{Event, Events};
 use super::fault::is_error;
+use super::json::Json;
 use super::text::clip_to;
 use super::wire;
 
@@ -22,7 +23,7 @@ pub(super) const DONE: &str = "[DONE]";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stream {
     /// Adds an event to what there is of the reply.
-    pub add: fn(&mut Value, Value) -> Heard,
+    pub add: fn(&mut Value, &Json<'_>) -> Heard,
     /// What comes last: without it the reply is not whole.
     pub last: &'static str,
     /// Whether usage comes only if it is asked for.
@@ -90,10 +91,10 @@ impl Gathered {
         }
         let named_error = event.name == b"error";
         match wire::parse(data) {
-            Ok(json) if named_error || is_error(&json) => Ok(self.fail(json)),
-            Ok(json) if json.is_object() => Ok((self.stream.add)(&mut self.reply, json)),
+            Ok(json) if named_error || is_error(&json) => Ok(self.fail(&json)),
+            Ok(json) if json.is_object() => Ok((self.stream.add)(&mut self.reply, &json)),
             Ok(_) => Err("an event that is no JSON object".to_owned()),
-            Err(_) if named_error => Ok(self.fail(String::from_utf8_lossy(data).into())),
+            Err(_) if named_error => Ok(self.fail(&Json::String(String::from_utf8_lossy(data)))),
             // Some gateways end every stream like this.
             Err(_) if data.is_empty() || data == DONE.as_bytes() => Ok(Heard::Nothing),
             Err(error) => {
@@ -104,21 +105,17 @@ impl Gathered {
     }
 
     /// An error is the end of a reply: what came of it before tells only what it has cost.
-    fn fail(&mut self, error: Value) -> Heard {
-        let error = match error {
-            error if is_error(&error) => error,
-            Value::Object(fields) => json!({ "error": fields }),
-            said => json!({ "error": { "message": text_of(said) } }),
+    fn fail(&mut self, error: &Json<'_>) -> Heard {
+        if is_error(error) {
+            overlay(&mut self.reply, error, None);
+            return Heard::End;
+        }
+        *field(&mut self.reply, "error") = match error {
+            Json::Object(_) => error.into(),
+            Json::String(text) => json!({ "message": text }),
+            said => json!({ "message": said.to_string() }),
         };
-        overlay(&mut self.reply, error);
         Heard::End
-    }
-}
-
-fn text_of(said: Value) -> String {
-    match said {
-        Value::String(text) => text,
-        said => said.to_string(),
     }
 }
 
@@ -127,11 +124,12 @@ pub(super) fn field<'a>(of: &'a mut Value, name: &str) -> &'a mut Value {
     fields(of).entry(name).or_insert(Value::Null)
 }
 
-/// Puts what an object says over what another says; `null` says nothing.
-pub(super) fn overlay(over: &mut Value, said: Value) {
-    if let Value::Object(said) = said {
-        let said = said.into_iter().filter(|(_, value)| !value.is_null());
-        fields(over).extend(said);
+/// Puts what an object says over what another says, all but one field of it; `null` says nothing.
+pub(super) fn overlay(over: &mut Value, said: &Json<'_>, but: Option<&str>) {
+    for (name, value) in said.fields() {
+        if !matches!(value, Json::Null) && but != Some(name) {
+            *field(over, name) = value.into();
+        }
     }
 }
 
@@ -158,13 +156,13 @@ pub(super) fn append(to: &mut Value, text: &str) {
 }
 
 /// Whether a value says anything.
-pub(super) fn says(value: &Value) -> bool {
+pub(super) fn says(value: &Json<'_>) -> bool {
     match value {
-        Value::Null => false,
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Bool(_) | Value::Number(_) => true,
+        Json::Null => false,
+        Json::String(text) => !text.is_empty(),
+        Json::Array(items) => !items.is_empty(),
+        Json::Object(fields) => !fields.is_empty(),
+        Json::Bool(_) | Json::Number(_) => true,
     }
 }
 
