@@ -17,6 +17,10 @@ use serde::Serialize;
 
 use crate::words::{Columns, Row};
 
+mod plain;
+
+use plain::Plain;
+
 /// Bounds the instructions and the memory (about 64 bytes each) of one rendering.
 const FUEL: u64 = 1_000_000;
 /// The largest rendered text, in bytes.
@@ -29,6 +33,8 @@ const NAME: &str = "template";
 #[derive(Clone)]
 pub struct Template {
     environment: Arc<Environment<'static>>,
+    /// What it consists of, where that is text and columns alone.
+    plain: Option<Arc<Plain>>,
 }
 
 /// Why a template cannot be compiled or rendered. The message holds no row text, but for the name of
@@ -67,9 +73,16 @@ impl Template {
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|error| describe(&error))?;
-        Ok(Self {
+        let mut template = Self {
             environment: Arc::new(environment),
-        })
+            plain: None,
+        };
+        let reads = |plain: &Plain| {
+            let names = template.compiled().undeclared_variables(false);
+            plain.reads_only(&names)
+        };
+        template.plain = Plain::read(source).filter(reads).map(Arc::new);
+        Ok(template)
     }
 
     /// The names that it reads and that are neither columns nor among `also`, sorted.
@@ -93,6 +106,15 @@ impl Template {
 
     /// Renders it over a row and further names.
     pub fn render_with(&self, row: &Arc<Row>, extras: &Extras) -> Result<String, TemplateError> {
+        let plain = self.plain.as_ref();
+        match plain.and_then(|plain| plain.render(row, extras)) {
+            Some(text) => Ok(text),
+            None => self.by_engine(row, extras),
+        }
+    }
+
+    /// The same of any template.
+    fn by_engine(&self, row: &Arc<Row>, extras: &Extras) -> Result<String, TemplateError> {
         let text = self
             .compiled()
             .render(Scope::over(row, extras))
@@ -226,6 +248,12 @@ impl Extras {
         Arc::make_mut(&mut self.0).push((name, Value::from(Serde(value))));
         self
     }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        let mut all = self.0.iter();
+        all.find(|(extra, _)| *extra == name)
+            .map(|(_, value)| value)
+    }
 }
 
 impl fmt::Debug for Template {
@@ -290,7 +318,7 @@ impl Object for Scope {
     }
 
     fn get_value_by_str(self: &Arc<Self>, name: &str) -> Option<Value> {
-        if let Some((_, value)) = self.extras.0.iter().find(|(extra, _)| *extra == name) {
+        if let Some(value) = self.extras.get(name) {
             return Some(value.clone());
         }
         if let Some(cell) = self.row.get(name) {
