@@ -52,7 +52,7 @@ impl Ledger {
         for row in &all {
             register.row(row, || asked(row))?;
         }
-        register.changes(&columns, asked)?;
+        register.changes(&columns, |row| asked(row))?;
         register.commit("{}")?;
         Ok(ledger)
     }

@@ -5,6 +5,8 @@
 //! functions. Any other name is an error, never empty text. What a row holds is data: it is put in byte for byte and
 //! never read as a template again. Time and memory of one rendering are bounded.
 
+mod plain;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -16,8 +18,6 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde::Serialize;
 
 use crate::words::{Columns, Row};
-
-mod plain;
 
 use plain::Plain;
 

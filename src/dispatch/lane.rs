@@ -1,20 +1,22 @@
 //! A backend that is live in a run: its worker, its limits, its breaker.
 
+mod admission;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::breaker::{Breaker, Ending, Probe, Turn};
+use super::breaker::{Breaker, Ending, Turn};
 use super::budget::Likely;
 use super::charge::{self, Charge};
 use super::content;
 use super::demand::Demand;
-use super::limiter::{Heard, Limiter, Patience, Permit, Refused};
+use super::limiter::{Heard, Limiter};
 use super::load::LoadWatch;
 use super::meter::Meter;
 use super::pending::Pending;
@@ -29,6 +31,8 @@ use crate::words::{
     Item, MAX_RETRY_AFTER, OrchestratorError, Request, Status, Usd, WaitsFor,
 };
 use crate::worker::ModelWorker;
+
+pub(super) use admission::Admission;
 
 /// A backend that has answered nothing is given up after so many replies that are no answers.
 const INVALID_IN_VAIN: u64 = 10;
@@ -54,18 +58,6 @@ pub(super) struct Lane {
     over: AtomicU64,
     deferred: AtomicU64,
     invalid: AtomicU64,
-}
-
-/// The right to make one attempt.
-pub(super) struct Admission<'a> {
-    permit: Permit,
-    /// Its place among all requests in flight, if it was given one with the permit.
-    place: Option<SemaphorePermit<'a>>,
-    probe: Option<Probe<'a>>,
-    /// Whether another backend could answer instead.
-    elsewhere: bool,
-    /// How many answers the backend had given when the row failed first.
-    answers_then: Option<u64>,
 }
 
 /// What came of one attempt: its line in the ledger, and the reply or the failure.
@@ -168,68 +160,6 @@ impl Lane {
         self.deferred.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until the request may be sent. An open breaker is waited for unless `elsewhere`: another
-    /// backend could answer.
-    pub(super) async fn admit(
-        &self,
-        request: &Request,
-        patience: Patience,
-        elsewhere: bool,
-        answers_then: Option<u64>,
-    ) -> Result<Admission<'_>, Refused> {
-        let answered = self.breaker.has_answered();
-        self.load
-            .look(self.worker.as_ref(), &self.limiter, answered)
-            .await;
-        let tokens = self.accounting.estimate(request);
-        loop {
-            if self.breaker.check().is_err() {
-                if elsewhere {
-                    return Err(Refused::Open);
-                }
-                self.breaker.admits().await;
-            }
-            match self.limiter.acquire(tokens, patience, &self.breaker).await {
-                Err(Refused::Open) if !elsewhere => {}
-                admitted => {
-                    return admitted.map(|(permit, probe)| Admission {
-                        permit,
-                        place: None,
-                        probe,
-                        elsewhere,
-                        answers_then,
-                    });
-                }
-            }
-        }
-    }
-
-    /// Admits a request beside one that is on its way, if that costs nobody anything: with its place, for who waits for
-    /// one could be overtaken by the first and would not be sent.
-    pub(super) fn admit_hedge<'a>(
-        &'a self,
-        request: &Request,
-        places: &'a Semaphore,
-    ) -> Option<Admission<'a>> {
-        if self.breaker.is_open() {
-            return None;
-        }
-        let place = places.try_acquire().ok()?;
-        let tokens = self.accounting.estimate(request);
-        let mut permit = self.limiter.try_acquire(tokens)?;
-        if !permit.try_place() {
-            return None;
-        }
-        // In this order: of a permit that is not used only the place in the spacing is lost, a retry is spent.
-        self.retries.take().then_some(Admission {
-            permit,
-            place: Some(place),
-            probe: None,
-            elsewhere: false,
-            answers_then: None,
-        })
-    }
-
     /// The answer that the cache has to the item's request on this backend: its line in the ledger, and the reply.
     pub(super) async fn cached(
         &self,
@@ -326,10 +256,10 @@ impl Lane {
         };
         let Admission {
             mut permit,
-            place: _,
             probe,
             elsewhere,
             answers_then,
+            ..
         } = admission;
         let started = Instant::now();
         self.retries.sent();
@@ -416,63 +346,6 @@ impl Lane {
         self.line(intent, request, &Err(error), latency, time)
     }
 
-    /// The same admission, or a new one if a slow disk has let it go stale: requests that were held up
-    /// together must not go out together. `None` if the run is to end.
-    async fn renewed<'a>(
-        &'a self,
-        mut admission: Admission<'a>,
-        request: &Request,
-        stop: &Stop,
-    ) -> Option<Admission<'a>> {
-        while admission.permit.is_stale() && admission.probe.is_none() {
-            let Admission {
-                permit,
-                elsewhere,
-                answers_then,
-                ..
-            } = admission;
-            drop(permit);
-            let again = self.admit(request, Patience::default(), false, answers_then);
-            admission = tokio::select! {
-                biased;
-                () = stop.draining() => return None,
-                again = again => again.ok()?,
-            };
-            admission.elsewhere = elsewhere;
-        }
-        Some(admission)
-    }
-
-    /// Waits for the request's place among those in flight. `None` if it is not to be sent any more, or not now.
-    async fn place<'a>(
-        &self,
-        admission: &mut Admission<'a>,
-        places: &'a Semaphore,
-        stop: &Stop,
-    ) -> Option<SemaphorePermit<'a>> {
-        if let Some(place) = admission.place.take() {
-            return Some(place);
-        }
-        if admission.permit.try_place()
-            && let Ok(place) = places.try_acquire()
-        {
-            return Some(place);
-        }
-        let placed = async {
-            admission.permit.place().await;
-            places.acquire().await.ok()
-        };
-        let place = tokio::select! {
-            biased;
-            () = stop.draining() => return None,
-            () = self.stopped.wait() => return None,
-            place = placed => place,
-        };
-        // Meanwhile the server may have begun to fail, or to refuse.
-        let is_welcome = self.breaker.check().is_ok() && self.limiter.pause_left().is_zero();
-        place.filter(|_| is_welcome || admission.probe.is_some())
-    }
-
     /// What comes of an attempt that was noted down, or could not be, and then was not made.
     fn not_sent(&self, intent: &Intent, request: &Request, why: &str) -> Sent {
         let error = given_up(why).into_call_error();
@@ -557,13 +430,6 @@ impl Lane {
                 ..attempt
             },
         }
-    }
-}
-
-impl Admission<'_> {
-    /// Whether the request finds out if the backend is back, and nobody else could answer it.
-    pub(super) fn is_lone_probe(&self) -> bool {
-        self.probe.is_some() && !self.elsewhere
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn register(
     let identities: Vec<Identity> = plan.backends.iter().map(|b| b.identity()).collect();
     let mut register = store.register(&job)?;
     for row in inputs.rows() {
-        let row = row?;
+        let row = Arc::new(row?);
         if row.index.is_multiple_of(LOOK_EVERY) && stop.is_draining() {
             return Ok(None);
         }
@@ -66,8 +66,8 @@ pub(super) fn registered(plan: &Plan) -> Registered<'_> {
 }
 
 /// What a row makes the job ask.
-pub(super) fn asks(plan: &Plan, identities: &[Identity], row: &Row) -> Asked {
-    let item = Item::of(Arc::new(row.clone()));
+pub(super) fn asks(plan: &Plan, identities: &[Identity], row: &Arc<Row>) -> Asked {
+    let item = Item::of(Arc::clone(row));
     let Ok(mut request) = render(&plan.prompt, &item) else {
         // What cannot be asked has no answer.
         return Asked::default();

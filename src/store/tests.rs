@@ -76,7 +76,7 @@ impl Kept {
             request: Digest::of([&row.cells[0]]),
             answers: Vec::new(),
         };
-        let changes = register.changes(&self.columns, asks).unwrap();
+        let changes = register.changes(&self.columns, |row| asks(row)).unwrap();
         register.commit("{}").unwrap();
         changes
     }

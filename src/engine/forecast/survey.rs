@@ -136,6 +136,7 @@ impl Survey<'_> {
         let items = plan.entries.len() * plan.repeat as usize;
         found.inputs += 1;
         found.rows += items as u64;
+        let row = Arc::new(row);
         let asked = || asks(plan, self.identities, &row);
         let done = match &mut known.standing {
             Some(standing) => standing.of(&row, asked)?,
@@ -155,7 +156,7 @@ impl Survey<'_> {
             found.duplicates += left as u64;
             return Ok(());
         }
-        let item = Item::of(Arc::new(row));
+        let item = Item::of(row);
         let mut request = match render(&plan.prompt, &item) {
             Ok(request) => request,
             Err(error) => {

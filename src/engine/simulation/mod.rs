@@ -1,6 +1,7 @@
 //! The production fan-out and dispatcher on paused time, against scripted backends: seeded, replayable,
 //! and exact about what is sent when.
 
+mod ahead;
 mod faults;
 mod limits;
 mod money;

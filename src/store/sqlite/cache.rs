@@ -20,7 +20,7 @@ use crate::words::{Digest, FinishReason};
 /// Says in the file's header whose it is: "tpoc".
 const APPLICATION: i32 = 0x7470_6f63;
 /// Raised whenever the table changes.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
 /// How long another runner may keep this one waiting.
 const BUSY: Duration = Duration::from_secs(5);
 

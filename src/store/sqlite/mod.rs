@@ -53,7 +53,7 @@ const PREVIOUS: &str = "run.db.previous";
 const WAL: &str = "-wal";
 const SHM: &str = "-shm";
 /// Raised whenever the tables change.
-const FORMAT: &str = "5";
+const FORMAT: &str = "6";
 /// Earlier ones lose commits where a checkpoint meets a writer (<https://sqlite.org/wal.html>, section 11).
 const LEAST_SQLITE: i32 = 3_051_003;
 /// How long a reader may keep the writer waiting, or the other way round.

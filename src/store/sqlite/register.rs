@@ -146,7 +146,7 @@ impl Register<'_> {
     pub fn changes(
         &mut self,
         columns: &Arc<Columns>,
-        asks: impl Fn(&Row) -> Asked,
+        asks: impl Fn(&Arc<Row>) -> Asked,
     ) -> Result<Changes, StoreError> {
         let counted = self.take_over(columns, asks).and_then(|()| self.finish());
         counted.map_err(|source| StoreError::database("write to", self.database.path, source))
@@ -211,7 +211,7 @@ impl Register<'_> {
     fn take_over(
         &mut self,
         columns: &Arc<Columns>,
-        asks: impl Fn(&Row) -> Asked,
+        asks: impl Fn(&Arc<Row>) -> Asked,
     ) -> Result<(), Error> {
         if self.in_order {
             self.leave_order(self.next)?;
@@ -230,7 +230,7 @@ impl Register<'_> {
                 replace_line(&self.transaction, known.row, new)?;
                 self.place(&known, position)?;
                 if !self.was_checked(&known) {
-                    let row = row_of(&self.transaction, known.row, columns)?;
+                    let row = Arc::new(row_of(&self.transaction, known.row, columns)?);
                     self.check(&known, &asks(&row))?;
                 }
             }

@@ -1,0 +1,98 @@
+//! Requests that are noted down before there is a place for them: what the disk takes costs no place, and what is not sent
+//! after all leaves nothing behind.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::dispatch::Interrupt;
+use crate::words::ErrorClass;
+
+const DISK: Duration = Duration::from_millis(4);
+
+fn answering_after(milliseconds: u64) -> Rules {
+    Rules {
+        latency: milliseconds..milliseconds + 1,
+        ..Rules::default()
+    }
+}
+
+/// Fails unless what was sent is what the ledger has, and never more at once than allowed.
+#[track_caller]
+fn sent_is_noted(ran: &Ran, servers: &[Arc<Server>], most: usize) {
+    let sent: usize = servers.iter().map(|server| server.seen().len()).sum();
+    assert_eq!(sent, ran.attempts());
+    for server in servers {
+        assert!(server.most_in_flight() <= most);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_disk_takes_is_not_lost_in_each_place() {
+    let mut job = Job::new(6_400, [answering_after(50)]).concurrency(64);
+    job.backends[0].limits.concurrency = Some(64);
+    job.disk = DISK;
+    let servers = job.servers.clone();
+    let ran = job.run().await;
+    ran.all_answered();
+    sent_is_noted(&ran, &servers, 64);
+    let ideal = Duration::from_millis(50 * 6_400 / 64);
+    // It would be 13 per cent more.
+    assert!(ran.took <= ideal * 107 / 100, "{:?} of {ideal:?}", ran.took);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_ready_when_the_run_was_stopped_is_as_if_it_had_not_been_asked() {
+    let mut job = Job::new(1_000, [answering_after(1_000)]).concurrency(64);
+    job.backends[0].limits.concurrency = Some(64);
+    job.disk = DISK;
+    let (servers, stop) = (job.servers.clone(), job.stop.clone());
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        stop.drain(Interrupt::Interrupted);
+    });
+    let ran = job.run().await;
+    sent_is_noted(&ran, &servers, 64);
+    assert!(ran.with(Status::Answered) >= 64);
+    let asked = ran.with(Status::Answered) + ran.with(Status::NotRun);
+    assert_eq!(asked, 1_000, "nobody failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_ready_for_a_backend_that_is_stopped_goes_to_the_next() {
+    let wrong_key = Rules {
+        failures: vec![(ErrorClass::Config, 100)],
+        ..answering_after(100)
+    };
+    let mut job = Job::new(300, [wrong_key, answering_after(50)]).concurrency(64);
+    job.backends[0].limits.concurrency = Some(32);
+    job.disk = DISK;
+    let servers = job.servers.clone();
+    let ran = job.run().await;
+    ran.all_answered();
+    sent_is_noted(&ran, &servers, 64);
+    let refused = servers[0].seen().len();
+    assert!(refused <= 32, "{refused} were sent to it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_backends_together_have_no_more_places_than_the_job() {
+    let rules = || answering_after(200);
+    let mut job = Job::new(2_000, [rules(), rules()]).concurrency(64);
+    job.entries = vec![vec![0], vec![1]];
+    job.disk = DISK;
+    let servers = job.servers.clone();
+    let most = Arc::new(AtomicUsize::new(0));
+    let (seen, watched) = (Arc::clone(&most), servers.clone());
+    let watch = tokio::spawn(async move {
+        loop {
+            let in_flight = watched.iter().map(|server| server.in_flight()).sum();
+            seen.fetch_max(in_flight, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let ran = job.run().await;
+    watch.abort();
+    ran.all_answered();
+    sent_is_noted(&ran, &servers, 64);
+    assert_eq!(most.load(Ordering::Relaxed), 64);
+}
