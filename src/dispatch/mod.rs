@@ -10,7 +10,7 @@
 //! run is stopped. No attempt is made that there might be no money for. All time is tokio's, so a test can pause it.
 //!
 //! From the outside in: `pending` (an item on its way; `demand`: what its answer must be), `tries` and `backoff` (its attempts on one
-//! backend), `lane` (a backend: `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`; the money for
+//! backend), `lane` (a backend: `lane::admission`, `limiter`, `breaker`, `retry_budget`, `tokens`, `load`, `stopped`, `meter`), `hedge`; the money for
 //! each: `spend`, `budget`, `charge`. Beside it `rehearsal`: what becomes of an item whose backends follow a script.
 
 mod backoff;
