@@ -11,6 +11,7 @@ use super::Dispatcher;
 use super::breaker::Turn;
 use super::budget::Reservation;
 use super::lane::{Admission, Lane, Run, Sent};
+use super::limiter::ahead_of;
 use super::pending::Pending;
 use crate::store::Intent;
 use crate::words::{Attempt, AttemptEnded, AttemptKind, CallError, Completion, Cost, Request};
@@ -168,6 +169,17 @@ pub(super) async fn send<'a>(
         refused,
         other,
     })
+}
+
+impl Dispatcher {
+    /// How many items are got ready beyond those that may be asked at once: none where the time of a request counts, which
+    /// counts from then.
+    pub fn ahead(&self) -> usize {
+        match self.policy.hedge_after {
+            Some(_) => 0,
+            None => ahead_of(self.policy.concurrency),
+        }
+    }
 }
 
 impl<'a> Shot<'a> {

@@ -496,12 +496,12 @@ impl Dispatcher {
         elsewhere: bool,
     ) -> Result<Admission<'a>, Asked> {
         let fallback = &self.policy.fallback;
-        let patience = match elsewhere {
-            true => Patience {
-                pause: Some(self.patience()),
-                whole: fallback.after,
-            },
-            false => Patience::default(),
+        let whole = fallback.after.filter(|_| elsewhere);
+        let patience = Patience {
+            pause: elsewhere.then(|| self.patience()),
+            whole,
+            // Whoever counts the time of a request counts from when it is admitted.
+            at_once: whole.is_some() || self.policy.hedge_after.is_some(),
         };
         let answers_then = pending.tries[pending.at].answers_then;
         let stopped = |lane: &Lane| lane.stopped().why().map(|error| error.message.clone());

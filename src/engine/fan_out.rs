@@ -121,7 +121,7 @@ impl FanOut {
         let mut ended = None;
         let mut failure = None;
         // Some are got ready while others are asked, and as many may be on their way while their ends are stored.
-        let asked = self.concurrency + ahead_of(self.concurrency);
+        let asked = self.concurrency + self.asking.dispatcher.ahead();
         let places = Arc::new(Semaphore::new(asked));
         let most = asked + ahead_of(self.concurrency);
         // An interrupt counts until the last row has ended, not only until it was read.

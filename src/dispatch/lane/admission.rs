@@ -99,7 +99,11 @@ impl Lane {
                 ..
             } = admission;
             drop(permit);
-            let again = self.admit(request, Patience::default(), false, answers_then);
+            let patience = Patience {
+                at_once: true,
+                ..Patience::default()
+            };
+            let again = self.admit(request, patience, false, answers_then);
             admission = tokio::select! {
                 biased;
                 () = stop.draining() => return None,

@@ -105,10 +105,15 @@ impl Concurrency {
         self.allowed = self.allowed.min(self.ceiling as f64);
     }
 
-    /// Admits a request, which is got ready; else says when there may be room although nothing came back.
-    pub(super) fn admit(&mut self) -> Result<(), Option<Instant>> {
+    /// Admits a request, which is got ready, and for which there is a place if it is to be sent `at_once`; else says when
+    /// there may be room although nothing came back.
+    pub(super) fn admit(&mut self, at_once: bool) -> Result<(), Option<Instant>> {
         let allowed = self.allowed();
-        if self.admitted < allowed + ahead_of(allowed) {
+        let ahead = match at_once {
+            true => 0,
+            false => ahead_of(allowed),
+        };
+        if self.admitted < allowed + ahead {
             self.admitted += 1;
             if self.admitted >= allowed {
                 self.full_at = Some(Instant::now());
@@ -126,7 +131,7 @@ impl Concurrency {
             return Err(Some(next));
         }
         self.grow_to(self.allowed * (1.0 + PATIENT_GROWTH));
-        self.admit()
+        self.admit(at_once)
     }
 
     /// Takes a place for a request that was admitted, if there is one.

@@ -109,6 +109,8 @@ pub(super) struct Patience {
     pub(super) pause: Option<Duration>,
     /// For everything together.
     pub(super) whole: Option<Duration>,
+    /// Whether it is to be sent as soon as it is admitted, rather than got ready before there is a place for it.
+    pub(super) at_once: bool,
 }
 
 /// Why a request is not admitted.
@@ -220,7 +222,7 @@ impl Limiter {
                 return Err(Refused::Open);
             }
             self.fits(tokens)?;
-            let until = match self.try_take(tokens) {
+            let until = match self.try_take(tokens, patience.at_once) {
                 // Still at the head: nobody else can become the probe meanwhile.
                 Ok(permit) => return Ok((permit, breaker.probe())),
                 Err(until) => until,
@@ -237,7 +239,7 @@ impl Limiter {
     pub(super) fn try_acquire(self: &Arc<Self>, tokens: Tokens) -> Option<Permit> {
         let _head = self.head.try_lock().ok()?;
         self.fits(tokens).ok()?;
-        self.try_take(tokens).ok()
+        self.try_take(tokens, true).ok()
     }
 
     /// No more than this in flight at any time.
@@ -292,10 +294,14 @@ impl Limiter {
 
     /// Takes the request's share of every ceiling, or says when to try again; `None` for when something
     /// comes back.
-    fn try_take(self: &Arc<Self>, tokens: Tokens) -> Result<Permit, Option<Instant>> {
+    fn try_take(
+        self: &Arc<Self>,
+        tokens: Tokens,
+        at_once: bool,
+    ) -> Result<Permit, Option<Instant>> {
         let mut state = self.state();
         let now = Instant::now();
-        let request_slot = match state.make_room(tokens, now) {
+        let request_slot = match state.make_room(tokens, now, at_once) {
             Ok(slot) => slot,
             Err((waits_for, until)) => {
                 state.waits_for = waits_for;
@@ -370,6 +376,7 @@ impl State {
         &mut self,
         tokens: Tokens,
         now: Instant,
+        at_once: bool,
     ) -> Result<Option<Slot>, (WaitsFor, Option<Instant>)> {
         let refused = |until| (WaitsFor::Throttled(Duration::ZERO), until);
         self.throttle.check().map_err(refused)?;
@@ -384,7 +391,10 @@ impl State {
             return Err((waits_for, Some(now + wait.max(pace))));
         }
         let full = |until| (WaitsFor::Place, until);
-        self.concurrency.admit().map_err(full)?;
+        // What is spaced is sent when its time has come, not when there is a place.
+        let paced = self.requests.is_some() || !self.tokens.is_empty();
+        let at_once = at_once || paced || self.learned.per_minute().is_some();
+        self.concurrency.admit(at_once).map_err(full)?;
         let Some(requests) = &mut self.requests else {
             return Ok(None);
         };

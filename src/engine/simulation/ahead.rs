@@ -96,3 +96,16 @@ async fn all_backends_together_have_no_more_places_than_the_job() {
     sent_is_noted(&ran, &servers, 64);
     assert_eq!(most.load(Ordering::Relaxed), 64);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_time_after_which_a_second_request_is_made_counts_from_when_the_first_can_be_sent() {
+    let mut job = Job::new(640, [answering_after(100)]).concurrency(64);
+    job.backends[0].limits.concurrency = Some(32);
+    job.hedge_after = Some(Duration::from_millis(140));
+    job.disk = DISK;
+    let servers = job.servers.clone();
+    let ran = job.run().await;
+    ran.all_answered();
+    sent_is_noted(&ran, &servers, 64);
+    assert_eq!(ran.attempts(), 640);
+}

@@ -555,7 +555,7 @@ fn update_line(
 }
 
 fn cells(row: &Row) -> String {
-    serde_json::json!(row.cells).to_string()
+    serde_json::to_string(&row.cells).expect("texts are JSON")
 }
 
 /// The final answers to an item in one of the two tables: by which attempt, and to which request.
