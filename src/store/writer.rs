@@ -202,7 +202,7 @@ fn write_the_rest(
 fn is_kept_when_full(record: &Record) -> bool {
     match record {
         Record::Intent(..) => false,
-        // It takes no more room than it frees.
+        // Else it would count as one that may have been billed.
         Record::HeldBack(..) => true,
         Record::Ended(_, _, end) => end.attempt.class != Some(ErrorClass::Cancelled),
         Record::Outcome(outcome, _) => outcome.status.is_final(),

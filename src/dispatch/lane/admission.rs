@@ -140,8 +140,8 @@ impl Lane {
             place = placed => place,
         };
         // Meanwhile the server may have begun to fail, or to refuse.
-        let is_welcome = self.breaker.check().is_ok() && self.limiter.pause_left().is_zero();
-        place.filter(|_| is_welcome || admission.probe.is_some())
+        let is_taken = admission.permit.begins_now() && self.breaker.check().is_ok();
+        place.filter(|_| is_taken || admission.probe.is_some())
     }
 }
 

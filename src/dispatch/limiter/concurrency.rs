@@ -136,12 +136,15 @@ impl Concurrency {
 
     /// Takes a place for a request that was admitted, if there is one.
     pub(super) fn take(&mut self) -> bool {
-        let is_room = self.in_flight < self.allowed();
-        if is_room {
-            self.in_flight += 1;
-            self.peak = self.peak.max(self.in_flight);
+        if self.in_flight >= self.allowed() {
+            return false;
         }
-        is_room
+        self.in_flight += 1;
+        self.peak = self.peak.max(self.in_flight);
+        if self.in_flight >= self.allowed() {
+            self.full_at = Some(Instant::now());
+        }
+        true
     }
 
     /// A request that was admitted is over, and gives back its place if it had one.

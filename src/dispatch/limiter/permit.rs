@@ -45,6 +45,13 @@ impl Permit {
         }
     }
 
+    /// Takes up the request after it has waited: what was refused before this moment says nothing of it. `false` if the
+    /// server refuses at this moment.
+    pub(in crate::dispatch) fn begins_now(&mut self) -> bool {
+        self.taken_at = Instant::now();
+        self.probe || self.limiter.state().throttle.check().is_ok()
+    }
+
     fn take_place(&mut self) -> bool {
         self.placed = self.placed || self.limiter.state().concurrency.take();
         self.placed

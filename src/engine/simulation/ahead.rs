@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::dispatch::Interrupt;
-use crate::words::ErrorClass;
+use crate::words::{CallError, ErrorClass};
 
 const DISK: Duration = Duration::from_millis(4);
 
@@ -108,4 +108,34 @@ async fn the_time_after_which_a_second_request_is_made_counts_from_when_the_firs
     ran.all_answered();
     sent_is_noted(&ran, &servers, 64);
     assert_eq!(ran.attempts(), 640);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ready_when_the_server_begins_to_refuse_waits_until_it_takes_requests_again() {
+    let wait = Duration::from_secs(5);
+    let refuses = move |_: u64, before: usize, _: Duration| {
+        let error = CallError {
+            retry_after: Some(wait),
+            ..CallError::new(ErrorClass::Throttled, "too many")
+        };
+        (before == 300).then_some((10, Err(error)))
+    };
+    let rules = Rules {
+        latency: 400..600,
+        script: Some(Arc::new(refuses)),
+        ..Rules::default()
+    };
+    let mut job = Job::new(1_000, [rules]).concurrency(64);
+    job.backends[0].limits.concurrency = Some(64);
+    job.disk = DISK;
+    let servers = job.servers.clone();
+    let ran = job.run().await;
+    ran.all_answered();
+    sent_is_noted(&ran, &servers, 64);
+    let seen = servers[0].seen();
+    let refused = seen[300].at + Duration::from_millis(10);
+    let during = seen
+        .iter()
+        .filter(|seen| seen.at > refused && seen.at < refused + wait);
+    assert_eq!(during.count(), 0);
 }
