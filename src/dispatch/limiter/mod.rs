@@ -314,6 +314,8 @@ impl Limiter {
             *slot = Some(bucket.by.take(counts.of(tokens).min(most)));
         }
         state.learned.sent();
+        // There may be more places than before.
+        self.left.notify_one();
         Ok(Permit {
             limiter: Arc::clone(self),
             taken_at: now,

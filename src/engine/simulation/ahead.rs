@@ -139,3 +139,12 @@ async fn what_is_ready_when_the_server_begins_to_refuse_waits_until_it_takes_req
         .filter(|seen| seen.at > refused && seen.at < refused + wait);
     assert_eq!(during.count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_long_to_answer_does_not_keep_what_is_ready_waiting() {
+    let mut job = Job::new(64, [answering_after(60_000)]).concurrency(64);
+    job.disk = DISK;
+    let ran = job.run().await;
+    ran.all_answered();
+    assert!(ran.took < Duration::from_secs(70), "{:?}", ran.took);
+}
