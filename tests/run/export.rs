@@ -259,7 +259,7 @@ fn a_store_that_cannot_be_read_is_refused_with_a_word_on_what_to_do() {
         .unwrap()
     };
     let cases: [(&dyn Fn(), &str); 4] = [
-        (&older, "its format is 2, this version's 5"),
+        (&older, "its format is 2, this version's 6"),
         (&foreign, "out/run.db is no run store: it has other tables"),
         (&unsettled, "run the same command again, which writes them"),
         (

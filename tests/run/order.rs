@@ -305,7 +305,7 @@ fn the_store_keeps_a_line_for_each_entry_and_repeat() {
     let attempts = "SELECT backend || ' ' || count(*) FROM attempts \
                     JOIN outcomes USING (row, entry, repeat) GROUP BY backend ORDER BY 1";
     assert_eq!(lines(attempts), ["a 4", "b 4"]);
-    assert_eq!(lines("SELECT value FROM meta WHERE key = 'format'"), ["5"]);
+    assert_eq!(lines("SELECT value FROM meta WHERE key = 'format'"), ["6"]);
 }
 
 #[test]

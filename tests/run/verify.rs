@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::ValueRef;
-use tokio_prompt_orchestrator::words::Digest;
+use twox_hash::XxHash3_64;
 
 use crate::loopback::Act;
 use crate::scratch::{Scratch, until};
@@ -78,9 +78,7 @@ fn sql_with_the_sum(dir: &Path, change: &str) {
         Ok(())
     });
     read.expect("the line is there");
-    let digest = Digest::of([sum]);
-    let start = digest.as_bytes()[..8].try_into().expect("it is longer");
-    let sum = i64::from_le_bytes(start);
+    let sum = XxHash3_64::oneshot(&sum).cast_signed();
     sql(
         dir,
         &format!("UPDATE attempts SET sum = {sum} WHERE {LINE}"),
