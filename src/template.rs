@@ -354,7 +354,7 @@ mod tests {
     use super::*;
     use crate::words::Digest;
 
-    fn row(cells: &[(&str, &str)]) -> Arc<Row> {
+    pub(super) fn row(cells: &[(&str, &str)]) -> Arc<Row> {
         let names = cells.iter().map(|(name, _)| (*name).to_owned()).collect();
         Arc::new(Row {
             index: 0,

@@ -37,6 +37,7 @@ impl Turnstile {
         let Ok((mut permit, _probe)) = admitted.await else {
             return false;
         };
+        permit.place().await;
         permit.sent();
         tokio::task::yield_now().await;
         permit.settle(Heard {

@@ -163,7 +163,7 @@ impl Pending {
     /// The attempt with the last number is not made, for now.
     pub(super) fn hold_back(&mut self, kind: AttemptKind) {
         self.last_number -= 1;
-        self.demands = kind == AttemptKind::ReAsk;
+        self.demands |= kind == AttemptKind::ReAsk;
     }
 
     /// What was paid for the item, and what may have been billed at most: of the request that is made now.

@@ -106,20 +106,9 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::tests::row;
     use super::super::{Template, TemplateError};
     use super::*;
-    use crate::words::{Columns, Digest};
-
-    fn row(cells: &[(&str, &str)]) -> Arc<Row> {
-        let names = cells.iter().map(|(name, _)| (*name).to_owned()).collect();
-        Arc::new(Row {
-            index: 0,
-            id: "t:1".to_owned(),
-            columns: Arc::new(Columns::new(names)),
-            cells: cells.iter().map(|(_, cell)| (*cell).to_owned()).collect(),
-            key: Digest::default(),
-        })
-    }
 
     /// Whether the template is plain, after both ways rendered the same.
     #[track_caller]

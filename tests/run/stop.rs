@@ -34,6 +34,35 @@ fn an_interrupt_lets_requests_in_flight_end_and_starts_no_others() {
 }
 
 #[test]
+fn what_was_noted_down_ahead_and_not_sent_is_as_if_it_had_not_been_asked() {
+    let scratch = Scratch::new();
+    let server = Served::slowly(Duration::from_millis(600), |_, _| served::says("x"));
+    scratch.rows(600).job(&format!(
+        "backends: {{ {} }}\nconcurrency: 64",
+        server.backend("a", ", limits: { concurrency: 64 }")
+    ));
+    let running = scratch.start(&["job.yaml"]);
+    until("a full house", || server.arrivals().len() > 16 + 32 + 64);
+    let store = rusqlite::Connection::open(scratch.path().join("out/run.db")).unwrap();
+    let count = |which: &str| -> usize {
+        let query = format!("SELECT count(*) FROM attempts WHERE {which}");
+        store.query_row(&query, [], |line| line.get(0)).unwrap()
+    };
+    until("more are noted down than there are places", || {
+        count("latency_us IS NULL") > 64
+    });
+    running.signal("INT");
+    running.wait().exits(130);
+    let published = scratch.published("out", 130);
+    let answered = published.count("answered");
+    assert_eq!(answered + published.count("not_run"), 600);
+    assert_eq!(server.requests(), answered);
+    assert_eq!(count("true"), answered);
+    assert_eq!(count("latency_us IS NULL"), 0);
+    scratch.runner(&["verify", "out"]).exits(0);
+}
+
+#[test]
 fn an_interrupt_counts_when_every_row_is_already_in_flight() {
     let scratch = Scratch::new();
     // The limit lets one through; the other rows stand in its queue.

@@ -16,6 +16,14 @@ fn answering_after(milliseconds: u64) -> Rules {
     }
 }
 
+/// So many rows for these backends, 64 at once over all and so many on the first, with a disk that takes its time.
+fn job(rows: u64, rules: impl IntoIterator<Item = Rules>, first: usize) -> Job {
+    let mut job = Job::new(rows, rules).concurrency(64);
+    job.backends[0].limits.concurrency = Some(first);
+    job.disk = DISK;
+    job
+}
+
 /// Fails unless what was sent is what the ledger has, and never more at once than allowed.
 #[track_caller]
 fn sent_is_noted(ran: &Ran, servers: &[Arc<Server>], most: usize) {
@@ -28,9 +36,7 @@ fn sent_is_noted(ran: &Ran, servers: &[Arc<Server>], most: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_disk_takes_is_not_lost_in_each_place() {
-    let mut job = Job::new(6_400, [answering_after(50)]).concurrency(64);
-    job.backends[0].limits.concurrency = Some(64);
-    job.disk = DISK;
+    let job = job(6_400, [answering_after(50)], 64);
     let servers = job.servers.clone();
     let ran = job.run().await;
     ran.all_answered();
@@ -42,9 +48,7 @@ async fn what_the_disk_takes_is_not_lost_in_each_place() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_ready_when_the_run_was_stopped_is_as_if_it_had_not_been_asked() {
-    let mut job = Job::new(1_000, [answering_after(1_000)]).concurrency(64);
-    job.backends[0].limits.concurrency = Some(64);
-    job.disk = DISK;
+    let job = job(1_000, [answering_after(1_000)], 64);
     let (servers, stop) = (job.servers.clone(), job.stop.clone());
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -63,9 +67,7 @@ async fn what_was_ready_for_a_backend_that_is_stopped_goes_to_the_next() {
         failures: vec![(ErrorClass::Config, 100)],
         ..answering_after(100)
     };
-    let mut job = Job::new(300, [wrong_key, answering_after(50)]).concurrency(64);
-    job.backends[0].limits.concurrency = Some(32);
-    job.disk = DISK;
+    let job = job(300, [wrong_key, answering_after(50)], 32);
     let servers = job.servers.clone();
     let ran = job.run().await;
     ran.all_answered();
@@ -99,10 +101,8 @@ async fn all_backends_together_have_no_more_places_than_the_job() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_after_which_a_second_request_is_made_counts_from_when_the_first_can_be_sent() {
-    let mut job = Job::new(640, [answering_after(100)]).concurrency(64);
-    job.backends[0].limits.concurrency = Some(32);
+    let mut job = job(640, [answering_after(100)], 32);
     job.hedge_after = Some(Duration::from_millis(140));
-    job.disk = DISK;
     let servers = job.servers.clone();
     let ran = job.run().await;
     ran.all_answered();
@@ -125,9 +125,7 @@ async fn what_is_ready_when_the_server_begins_to_refuse_waits_until_it_takes_req
         script: Some(Arc::new(refuses)),
         ..Rules::default()
     };
-    let mut job = Job::new(1_000, [rules]).concurrency(64);
-    job.backends[0].limits.concurrency = Some(64);
-    job.disk = DISK;
+    let job = job(1_000, [rules], 64);
     let servers = job.servers.clone();
     let ran = job.run().await;
     ran.all_answered();
