@@ -104,7 +104,7 @@ fn with_open_files(scratch: &Scratch, limit: &str, args: &[&str]) -> Ran {
 #[test]
 fn a_run_that_may_open_too_few_files_says_so_and_has_fewer_rows_in_flight() {
     let scratch = Scratch::new();
-    let server = Served::slowly(Duration::from_millis(20), |_, _| served::says("x"));
+    let server = Served::slowly(Duration::from_millis(60), |_, _| served::says("x"));
     scratch.rows(300).job(&format!(
         "backends: {{ {} }}\nconcurrency: 1000",
         server.backend("a", "")
