@@ -45,7 +45,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub use budget::Budget;
 pub use charge::Charge;
 pub use demand::{Demand, Rejected};
-pub use limiter::{ahead_of, default_burst};
+pub use limiter::default_burst;
 pub use pending::Pending;
 pub use policy::Policy;
 pub use rehearsal::rehearse;

@@ -5,13 +5,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::follow_up::FollowUps;
 use super::summary::Ended;
-use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop, ahead_of};
+use crate::dispatch::{Called, Demand, Dispatcher, OnEvent, Pending, Stop};
 use crate::job::PromptPlan;
 use crate::store::{Closed, Journal, Reader, StoreError, Wanted};
 use crate::words::{Columns, Due, Event, Item, Message, Outcome, Request, Status};
@@ -102,7 +102,7 @@ enum Next {
 
 /// What came of asking an item.
 enum Came {
-    /// It has its outcome, and that is durable.
+    /// It has its outcome, and the store has that.
     Done { answered: bool, recovered: bool },
     /// It is put off.
     Deferred(Box<Pending>),
@@ -113,29 +113,23 @@ enum Came {
 }
 
 impl FanOut {
-    /// Asks every item; each counts as on its way until its outcome is durable. After a stop
-    /// what was not asked is left as it was.
+    /// Asks every item. After a stop what was not asked is left as it was.
     pub(super) async fn run(&self, mut dues: Dues) -> Result<Ended, StoreError> {
         let mut in_flight: JoinSet<Came> = JoinSet::new();
         let mut queues = Queues::default();
         let mut ended = None;
         let mut failure = None;
-        // Some are got ready while others are asked, and as many may be on their way while their ends are stored.
-        let asked = self.concurrency + self.asking.dispatcher.ahead();
-        let places = Arc::new(Semaphore::new(asked));
-        let most = asked + ahead_of(self.concurrency);
+        // Some are got ready while others are asked.
+        let most = self.concurrency + self.asking.dispatcher.ahead();
         // An interrupt counts until the last row has ended, not only until it was read.
         while !in_flight.is_empty() || (ended.is_none() && !queues.are_done()) {
             while ended.is_none() && in_flight.len() < most {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    break;
-                };
                 match queues.next(in_flight.is_empty(), &self.asking.dispatcher) {
                     Some(Next::New(due)) => {
-                        in_flight.spawn(Arc::clone(&self.asking).new_item(due, place));
+                        in_flight.spawn(Arc::clone(&self.asking).new_item(due));
                     }
                     Some(Next::Again(pending)) => {
-                        in_flight.spawn(Arc::clone(&self.asking).put_off_item(pending, place));
+                        in_flight.spawn(Arc::clone(&self.asking).put_off_item(pending));
                     }
                     None => break,
                 }
@@ -176,7 +170,6 @@ impl FanOut {
                         ended = Some(Ended::BackendsDown);
                     }
                 }
-                _ = places.acquire(), if ended.is_none() && queues.has_next() && in_flight.len() < most => {}
                 due = dues.next(), if wants_rows && in_flight.len() < most => {
                     match due {
                         Some(Ok(due)) => queues.new = Some(due),
@@ -199,11 +192,9 @@ impl FanOut {
     /// Stores how everything ends that was put off and is not asked any more.
     async fn give_up(&self, queues: Queues) {
         let put_off = queues.deferred.into_iter().chain(queues.late);
-        let put_off = put_off
-            .chain(queues.sweep)
-            .map(|pending| pending.given_up());
-        // All at once, so that they are committed together.
-        join_all(put_off.map(|outcome| self.asking.store(outcome))).await;
+        for pending in put_off.chain(queues.sweep) {
+            self.asking.store(pending.given_up()).await;
+        }
     }
 }
 
@@ -264,12 +255,6 @@ impl Queues {
         Ok(None)
     }
 
-    /// Whether somebody waits for a place.
-    fn has_next(&self) -> bool {
-        let again = !self.sweep.is_empty() || (self.all_read && !self.deferred.is_empty());
-        self.new.is_some() || again
-    }
-
     fn want_rows(&self) -> bool {
         !self.all_read && self.new.is_none()
     }
@@ -285,22 +270,16 @@ impl Queues {
 
 impl Asking {
     /// An item's whole way.
-    async fn new_item(self: Arc<Self>, due: Box<Due>, place: OwnedSemaphorePermit) -> Came {
+    async fn new_item(self: Arc<Self>, due: Box<Due>) -> Came {
         let item = due.item.clone();
         let called = unharmed(item, self.ask(*due).boxed()).await;
-        drop(place);
         self.came(called).await
     }
 
     /// The rest of the way of an item that was put off.
-    async fn put_off_item(
-        self: Arc<Self>,
-        pending: Box<Pending>,
-        place: OwnedSemaphorePermit,
-    ) -> Came {
+    async fn put_off_item(self: Arc<Self>, pending: Box<Pending>) -> Came {
         let item = pending.item().clone();
         let called = unharmed(item, self.dispatcher.call(pending).boxed()).await;
-        drop(place);
         self.came(called).await
     }
 

@@ -67,17 +67,17 @@ impl fmt::Debug for OnDurable {
     }
 }
 
-/// A line for the store. What waits for its durability is told by the sender that comes with it.
+/// A line for the store.
 #[derive(Debug)]
 pub enum Record {
-    /// An attempt that is made as soon as this is durable.
+    /// An attempt that is made as soon as this is durable, which the sender tells.
     Intent(Item, Intent, oneshot::Sender<()>),
     /// The end of an attempt.
     Ended(Item, Intent, Box<Ended>),
     /// The attempt with this number is not made after all; what is to be done when that is durable.
     HeldBack(Item, u32, Option<OnDurable>),
     /// The end of an item.
-    Outcome(Outcome, oneshot::Sender<()>),
+    Outcome(Outcome),
 }
 
 impl Record {
@@ -85,7 +85,7 @@ impl Record {
     pub(super) fn item(&self) -> &Item {
         match self {
             Record::Intent(item, ..) | Record::Ended(item, ..) | Record::HeldBack(item, ..) => item,
-            Record::Outcome(outcome, _) => &outcome.item,
+            Record::Outcome(outcome) => &outcome.item,
         }
     }
 }
@@ -115,8 +115,10 @@ impl Journal {
 
     /// Notes down that an attempt is made; when it returns, that is durable.
     pub async fn intend(&self, item: &Item, intent: Intent) -> Result<(), Closed> {
-        self.durable(|durable| Record::Intent(item.clone(), intent, durable))
-            .await
+        let (durable, done) = oneshot::channel();
+        let record = Record::Intent(item.clone(), intent, durable);
+        self.queue.send(record).await.map_err(|_| Closed)?;
+        done.await.map_err(|_| Closed)
     }
 
     /// Notes down how an attempt ended. It is durable before whatever is noted down later.
@@ -133,18 +135,10 @@ impl Journal {
         let _ = self.queue.send(record).await;
     }
 
-    /// Stores an item's end; when it returns, that is durable.
+    /// Notes down an item's end. It is durable before any attempt is made that is noted down later; who needs to
+    /// hear when it is asks for that at the writer.
     pub async fn outcome(&self, outcome: Outcome) -> Result<(), Closed> {
-        self.durable(|durable| Record::Outcome(outcome, durable))
-            .await
-    }
-
-    async fn durable(
-        &self,
-        record: impl FnOnce(oneshot::Sender<()>) -> Record,
-    ) -> Result<(), Closed> {
-        let (durable, done) = oneshot::channel();
-        self.queue.send(record(durable)).await.map_err(|_| Closed)?;
-        done.await.map_err(|_| Closed)
+        let sent = self.queue.send(Record::Outcome(outcome)).await;
+        sent.map_err(|_| Closed)
     }
 }

@@ -18,12 +18,15 @@ use crate::words::{ErrorClass, Outcome};
 
 /// The most records in one transaction.
 const MAX_BATCH: usize = 1024;
-/// The most records that wait for the writer. Whoever waits for one to be durable sends no other, so that
-/// what waits is bounded by the run's concurrency too.
-const QUEUE: usize = 1024;
-/// How long is waited for more records while many requests are on their way: a commit costs the same for one as for
-/// fifty.
+/// The most records that wait for the writer. What waits is bounded by the run's concurrency too: no attempt is made
+/// before what its row and those before it had to say is durable.
+const QUEUE: usize = 4096;
+/// How long is waited for more records while many requests are on their way, and how often at most: a commit costs the
+/// same for one as for fifty.
 const NAP: Duration = Duration::from_micros(300);
+const NAPS: usize = 5;
+/// One record for so many requests on their way is worth a commit.
+const ENOUGH: usize = 4;
 /// So many requests on their way are many: there a row is not held up for others in vain.
 const MANY: usize = 32;
 /// What is kept free for the answers that are on their way when the disk is full; less where there is less.
@@ -117,16 +120,19 @@ fn write(
     Ok(database)
 }
 
-/// Takes what comes in a moment too, unless most of what could come is there.
+/// Takes what comes in a moment too, until that is a good part of what could come.
 fn gather(records: &mut mpsc::Receiver<Record>, batch: &mut Vec<Record>, on_the_way: usize) {
-    if on_the_way < MANY || batch.len() * 2 >= on_the_way.min(MAX_BATCH) {
-        return;
-    }
-    std::thread::sleep(NAP);
-    while batch.len() < MAX_BATCH
-        && let Ok(record) = records.try_recv()
-    {
-        batch.push(record);
+    let enough = on_the_way.min(MAX_BATCH) / ENOUGH;
+    for _ in 0..NAPS {
+        if on_the_way < MANY || batch.len() >= enough {
+            return;
+        }
+        std::thread::sleep(NAP);
+        while batch.len() < MAX_BATCH
+            && let Ok(record) = records.try_recv()
+        {
+            batch.push(record);
+        }
     }
 }
 
@@ -205,7 +211,7 @@ fn is_kept_when_full(record: &Record) -> bool {
         // Else it would count as one that may have been billed.
         Record::HeldBack(..) => true,
         Record::Ended(_, _, end) => end.attempt.class != Some(ErrorClass::Cancelled),
-        Record::Outcome(outcome, _) => outcome.status.is_final(),
+        Record::Outcome(outcome) => outcome.status.is_final(),
     }
 }
 
@@ -217,10 +223,7 @@ fn acknowledge(record: Record, on_commit: &dyn Fn(&Outcome)) {
         }
         Record::Ended(_, _, end) => end.on_durable.into_iter().for_each(OnDurable::call),
         Record::HeldBack(_, _, on_durable) => on_durable.into_iter().for_each(OnDurable::call),
-        Record::Outcome(outcome, durable) => {
-            on_commit(&outcome);
-            let _ = durable.send(());
-        }
+        Record::Outcome(outcome) => on_commit(&outcome),
     }
 }
 

@@ -248,13 +248,12 @@ async fn store(
                     assert!(begun.remove(&(key(&item), number)), "{number}");
                     on_durable.into_iter().for_each(OnDurable::call);
                 }
-                Record::Outcome(outcome, durable) => {
+                Record::Outcome(outcome) => {
                     for attempt in &outcome.attempts {
                         assert!(begun.contains(&(key(&outcome.item), attempt.number)));
                     }
                     let twice = outcomes.insert(key(&outcome.item), outcome);
                     assert!(twice.is_none(), "{twice:?}");
-                    let _ = durable.send(());
                 }
             }
         }

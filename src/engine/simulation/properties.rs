@@ -237,10 +237,9 @@ async fn a_run_that_is_dropped_at_any_moment_leaves_all_permits_and_reservations
                         let _ = durable.send(());
                     }
                     Record::Ended(..) | Record::HeldBack(..) => {}
-                    Record::Outcome(outcome, durable) => {
+                    Record::Outcome(outcome) => {
                         let is_answered = outcome.status == Status::Answered;
                         counted.fetch_add(usize::from(is_answered), Ordering::SeqCst);
-                        let _ = durable.send(());
                     }
                 }
             }

@@ -41,7 +41,7 @@ impl Database {
                 Record::Intent(item, intent, _) => lines.attempt(item, intent, None),
                 Record::Ended(item, intent, end) => lines.attempt(item, intent, Some(&end.attempt)),
                 Record::HeldBack(item, number, _) => lines.held_back(item, *number),
-                Record::Outcome(outcome, _) => lines.outcome(outcome),
+                Record::Outcome(outcome) => lines.outcome(outcome),
             })
         })
     }
