@@ -4,16 +4,17 @@ use std::collections::HashMap;
 
 use crate::words::Digest;
 
-/// The contents that a scan has seen, as 8 bytes each; freed when it ends.
+/// The contents that a scan has seen, as 4 bytes each; freed when it ends. That finds what may be repeated: of a million
+/// contents some hundred pairs agree in them by chance, of ten million some ten thousand.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    hashes: Vec<u64>,
+    hashes: Vec<u32>,
 }
 
 impl Contents {
     /// Takes note of a content.
     pub(super) fn add(&mut self, content: Digest) {
-        self.hashes.push(halves(content).0);
+        self.hashes.push(split(content).0);
     }
 
     /// What occurs more than once.
@@ -34,17 +35,17 @@ impl Contents {
     }
 }
 
-/// The contents that occur more than once, as the 8 bytes that were noted of them, in order. Rarely one
-/// more, whose 8 bytes another content has too.
+/// The contents that occur more than once, as the 4 bytes that were noted of them, in order; and those whose 4 bytes
+/// another content has too.
 #[derive(Debug)]
-pub(super) struct Repeated(Vec<u64>);
+pub(super) struct Repeated(Vec<u32>);
 
 impl Repeated {
     /// Counts the rows from the first on.
     pub(super) fn count(&self) -> Occurrences<'_> {
         Occurrences {
             repeated: &self.0,
-            first: vec![0; self.0.len()],
+            first: vec![[0; 12]; self.0.len()],
             seen: vec![0; self.0.len()],
             others: HashMap::new(),
         }
@@ -55,19 +56,19 @@ impl Repeated {
 /// 80 MB in them, and four times that in a map while it grows.
 #[derive(Debug)]
 pub(super) struct Occurrences<'a> {
-    repeated: &'a [u64],
-    /// For each, the other 8 bytes of the first content that was seen.
-    first: Vec<u64>,
+    repeated: &'a [u32],
+    /// For each, the other 12 bytes of the first content that was seen.
+    first: Vec<[u8; 12]>,
     /// For each, how often that one was seen.
     seen: Vec<u64>,
-    /// The contents that have 8 bytes in common with another.
+    /// The contents that have 4 bytes in common with another.
     others: HashMap<Digest, u64>,
 }
 
 impl Occurrences<'_> {
     /// How many rows before this one have the same content.
     pub(super) fn before(&mut self, content: Digest) -> u64 {
-        let (hash, rest) = halves(content);
+        let (hash, rest) = split(content);
         let Ok(place) = self.repeated.binary_search(&hash) else {
             return 0;
         };
@@ -85,9 +86,9 @@ impl Occurrences<'_> {
 }
 
 /// What is noted of a content, and what is left of it.
-fn halves(content: Digest) -> (u64, u64) {
-    let whole = u128::from_le_bytes(*content.as_bytes());
-    (whole as u64, (whole >> 64) as u64)
+fn split(content: Digest) -> (u32, [u8; 12]) {
+    let [a, b, c, d, rest @ ..] = *content.as_bytes();
+    (u32::from_le_bytes([a, b, c, d]), rest)
 }
 
 #[cfg(test)]
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn only_what_occurs_more_than_once_is_kept_and_that_once() {
         let contents = [1, 2, 3, 2, 4, 4, 4, 4, 5].map(content);
-        let mut expected = [2, 4].map(|of| halves(content(of)).0);
+        let mut expected = [2, 4].map(|of| split(content(of)).0);
         expected.sort_unstable();
         assert_eq!(repeated(&contents).0, expected);
         let distinct: Vec<Digest> = (0..1000).map(content).collect();
@@ -131,13 +132,16 @@ mod tests {
     }
 
     #[test]
-    fn contents_with_8_bytes_in_common_are_counted_apart() {
-        let like = |last: u8| {
-            let mut bytes = [7; 16];
-            bytes[15] = last;
-            Digest::from_bytes(&bytes).unwrap()
-        };
-        let contents = [1, 2, 3, 2, 1, 2].map(like);
-        assert_eq!(counted(&contents), [0, 0, 0, 1, 1, 2]);
+    fn contents_with_4_bytes_in_common_are_counted_apart() {
+        // In the first byte that differs, and in the last.
+        for place in [4, 15] {
+            let like = |other: u8| {
+                let mut bytes = [7; 16];
+                bytes[place] = other;
+                Digest::from_bytes(&bytes).unwrap()
+            };
+            let contents = [1, 2, 3, 2, 1, 2].map(like);
+            assert_eq!(counted(&contents), [0, 0, 0, 1, 1, 2]);
+        }
     }
 }
