@@ -261,14 +261,16 @@ impl Http {
         for (name, value) in call.secrets {
             request = request.header(*name, value.0.clone());
         }
-        let response = request
-            .timeout(call.timeout)
-            .send()
+        // Not the client's own time-out, which is another timer and goes through each of its layers.
+        let sent = Instant::now();
+        let response = timeout(call.timeout, request.send())
             .await
-            .map_err(|error| transport(&error, to, call.timeout))?;
+            .map_err(|_| timed_out(to, call.timeout))?
+            .map_err(|error| transport(&error, to))?;
         let is_stream = response.status().is_success() && is_event_stream(response.headers());
         let stream = call.stream.filter(|_| is_stream);
         let bounds = Bounds {
+            sent,
             whole: call.timeout,
             silence: call.idle_timeout,
             bytes: if stream.is_some() {
@@ -348,7 +350,7 @@ impl fmt::Debug for Http {
 
 /// Shorter than the whole time: what runs out while connecting is known not to be sent.
 fn connect_timeout(call: &Call<'_>) -> Duration {
-    CONNECT_TIMEOUT.min(call.timeout * 9 / 10)
+    CONNECT_TIMEOUT.min(call.timeout / 10 * 9)
 }
 
 fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
@@ -390,7 +392,9 @@ fn build(key: &ClientKey, idle_per_host: usize) -> Result<Client, CallError> {
 /// How long a reply is waited for, and how much is taken of it.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
-    /// From sending to its last byte.
+    /// When the request was sent.
+    sent: Instant,
+    /// From then to its last byte.
     whole: Duration,
     /// Between any two things that it says.
     silence: Duration,
@@ -456,10 +460,12 @@ async fn next(
     to: &str,
     bounds: Bounds,
 ) -> Result<Option<impl Deref<Target = [u8]>>, CallError> {
-    let left = bounds.silence.saturating_sub(heard.elapsed());
-    let chunk = match timeout(left, response.chunk()).await {
-        Ok(chunk) => chunk.map_err(|error| broken_body(&error, to, bounds.whole))?,
-        Err(_) => return Err(fell_silent(to, bounds.silence)),
+    let silence = bounds.silence.saturating_sub(heard.elapsed());
+    let whole = bounds.whole.saturating_sub(bounds.sent.elapsed());
+    let chunk = match timeout(silence.min(whole), response.chunk()).await {
+        Ok(chunk) => chunk.map_err(|error| broken_body(&error, to))?,
+        Err(_) if silence < whole => return Err(fell_silent(to, bounds.silence)),
+        Err(_) => return Err(timed_out(to, bounds.whole)),
     };
     match chunk {
         Some(chunk) if taken + chunk.len() > bounds.bytes => Err(CallError::new(
@@ -481,15 +487,12 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// What a failure before the reply's head means. A request that met no connection was not sent;
 /// after that nobody knows.
-fn transport(error: &reqwest::Error, to: &str, limit: Duration) -> CallError {
+fn transport(error: &reqwest::Error, to: &str) -> CallError {
     if error.is_builder() {
         return config(format!("cannot put together a request to {to}"));
     }
     if error.is_connect() {
         return no_connection(error, to);
-    }
-    if error.is_timeout() {
-        return timed_out(to, limit);
     }
     CallError::new(
         ErrorClass::Ambiguous,
@@ -546,10 +549,7 @@ fn no_connection(error: &reqwest::Error, to: &str) -> CallError {
     }
 }
 
-fn broken_body(error: &reqwest::Error, to: &str, limit: Duration) -> CallError {
-    if error.is_timeout() {
-        return timed_out(to, limit);
-    }
+fn broken_body(error: &reqwest::Error, to: &str) -> CallError {
     let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
     let why = clip(&root(error).to_string());
     match find::<io::Error>(error) {

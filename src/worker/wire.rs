@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use super::json::Json;
 
+/// Room for most requests.
+const MOST: usize = 1024;
+
 /// A request body in the making: an object that is written field by field. What is `None` is not sent.
 #[derive(Debug, Default)]
 pub(super) struct Body(Vec<u8>);
@@ -11,6 +14,9 @@ pub(super) struct Body(Vec<u8>);
 impl Body {
     /// With this field, which it has not had yet.
     pub(super) fn with(mut self, name: &str, value: impl Serialize) -> Self {
+        if self.0.is_empty() {
+            self.0.reserve(MOST);
+        }
         self.0.push(if self.0.is_empty() { b'{' } else { b',' });
         let written = serde_json::to_writer(&mut self.0, name).and_then(|()| {
             self.0.push(b':');
