@@ -176,6 +176,24 @@ async fn a_row_that_was_begun_is_known_by_its_new_place_when_the_job_has_another
     assert!(answered.next().is_none());
 }
 
+#[tokio::test]
+async fn an_outcome_is_durable_before_any_attempt_that_is_noted_down_after_it_is_made() {
+    let kept = Kept::new();
+    let mut store = kept.open();
+    kept.register(&mut store, &["0", "1"]);
+    let reader = store.reader().unwrap();
+    let (writer, journal) = write(store);
+    for row in 0..2 {
+        let outcome = answered(kept.item((row, 0, 0)), vec![attempt(1)], None);
+        go(&journal, &outcome).await;
+        let next = kept.item((row, 1, 0));
+        journal.intend(&next, intent(1)).await.unwrap();
+        let answered = reader.tally().unwrap().by_status[&Status::Answered];
+        assert_eq!(answered, row + 1);
+    }
+    finish((writer, journal));
+}
+
 #[test]
 fn every_row_is_handed_on_once_in_order_until_somebody_has_enough() {
     #[derive(Debug)]

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 /// How many are tried at first.
 const START: usize = 16;
+/// The share of them where the job says how much the server stands: not all at once, since what a server stands and how
+/// fast it may come to that are two things.
+const DECLARED_START: usize = 4;
 /// What each answer adds at first: faster, and a server that tells no limit refuses too many before one is learned.
 const GROWTH: f64 = 1.0 / 6.0;
 /// The same where the job says how much the server stands: twice as many with each round of answers.
@@ -60,13 +63,14 @@ impl Concurrency {
     /// Nothing in flight, and few allowed. `is_declared`: the ceiling is one that the job declares for this server.
     pub(super) fn new(ceiling: usize, is_declared: bool) -> Self {
         let now = Instant::now();
+        let (start, growth) = match is_declared {
+            true => (START.max(ceiling / DECLARED_START), DECLARED_GROWTH),
+            false => (START, GROWTH),
+        };
         Self {
             ceiling,
-            growth: match is_declared {
-                true => DECLARED_GROWTH,
-                false => GROWTH,
-            },
-            allowed: START.min(ceiling) as f64,
+            growth,
+            allowed: start.min(ceiling) as f64,
             admitted: 0,
             in_flight: 0,
             threshold: f64::INFINITY,

@@ -66,6 +66,24 @@ async fn a_permit_that_is_dropped_lets_the_next_one_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_is_asked_by_few_at_first_and_by_a_quarter_of_what_the_job_says_it_stands() {
+    for (declared, first) in [
+        (None, 16),
+        (Some(8), 8),
+        (Some(40), 16),
+        (Some(400), 100),
+        (Some(4_000), 128),
+    ] {
+        let limits = Limits {
+            concurrency: declared,
+            ..Limits::default()
+        };
+        let limiter = Limiter::new(&limits, 512, RetryPolicy::default(), 1);
+        assert_eq!(limiter.now().0, first, "{declared:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_breaker_is_tried_after_a_second_then_four_then_every_ten() {
     let breaker = Breaker::new(OUTAGE);
     let ending = |class, probe| Ending {
