@@ -53,7 +53,7 @@ impl Repeated {
 }
 
 /// How often each repeated content was seen. Lists instead of one map of all: five million contents take
-/// 80 MB in them, and four times that in a map while it grows.
+/// 100 MB in them, and four times that in a map while it grows.
 #[derive(Debug)]
 pub(super) struct Occurrences<'a> {
     repeated: &'a [u32],
