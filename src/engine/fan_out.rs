@@ -145,8 +145,9 @@ impl FanOut {
             tokio::select! {
                 biased;
                 () = self.stop.draining(), if ended.is_none() => {
+                    let backends = self.asking.dispatcher.now();
                     (self.on_event)(Event::DrainStarted {
-                        in_flight: in_flight.len() as u64,
+                        in_flight: backends.iter().map(|backend| backend.in_flight).sum(),
                         is_asked_for: self.stop.interrupt().is_some(),
                     });
                     ended = Some(Ended::Stopped);

@@ -190,7 +190,7 @@ pub enum Event {
     },
     /// The run was asked to stop: no new rows, those in flight may end.
     DrainStarted {
-        /// How many rows are in flight.
+        /// How many requests are in flight: what is only noted down is not sent any more.
         in_flight: u64,
         /// Whether somebody asked for it.
         is_asked_for: bool,

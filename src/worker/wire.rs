@@ -16,8 +16,10 @@ impl Body {
     pub(super) fn with(mut self, name: &str, value: impl Serialize) -> Self {
         if self.0.is_empty() {
             self.0.reserve(MOST);
+            self.0.push(b'{');
+        } else {
+            self.0.push(b',');
         }
-        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
         let written = serde_json::to_writer(&mut self.0, name).and_then(|()| {
             self.0.push(b':');
             serde_json::to_writer(&mut self.0, &value)

@@ -235,7 +235,9 @@ fn a_run_that_is_stopped_says_so_and_ends() {
         running.signal(signal);
         let ran = running.wait().exits(code);
         let events = events(&ran);
-        assert_eq!(find(&events, "stopping")["is_asked_for"], true);
+        let stopping = find(&events, "stopping");
+        assert_eq!(stopping["is_asked_for"], true);
+        assert_eq!(stopping["in_flight"], 2);
         let why = events[events.len() - 1]["why"]
             .as_str()
             .expect("it says why");

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::loopback::Act;
 use crate::published::units;
 use crate::scratch::{Scratch, until};
@@ -41,7 +43,7 @@ fn what_was_noted_down_ahead_and_not_sent_is_as_if_it_had_not_been_asked() {
         "backends: {{ {} }}\nconcurrency: 64",
         server.backend("a", ", limits: { concurrency: 64 }")
     ));
-    let running = scratch.start(&["job.yaml"]);
+    let running = scratch.start(&["job.yaml", "--json"]);
     until("a full house", || server.arrivals().len() > 16 + 32 + 64);
     let store = rusqlite::Connection::open(scratch.path().join("out/run.db")).unwrap();
     let count = |which: &str| -> usize {
@@ -52,7 +54,15 @@ fn what_was_noted_down_ahead_and_not_sent_is_as_if_it_had_not_been_asked() {
         count("latency_us IS NULL") > 64
     });
     running.signal("INT");
-    running.wait().exits(130);
+    let ran = running.wait().exits(130);
+    let mut told = ran.stdout.lines();
+    let stopping = told.find(|line| line.contains("\"stopping\""));
+    let stopping: Value = serde_json::from_str(stopping.expect("it says so")).unwrap();
+    let in_flight = stopping["in_flight"].as_u64().expect("a count");
+    assert!(
+        in_flight <= 64,
+        "what is only noted down is not: {in_flight}"
+    );
     let published = scratch.published("out", 130);
     let answered = published.count("answered");
     assert_eq!(answered + published.count("not_run"), 600);

@@ -32,7 +32,7 @@ const MANY: usize = 32;
 
 /// How many more may be got ready than may be in flight: an eighth, if they are many. What is noted down before it is sent
 /// waits some milliseconds for the disk, and that time would be lost in every place.
-pub fn ahead_of(places: usize) -> usize {
+pub(in crate::dispatch) fn ahead_of(places: usize) -> usize {
     match places {
         0..MANY => 0,
         many => many / 8,

@@ -27,7 +27,7 @@ use crate::job::{Limits, RetryPolicy};
 use crate::words::{Allowance, Allowances, ErrorClass, LimitSource, LimitsSeen, WaitsFor};
 
 pub use bucket::default_burst;
-pub use concurrency::ahead_of;
+pub(super) use concurrency::ahead_of;
 pub(super) use permit::Permit;
 
 use bucket::Bucket;
