@@ -1,18 +1,24 @@
 //! What a run finds when it starts: the job's rows, compared with the store.
 
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use super::fan_out::render;
 use super::shape::Shape;
 use super::summary::RunError;
 use crate::dispatch::Stop;
-use crate::input::Inputs;
+use crate::input::{InputError, Inputs};
 use crate::job::{BackendKind, Entry, Identity, Plan, asked, messages};
 use crate::store::{Asked, Registered, Store};
 use crate::words::{Changes, Digest, Item, Request, Row};
 
-/// How often it is looked whether the run is to end.
-const LOOK_EVERY: u64 = 1_000;
+/// So many rows are handed on together while the next ones are read, and so many times as many wait.
+const PAGE: usize = 32;
+const PAGES: usize = 2;
+
+/// Rows as they were read, each with what it makes the job ask where that is known already.
+type Page = Vec<Result<(Arc<Row>, Option<Asked>), InputError>>;
 
 /// Registers every row of the job, and begins a run whose files are made from these settings. With `frozen` nothing may differ, and then nothing is written.
 ///
@@ -28,12 +34,29 @@ pub(super) fn register(
     let job = registered(plan);
     let identities: Vec<Identity> = plan.backends.iter().map(|b| b.identity()).collect();
     let mut register = store.register(&job)?;
-    for row in inputs.rows() {
-        let row = Arc::new(row?);
-        if row.index.is_multiple_of(LOOK_EVERY) && stop.is_draining() {
-            return Ok(None);
+    // Of rows that are stored it is asked only where something has changed.
+    let eager = register.is_first();
+    let is_whole = thread::scope(|scope| {
+        let (pages, read) = sync_channel(PAGES);
+        scope.spawn(|| {
+            let asks = |row: &Arc<Row>| eager.then(|| asks(plan, &identities, row));
+            read_rows(inputs, asks, pages);
+        });
+        for page in read {
+            if stop.is_draining() {
+                return Ok(false);
+            }
+            for read in page {
+                let (row, asked) = read?;
+                register.row(&row, || {
+                    asked.unwrap_or_else(|| asks(plan, &identities, &row))
+                })?;
+            }
         }
-        register.row(&row, || asks(plan, &identities, &row))?;
+        Ok::<_, RunError>(true)
+    })?;
+    if !is_whole {
+        return Ok(None);
     }
     // Before anything is spent on rows that are no longer there.
     if let Some(changed) = inputs.changed() {
@@ -48,6 +71,21 @@ pub(super) fn register(
     }
     register.commit(settings)?;
     Ok(Some(changes))
+}
+
+/// Reads the rows, a page at a time, until nobody takes them any more.
+fn read_rows(inputs: &Inputs, asks: impl Fn(&Arc<Row>) -> Option<Asked>, pages: SyncSender<Page>) {
+    let mut rows = inputs.rows().map(|row| {
+        let row = Arc::new(row?);
+        let asked = asks(&row);
+        Ok((row, asked))
+    });
+    loop {
+        let page: Page = rows.by_ref().take(PAGE).collect();
+        if page.is_empty() || pages.send(page).is_err() {
+            return;
+        }
+    }
 }
 
 /// What is compared with the store.

@@ -133,8 +133,13 @@ impl Database {
 }
 
 impl Register<'_> {
+    /// Whether nothing was stored before.
+    pub fn is_first(&self) -> bool {
+        self.last_row == 0
+    }
+
     /// Adds the job's next row. `asks` says what it makes the job ask, where that must be known.
-    pub fn row(&mut self, row: &Row, asks: impl Fn() -> Asked) -> Result<(), StoreError> {
+    pub fn row(&mut self, row: &Row, asks: impl FnOnce() -> Asked) -> Result<(), StoreError> {
         let position = self.next;
         self.next += 1;
         let added = self.add(row, position, asks);
@@ -174,7 +179,7 @@ impl Register<'_> {
         Ok(())
     }
 
-    fn add(&mut self, row: &Row, position: u64, asks: impl Fn() -> Asked) -> Result<(), Error> {
+    fn add(&mut self, row: &Row, position: u64, asks: impl FnOnce() -> Asked) -> Result<(), Error> {
         let content = row.content();
         if let Some(known) = self.known(row, position)? {
             let is_same = known.content == content && known.key == row.key;
