@@ -9,7 +9,7 @@ use super::shape::Shape;
 use super::summary::RunError;
 use crate::dispatch::Stop;
 use crate::input::{InputError, Inputs};
-use crate::job::{BackendKind, Entry, Identity, Plan, asked, messages};
+use crate::job::{Backend, BackendKind, Entry, Identity, Plan, asked, messages};
 use crate::store::{Asked, Registered, Store};
 use crate::words::{Changes, Digest, Item, Request, Row};
 
@@ -17,8 +17,8 @@ use crate::words::{Changes, Digest, Item, Request, Row};
 const PAGE: usize = 32;
 const PAGES: usize = 2;
 
-/// Rows as they were read, each with what it makes the job ask where that is known already.
-type Page = Vec<Result<(Arc<Row>, Option<Asked>), InputError>>;
+/// Rows as they were read, each with all that it makes the job ask where that was found out already.
+type Page = Vec<Result<(Arc<Row>, Option<Digest>), InputError>>;
 
 /// Registers every row of the job, and begins a run whose files are made from these settings. With `frozen` nothing may differ, and then nothing is written.
 ///
@@ -39,18 +39,18 @@ pub(super) fn register(
     let is_whole = thread::scope(|scope| {
         let (pages, read) = sync_channel(PAGES);
         scope.spawn(|| {
-            let asks = |row: &Arc<Row>| eager.then(|| asks(plan, &identities, row));
-            read_rows(inputs, asks, pages);
+            let request = |row: &Arc<Row>| eager.then(|| request(plan, &identities, row));
+            read_rows(inputs, request, pages);
         });
         for page in read {
             if stop.is_draining() {
                 return Ok(false);
             }
             for read in page {
-                let (row, asked) = read?;
-                register.row(&row, || {
-                    asked.unwrap_or_else(|| asks(plan, &identities, &row))
-                })?;
+                match read? {
+                    (row, Some(request)) => register.first(&row, &request)?,
+                    (row, None) => register.row(&row, || asks(plan, &identities, &row))?,
+                }
             }
         }
         Ok::<_, RunError>(true)
@@ -74,11 +74,15 @@ pub(super) fn register(
 }
 
 /// Reads the rows, a page at a time, until nobody takes them any more.
-fn read_rows(inputs: &Inputs, asks: impl Fn(&Arc<Row>) -> Option<Asked>, pages: SyncSender<Page>) {
+fn read_rows(
+    inputs: &Inputs,
+    request: impl Fn(&Arc<Row>) -> Option<Digest>,
+    pages: SyncSender<Page>,
+) {
     let mut rows = inputs.rows().map(|row| {
         let row = Arc::new(row?);
-        let asked = asks(&row);
-        Ok((row, asked))
+        let request = request(&row);
+        Ok((row, request))
     });
     loop {
         let page: Page = rows.by_ref().take(PAGE).collect();
@@ -105,32 +109,50 @@ pub(super) fn registered(plan: &Plan) -> Registered<'_> {
 
 /// What a row makes the job ask.
 pub(super) fn asks(plan: &Plan, identities: &[Identity], row: &Arc<Row>) -> Asked {
-    let item = Item::of(Arc::clone(row));
-    let Ok(mut request) = render(&plan.prompt, &item) else {
-        // What cannot be asked has no answer.
+    let Some((mut request, routes)) = asked_of(plan, row) else {
         return Asked::default();
     };
-    let routes: Vec<Vec<usize>> = plan.entries.iter().map(|e| route(e, &item.row)).collect();
-    let mut parts: Vec<Vec<u8>> = vec![messages(&request).as_ref().to_vec()];
-    parts.extend(
-        identities
-            .iter()
-            .map(|identity| identity.per_row(&request).into_bytes()),
-    );
-    // What a worker of the program's own makes of a row may depend on all of it.
-    if plan
-        .backends
+    Asked {
+        request: digest(plan, identities, &request, &routes),
+        answers: answers(&mut request, &routes, identities, plan.repeat),
+    }
+}
+
+/// All of that together.
+fn request(plan: &Plan, identities: &[Identity], row: &Arc<Row>) -> Digest {
+    let asked = asked_of(plan, row);
+    let digest = asked.map(|(request, routes)| digest(plan, identities, &request, &routes));
+    digest.unwrap_or_default()
+}
+
+/// The request of a row, and who is asked in each entry. What cannot be asked has no answer.
+fn asked_of(plan: &Plan, row: &Arc<Row>) -> Option<(Request, Vec<Vec<usize>>)> {
+    let item = Item::of(Arc::clone(row));
+    let request = render(&plan.prompt, &item).ok()?;
+    let routes = plan.entries.iter().map(|entry| route(entry, row));
+    Some((request, routes.collect()))
+}
+
+fn digest(
+    plan: &Plan,
+    identities: &[Identity],
+    request: &Request,
+    routes: &[Vec<usize>],
+) -> Digest {
+    let mut parts: Vec<Vec<u8>> = vec![messages(request).as_ref().to_vec()];
+    let per_row = identities
         .iter()
-        .any(|b| matches!(b.kind, BackendKind::Custom))
+        .map(|identity| identity.per_row(request).into_bytes());
+    parts.extend(per_row);
+    // What a worker of the program's own makes of a row may depend on all of it.
+    let is_custom = |backend: &Backend| matches!(backend.kind, BackendKind::Custom);
+    if let Some(row) = &request.row
+        && plan.backends.iter().any(is_custom)
     {
         parts.push(row.content().as_ref().to_vec());
     }
     parts.extend(routes.iter().map(|route| format!("{route:?}").into_bytes()));
-    let answers = answers(&mut request, &routes, identities, plan.repeat);
-    Asked {
-        request: Digest::of(parts),
-        answers,
-    }
+    Digest::of(parts)
 }
 
 fn answers(

@@ -5,6 +5,7 @@
 
 mod audit;
 mod cache;
+mod entries;
 mod lines;
 mod open;
 mod read;

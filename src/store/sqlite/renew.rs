@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{Error, params};
 
+use super::entries::FOLLOW_UPS_FROM;
 use super::read::{ROW, row};
-use super::register::{FOLLOW_UPS_FROM, answer, shift};
+use super::register::{answer, shift};
 use super::{Database, FollowUp, StoreError, Stored};
 use crate::words::{Columns, Row};
 

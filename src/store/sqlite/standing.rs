@@ -6,9 +6,8 @@ use std::collections::VecDeque;
 
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, params};
 
-use super::register::{
-    Asked, KNOWN, Known, Registered, answer, known, numbers, stored_entries, window,
-};
+use super::entries::{numbers, stored_entries};
+use super::register::{Asked, KNOWN, Known, Registered, answer, known, window};
 use super::{Database, FINAL, StoreError, meta};
 use crate::words::{Digest, Row};
 
