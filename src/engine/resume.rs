@@ -48,7 +48,7 @@ pub(super) fn register(
             }
             for read in page {
                 match read? {
-                    (row, Some(request)) => register.first(&row, &request)?,
+                    (row, Some(request)) => register.new_row(&row, &request)?,
                     (row, None) => register.row(&row, || asks(plan, &identities, &row))?,
                 }
             }

@@ -45,7 +45,10 @@ pub(super) fn place_entries(
 }
 
 /// Gives what is asked about answers its places. Returns the numbers: each is known by its name.
-pub(super) fn place_follow_ups(connection: &Connection, names: &[String]) -> Result<Vec<u32>, Error> {
+pub(super) fn place_follow_ups(
+    connection: &Connection,
+    names: &[String],
+) -> Result<Vec<u32>, Error> {
     connection.execute("UPDATE entries SET place = NULL WHERE follows", [])?;
     let update = "UPDATE entries SET place = ?1 WHERE follows AND name = ?2 RETURNING entry";
     // Far from those of the entries, whose numbers are given by what is there.

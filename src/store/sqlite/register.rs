@@ -146,7 +146,7 @@ impl Register<'_> {
     }
 
     /// Adds the job's next row where none were stored before, given all that it makes the job ask.
-    pub fn first(&mut self, row: &Row, request: &Digest) -> Result<(), StoreError> {
+    pub fn new_row(&mut self, row: &Row, request: &Digest) -> Result<(), StoreError> {
         let position = self.next;
         self.next += 1;
         let added = self.insert(row, &row.content(), position, request);
