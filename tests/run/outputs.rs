@@ -264,12 +264,13 @@ fn only_the_formats_that_are_asked_for_are_written() {
 #[test]
 fn every_total_is_the_exact_sum_of_the_attempts() {
     let scratch = Scratch::new();
-    // Prices and counts with which floating point goes wrong at once.
+    // Prices and counts with which floating point goes wrong at once. Who fails depends on the row alone; who is asked
+    // depends on the breaker, too, and with it on who fails one after the other: so both fail in every way.
     scratch.rows(200).job(
         "backends:\n\
          \x20 a: { type: echo, model: small, delay: 0ms, failures: { server: 30%, flagged: 5%, row_fatal: 3% },\n\
          \x20      seed: 3, usage: { input_tokens: 1234567, output_tokens: 7 }, price: { input: 0.1, output: 0.3 } }\n\
-         \x20 b: { type: echo, model: large, delay: 0ms, failures: { ambiguous: 10%, invalid: 10% },\n\
+         \x20 b: { type: echo, model: large, delay: 0ms, failures: { ambiguous: 10%, invalid: 10%, flagged: 5%, row_fatal: 5% },\n\
          \x20      seed: 5, usage: { input_tokens: 3, output_tokens: 999999999 }, price: { input: 0.000000001, output: 12.345678901 } }\n\
          retry: { attempts: 2, initial: 1ms, max: 1ms }",
     );
